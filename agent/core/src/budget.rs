@@ -1,0 +1,133 @@
+//! How the time of one departure is cut up.
+//!
+//! Pure arithmetic on moments. It must not know pods' progress or effects.
+//!
+//! Every reserve is also bounded by a share of the window, so that a drill of thirty seconds, or a
+//! notice that came late, still leaves most of its time to the state.
+
+use crate::moment::{Moment, Span};
+use crate::pod::{Owner, PodFacts};
+use crate::policy::Policy;
+
+/// The kubelet notices the hold within its 0.2 s of sleep, ends the engine and reports it.
+const AFTER_RELEASE: Span = Span::from_millis(1000);
+
+/// What is assumed of a flush that was never measured.
+const UNKNOWN_FLUSH: Span = Span::from_millis(1000);
+
+/// The moment at which the pod's save must be done, whatever it has come to: from then on it is
+/// committed as it is and evicted or let go.
+///
+/// `held`: the pod waits inside its own eviction and ends within a second of its release, so it
+/// needs no grace of its own after the save. Otherwise its grace (15 s at most) comes after.
+/// A StatefulSet's pod must be gone early enough for its replacement to be created on another node.
+pub fn cutoff(policy: &Policy, pod: &PodFacts, began: Moment, deadline: Moment, held: bool) -> Moment {
+    let window = deadline.since(began);
+    let reserve = policy.commit_reserve.min(window.div(10));
+    let after = if held {
+        AFTER_RELEASE.min(window.div(10))
+    } else {
+        let lead = match pod.owner {
+            Owner::Named => policy.named_lead.min(window.div(4)),
+            Owner::Static
+            | Owner::Finished
+            | Owner::Bare { .. }
+            | Owner::Daemon { .. }
+            | Owner::Replicated => Span::ZERO,
+        };
+        pod.grace.min(policy.grace_after_save).min(window.div(4)) + lead
+    };
+    (deadline - after - reserve).max(began)
+}
+
+/// The grace for an eviction or a delete at `now`, chosen once: a termination that has begun cannot
+/// be shortened (facts/testbed.md §4). A held pod gets all that is left, since it ends when it is
+/// released; any other gets its own, as far as that fits. Never zero: the API server takes zero as
+/// "without the kubelet's word that it has ended".
+pub fn grace(pod: &PodFacts, now: Moment, deadline: Moment, held: bool) -> Span {
+    let left = deadline.left(now);
+    let wanted = if held { left } else { pod.grace.min(left) };
+    Span::from_secs(wanted.as_secs().max(1))
+}
+
+/// The last moment at which the final flush of an evict-first pod may begin: flush, upload of its
+/// own bytes and of those before it, and commit still fit before its cut-off.
+/// `None` where the link was never measured: then it begins at once.
+pub fn last_moment(
+    cutoff: Moment,
+    bytes_before_and_own: u64,
+    bytes_per_second: Option<u64>,
+    measured_flush: Option<Span>,
+) -> Option<Moment> {
+    let rate = bytes_per_second.filter(|rate| *rate > 0)?;
+    let upload = Span::from_millis(bytes_before_and_own.saturating_mul(1000) / rate);
+    // A quarter more than measured: bursts of EC2 links end without warning (facts/store.md §4.2).
+    let upload = upload + upload.div(4);
+    Some(cutoff - upload - measured_flush.unwrap_or(UNKNOWN_FLUSH) - Span::from_secs(1))
+}
+
+/// When late DaemonSets leave.
+pub fn late(policy: &Policy, began: Moment, deadline: Moment) -> Moment {
+    deadline - policy.late_lead.min(deadline.since(began).div(4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::{PodUid, Role};
+
+    fn pod(owner: Owner, grace: u64) -> PodFacts {
+        PodFacts {
+            uid: PodUid("u".into()),
+            namespace: "ns".into(),
+            name: "p".into(),
+            priority: 0,
+            role: Role::Active,
+            owner,
+            grace: Span::from_secs(grace),
+            terminating: None,
+            running: true,
+            engine: None,
+            restore_decided: true,
+        }
+    }
+    const BEGAN: Moment = Moment::from_millis(1_000_000);
+
+    #[test]
+    fn the_cut_off_leaves_the_grace_and_the_commit_and_no_more_than_fifteen_seconds_of_grace() {
+        let deadline = BEGAN + Span::from_secs(115);
+        let policy = Policy::default();
+        let at = |pod: &PodFacts, held| cutoff(&policy, pod, BEGAN, deadline, held).since(BEGAN).as_secs();
+        assert_eq!(at(&pod(Owner::Replicated, 5), false), 115 - 5 - 2);
+        assert_eq!(at(&pod(Owner::Replicated, 3600), false), 115 - 15 - 2);
+        assert_eq!(at(&pod(Owner::Named, 3600), false), 115 - 15 - 15 - 2);
+        assert_eq!(at(&pod(Owner::Replicated, 3600), true), 115 - 1 - 2);
+    }
+
+    #[test]
+    fn a_short_window_keeps_half_of_itself_for_the_state() {
+        let deadline = BEGAN + Span::from_secs(25);
+        let at = cutoff(&Policy::default(), &pod(Owner::Replicated, 30), BEGAN, deadline, false);
+        assert!(at.since(BEGAN) >= Span::from_millis(12_500), "{}", at.since(BEGAN));
+    }
+
+    #[test]
+    fn the_grace_is_never_zero_and_never_longer_than_what_is_left() {
+        let deadline = BEGAN + Span::from_secs(10);
+        assert_eq!(grace(&pod(Owner::Replicated, 30), BEGAN, deadline, false), Span::from_secs(10));
+        assert_eq!(grace(&pod(Owner::Replicated, 3), BEGAN, deadline, false), Span::from_secs(3));
+        assert_eq!(grace(&pod(Owner::Replicated, 3), BEGAN, deadline, true), Span::from_secs(10));
+        assert_eq!(grace(&pod(Owner::Replicated, 3), deadline, deadline, true), Span::from_secs(1));
+        assert_eq!(grace(&pod(Owner::Replicated, 0), BEGAN, deadline, false), Span::from_secs(1));
+    }
+
+    #[test]
+    fn the_last_moment_moves_with_bytes_and_link() {
+        let cutoff = BEGAN + Span::from_secs(100);
+        assert_eq!(last_moment(cutoff, 1, None, None), None);
+        let fast = last_moment(cutoff, 1 << 30, Some(1 << 30), None).unwrap();
+        let slow = last_moment(cutoff, 1 << 30, Some(1 << 26), None).unwrap();
+        assert!(slow < fast && fast < cutoff);
+        assert_eq!(cutoff.since(fast), Span::from_millis(1250 + 2000));
+    }
+}

@@ -1,0 +1,301 @@
+//! One pod and its departure: its save and its eviction, side by side.
+//!
+//! Decides when the one makes the other ready. It must not know the order among pods.
+
+use crate::budget;
+use crate::effect::{Action, Hold, Subject};
+use crate::holding::Holding;
+use crate::keep::{Keep, Step, Surroundings, Times};
+use crate::leave::{Leave, Way};
+use crate::ledger::Context;
+use crate::look::Look;
+use crate::moment::Moment;
+use crate::order;
+use crate::pod::{EvictWhen, OnDelete, Owner, PodFacts};
+use crate::precopy::PreCopy;
+use crate::report::{DepartureOutcome, PodReport, StateOutcome};
+use crate::restoration::Restoration;
+
+/// Why a pod leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The node leaves.
+    Notice,
+    /// Somebody deleted the pod: a rollout, Karpenter, a scale-down.
+    Deleted,
+}
+
+/// One pod leaving.
+#[derive(Clone, Debug)]
+pub(crate) struct Departure {
+    pub(crate) cause: Cause,
+    pub(crate) times: Times,
+    pub(crate) keep: Keep,
+    pub(crate) leave: Leave,
+    began: Moment,
+    announced: bool,
+}
+
+/// Everything the core keeps of one pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Pod {
+    pub(crate) facts: PodFacts,
+    pub(crate) present: bool,
+    pub(crate) departure: Option<Departure>,
+    pub(crate) look: Look,
+    pub(crate) holding: Holding,
+    pub(crate) precopy: PreCopy,
+    pub(crate) restoration: Restoration,
+}
+
+impl Pod {
+    pub(crate) fn new(facts: PodFacts) -> Self {
+        Self {
+            facts,
+            present: true,
+            departure: None,
+            look: Look::default(),
+            holding: Holding::default(),
+            precopy: PreCopy::default(),
+            restoration: Restoration::default(),
+        }
+    }
+
+    /// It can wait inside its own eviction for its save.
+    fn can_be_held(&self) -> bool {
+        let Some(engine) = &self.facts.engine else { return false };
+        match (self.facts.owner, engine.evict) {
+            // No replacement is created before the old name is gone: nothing would overlap.
+            (Owner::Named, _) | (_, EvictWhen::Last) => false,
+            (
+                Owner::Replicated
+                | Owner::Bare { .. }
+                | Owner::Daemon { .. }
+                | Owner::Static
+                | Owner::Finished,
+                EvictWhen::Auto | EvictWhen::First,
+            ) => engine.holds,
+        }
+    }
+
+    /// Begins its departure under a notice.
+    pub(crate) fn depart(&mut self, notice: &str, began: Moment, deadline: Moment, ctx: &mut Context<'_>) {
+        let saves = self.facts.engine.is_some()
+            && self.facts.stays().is_none()
+            && !order::is_shed(ctx.policy, &self.facts)
+            && (self.restoration.is_over() || self.facts.restore_decided);
+        self.stop_other_work(ctx);
+        let held = saves && self.facts.terminating.is_none() && self.can_be_held();
+        let deadline = match self.facts.terminating {
+            Some(ends) if saves => deadline.min(ends),
+            Some(_) | None => deadline,
+        };
+        let mut times = self.times(began, deadline, held, ctx);
+        if self.facts.is_late() {
+            // It leaves in the last seconds: its cut-off is half of them.
+            let late = budget::late(ctx.policy, began, deadline);
+            times.cutoff = late + deadline.since(late).div(2);
+        }
+        self.departure = Some(Departure {
+            cause: Cause::Notice,
+            times,
+            keep: if saves { Keep::begin(notice) } else { Keep::nothing() },
+            leave: Leave::new(&self.facts, ctx.now),
+            began,
+            announced: false,
+        });
+    }
+
+    /// Begins its departure because somebody deleted it: its own grace is its deadline.
+    pub(crate) fn deleted(&mut self, ends: Moment, ctx: &mut Context<'_>) {
+        let Some(engine) = &self.facts.engine else { return };
+        let saves = engine.on_delete == OnDelete::Save && self.restoration.is_over();
+        self.stop_other_work(ctx);
+        let began = ctx.now;
+        // The pod is terminating already: it ends as soon as it is released, or at its grace.
+        let times = self.times(began, ends, true, ctx);
+        self.departure = Some(Departure {
+            cause: Cause::Deleted,
+            times,
+            keep: if saves { Keep::begin("deleted") } else { Keep::nothing() },
+            leave: Leave::new(&self.facts, ctx.now),
+            began,
+            announced: false,
+        });
+    }
+
+    /// A notice came while the pod was leaving for another reason: the nearer end counts, and what
+    /// has begun goes on.
+    pub(crate) fn tighten(&mut self, began: Moment, deadline: Moment, ctx: &mut Context<'_>) {
+        let Some(departure) = &self.departure else { return };
+        let deadline = departure.times.deadline.min(deadline);
+        let times = self.times(began.min(departure.began), deadline, departure.times.held, ctx);
+        if let Some(departure) = &mut self.departure {
+            departure.cause = Cause::Notice;
+            departure.times = times;
+        }
+    }
+
+    fn times(&self, began: Moment, deadline: Moment, held: bool, ctx: &Context<'_>) -> Times {
+        let cutoff = budget::cutoff(ctx.policy, &self.facts, began, deadline, held);
+        Times { deadline, cutoff, held }
+    }
+
+    fn stop_other_work(&mut self, ctx: &mut Context<'_>) {
+        self.precopy.cancel(ctx);
+        if !self.restoration.is_over() {
+            self.restoration.cancel(ctx);
+        }
+    }
+
+    /// Takes back a departure that has done nothing yet; true if there was one.
+    pub(crate) fn stand_down(&mut self, ctx: &mut Context<'_>) -> bool {
+        let Some(departure) = &self.departure else { return false };
+        let idle = departure.keep.has_not_begun() && departure.leave.has_not_begun();
+        if !idle || departure.cause != Cause::Notice {
+            return false;
+        }
+        if departure.keep.step != Step::Nothing {
+            let why = "the notice was withdrawn".to_owned();
+            ctx.fire(Action::AbandonIntent { pod: self.facts.uid.clone(), why });
+        }
+        self.departure = None;
+        true
+    }
+
+    /// The save's next step.
+    pub(crate) fn advance_keep(&mut self, around: &mut Surroundings<'_>, ctx: &mut Context<'_>) {
+        let Some(departure) = &mut self.departure else { return };
+        departure.keep.advance(&self.facts, &mut self.look, departure.times, around, ctx);
+        if departure.keep.is_over() && !departure.announced {
+            departure.announced = true;
+            let (reason, note, warning) = match &departure.keep.step {
+                Step::Safe { generation, bytes, .. } if departure.keep.partial => {
+                    ("StatePartlySaved", format!("{bytes} bytes in {generation}, not all of it"), true)
+                }
+                Step::Safe { generation, bytes, .. } => {
+                    ("StateSaved", format!("{bytes} bytes in {generation}"), false)
+                }
+                Step::Lost { why } => ("StateNotSaved", why.clone(), true),
+                _ => return,
+            };
+            ctx.fire(Action::Publish {
+                about: Subject::Pod(self.facts.uid.clone()),
+                reason: reason.into(),
+                note,
+                warning,
+            });
+        }
+    }
+
+    /// The hold that this pod's file should say.
+    pub(crate) fn advance_hold(&mut self, ctx: &mut Context<'_>) {
+        let Some(engine) = &self.facts.engine else { return };
+        if !engine.holds || !self.present {
+            return;
+        }
+        match &self.departure {
+            Some(departure) if departure.keep.is_over() => self.holding.set(&self.facts, Hold::Released, ctx),
+            Some(departure) => {
+                let hold = Hold::Until(departure.times.deadline);
+                self.holding.set(&self.facts, hold, ctx);
+            }
+            None if self.facts.running && self.look.state_bytes() > 0 => {
+                self.holding.keep_ahead(&self.facts, ctx)
+            }
+            None => {}
+        }
+    }
+
+    /// The pod may be evicted now, as far as it is concerned itself.
+    pub(crate) fn is_ready(&mut self, ctx: &mut Context<'_>) -> bool {
+        let Some(departure) = &self.departure else { return false };
+        if self.facts.is_late() {
+            return ctx.has_come(budget::late(ctx.policy, departure.began, departure.times.deadline));
+        }
+        if departure.keep.is_over() || ctx.has_come(departure.times.cutoff) {
+            return true;
+        }
+        departure.times.held && departure.keep.is_announced() && self.holding.covers(departure.times.deadline)
+    }
+
+    /// A hold that cannot be written protects nothing: such a pod is evicted after its save.
+    pub(crate) fn give_up_hold(&mut self, ctx: &mut Context<'_>) {
+        let Some(departure) = &self.departure else { return };
+        if !departure.times.held || !departure.leave.has_not_begun() || self.holding.failures < 2 {
+            return;
+        }
+        let times = self.times(departure.began, departure.times.deadline, false, ctx);
+        if let Some(departure) = &mut self.departure {
+            departure.times = times;
+        }
+    }
+
+    /// Its entry in the report.
+    pub(crate) fn report(&self, now: Moment) -> PodReport {
+        let facts = &self.facts;
+        let mut report = PodReport {
+            uid: facts.uid.0.clone(),
+            namespace: facts.namespace.clone(),
+            name: facts.name.clone(),
+            priority: facts.priority,
+            departure: DepartureOutcome::Stays,
+            reason: None,
+            state: StateOutcome::None,
+            state_reason: None,
+            generation: None,
+            bytes: 0,
+            sent: 0,
+            refusals: 0,
+            evicted: None,
+            committed: None,
+            gone: None,
+        };
+        let Some(departure) = &self.departure else { return report };
+        let leave = &departure.leave;
+        report.refusals = leave.refusals;
+        report.evicted = leave.evicted;
+        report.gone = leave.gone;
+        (report.departure, report.reason) = match &leave.way {
+            Way::Stays(why) => (DepartureOutcome::Stays, Some(why.clone())),
+            Way::Waiting | Way::Disrupting | Way::LettingGo => (DepartureOutcome::Pending, None),
+            Way::Leaving { let_go: false } => (DepartureOutcome::Leaving, None),
+            Way::Leaving { let_go: true } => {
+                (DepartureOutcome::LetGo, Some("not evicted by its cut-off: deleted".into()))
+            }
+            Way::Gone => (DepartureOutcome::Gone, None),
+            Way::Abandoned(why) => (DepartureOutcome::Abandoned, Some(why.clone())),
+        };
+        report.sent = departure.keep.sent;
+        let earlier = self.precopy.committed.as_ref();
+        match &departure.keep.step {
+            Step::Nothing => {}
+            Step::Safe { generation, bytes, at } => {
+                report.state =
+                    if departure.keep.partial { StateOutcome::Partial } else { StateOutcome::Saved };
+                report.generation = Some(generation.clone());
+                report.bytes = *bytes;
+                report.committed = Some(*at);
+            }
+            unfinished => {
+                let late = now >= departure.times.deadline;
+                report.state_reason = match unfinished {
+                    Step::Lost { why } => Some(why.clone()),
+                    _ if late => Some("not committed by the deadline".into()),
+                    _ => None,
+                };
+                let given_up = report.state_reason.is_some();
+                report.state = match (given_up, earlier) {
+                    (false, _) => StateOutcome::Pending,
+                    (true, Some(_)) => StateOutcome::Earlier,
+                    (true, None) => StateOutcome::Lost,
+                };
+                if given_up && let Some((generation, bytes)) = earlier {
+                    report.generation = Some(generation.clone());
+                    report.bytes = *bytes;
+                }
+            }
+        }
+        report
+    }
+}

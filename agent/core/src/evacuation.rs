@@ -1,0 +1,296 @@
+//! One node under a notice: from the first sight of it to the report.
+//!
+//! Decides when pods begin to depart, in which order they go, and when the report is written. How a
+//! single pod is saved and evicted is in [`crate::keep`] and [`crate::leave`].
+
+use crate::departure::Pod;
+use crate::effect::{Action, Subject};
+use crate::event::Outcome;
+use crate::keep::Surroundings;
+use crate::ledger::{Attempts, Context, Purpose};
+use crate::moment::{Moment, Span};
+use crate::notice::{InstanceAction, NoticeKind, Standing};
+use crate::order;
+use crate::pod::PodUid;
+use crate::policy::{EvictOrder, Policy};
+use crate::report::{Report, StateOutcome};
+use crate::standing::NodeMark;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The pods of the node.
+pub(crate) type Pods = BTreeMap<PodUid, Pod>;
+
+/// What a hibernating pod's report says.
+const HIBERNATES: &str = "hibernate: the pod comes back with the memory of its instance";
+
+/// One evacuation.
+#[derive(Clone, Debug)]
+pub(crate) struct Evacuation {
+    pub(crate) standing: Standing,
+    pub(crate) short: bool,
+    pub(crate) withdrawn: Option<Moment>,
+    cordoned: Option<Moment>,
+    report: Attempts,
+    written: Option<Report>,
+    writing: Option<Report>,
+}
+
+impl Evacuation {
+    pub(crate) fn new(standing: Standing, short: bool) -> Self {
+        Self {
+            standing,
+            short,
+            withdrawn: None,
+            cordoned: None,
+            report: Attempts::default(),
+            written: None,
+            writing: None,
+        }
+    }
+
+    /// The instance freezes with its memory: nothing is evicted.
+    pub(crate) fn hibernates(&self) -> bool {
+        self.standing.kind == NoticeKind::Interruption(InstanceAction::Hibernate)
+    }
+
+    /// Lets every pod that has not begun to leave begin.
+    pub(crate) fn depart(&self, pods: &mut Pods, ctx: &mut Context<'_>) {
+        if self.withdrawn.is_some() || self.hibernates() {
+            return;
+        }
+        for pod in pods.values_mut().filter(|pod| pod.present && pod.departure.is_none()) {
+            pod.depart(&self.standing.notice, self.standing.began, self.standing.deadline, ctx);
+        }
+    }
+
+    /// The notice is gone: what has begun goes on, nothing else begins.
+    pub(crate) fn withdraw(&mut self, pods: &mut Pods, ctx: &mut Context<'_>) {
+        if self.withdrawn.is_some() {
+            return;
+        }
+        self.withdrawn = Some(ctx.now);
+        for pod in pods.values_mut() {
+            pod.stand_down(ctx);
+        }
+    }
+
+    /// The next steps of all that leave.
+    pub(crate) fn advance(
+        &mut self,
+        node: &str,
+        pods: &mut Pods,
+        mark: &NodeMark,
+        bytes_per_second: Option<u64>,
+        ctx: &mut Context<'_>,
+    ) {
+        if mark.is_cordoned() && self.cordoned.is_none() {
+            self.cordoned = Some(ctx.now);
+        }
+        self.depart(pods, ctx);
+        advance_saves(pods, bytes_per_second, ctx);
+        for pod in pods.values_mut() {
+            pod.give_up_hold(ctx);
+            pod.advance_hold(ctx);
+        }
+        self.advance_evictions(pods, mark, ctx);
+        self.advance_report(node, pods, ctx);
+    }
+
+    fn advance_evictions(&self, pods: &mut Pods, mark: &NodeMark, ctx: &mut Context<'_>) {
+        if self.hibernates() {
+            return;
+        }
+        let order: Vec<PodUid> = order::evicting(
+            ctx.policy,
+            pods.values().filter(|pod| pod.departure.is_some()).map(|pod| &pod.facts),
+        )
+        .into_iter()
+        .map(|facts| facts.uid.clone())
+        .collect();
+        let asking =
+            pods.values().filter_map(|pod| pod.departure.as_ref()).filter(|d| d.leave.is_asking()).count();
+        let mut slots = ctx.policy.eviction_slots.saturating_sub(asking);
+        let open_tier = self.open_tier(pods, ctx);
+        for uid in order {
+            let Some(pod) = pods.get_mut(&uid) else { continue };
+            let ready = pod.is_ready(ctx);
+            let Some(departure) = &mut pod.departure else { continue };
+            // A replacement must not land on this node again: the cordon comes first. It is not
+            // waited for beyond the cut-off, since the node dies in any case.
+            let cordoned = mark.is_cordoned() || mark.forbidden;
+            let tier = open_tier.is_none_or(|open| pod.facts.priority <= open)
+                || order::is_shed(ctx.policy, &pod.facts);
+            let ready = ready && tier && cordoned;
+            if slots == 0 && ctx.now < departure.times.cutoff {
+                continue;
+            }
+            if departure.leave.advance(&pod.facts, departure.times, ready, ctx) {
+                slots = slots.saturating_sub(1);
+            }
+        }
+    }
+
+    /// With `lowest-first`: the highest priority that may go now. A tier waits for all lower ones,
+    /// up to its share of the window (as the kubelet's graceful shutdown does).
+    fn open_tier(&self, pods: &Pods, ctx: &mut Context<'_>) -> Option<i32> {
+        if ctx.policy.evict_order == EvictOrder::HighestFirst {
+            return None;
+        }
+        let leaving = || pods.values().filter(|pod| pod.facts.stays().is_none() && !pod.facts.is_late());
+        let tiers: BTreeSet<i32> = leaving().map(|pod| pod.facts.priority).collect();
+        let count = tiers.len() as u64;
+        let window = self.standing.deadline.since(self.standing.began);
+        let mut open = None;
+        for (position, tier) in (1u64..).zip(&tiers) {
+            open = Some(*tier);
+            let done = leaving()
+                .filter(|pod| pod.facts.priority <= *tier)
+                .all(|pod| pod.departure.as_ref().is_none_or(|departure| departure.leave.is_over()));
+            let share = Span::from_millis(window.as_millis() * position / count.max(1));
+            if !done && !ctx.has_come(self.standing.began + share) {
+                break;
+            }
+        }
+        open
+    }
+
+    /// Everything that was to happen has happened.
+    pub(crate) fn is_complete(&self, pods: &Pods) -> bool {
+        pods.values()
+            .filter_map(|pod| pod.departure.as_ref())
+            .all(|departure| departure.keep.is_over() && departure.leave.is_over())
+            && (self.cordoned.is_some() || pods.is_empty())
+    }
+
+    /// The report as it would be written now, without its `written`.
+    pub(crate) fn report(&self, node: &str, pods: &Pods, ctx: &Context<'_>) -> Report {
+        let order = order::evicting(ctx.policy, pods.values().map(|pod| &pod.facts));
+        let staying = pods.values().map(|pod| &pod.facts).filter(|facts| facts.stays().is_some());
+        Report {
+            format: 1,
+            node: node.to_owned(),
+            boot: self.standing.boot.clone(),
+            notice: self.standing.notice.clone(),
+            kind: self.standing.kind,
+            short: self.short,
+            withdrawn: self.withdrawn.is_some(),
+            noticed: self.standing.began,
+            deadline: self.standing.deadline,
+            cordoned: self.cordoned,
+            written: ctx.now,
+            complete: self.is_complete(pods),
+            pods: order
+                .into_iter()
+                .chain(staying)
+                .filter_map(|facts| pods.get(&facts.uid))
+                .map(|pod| {
+                    let mut entry = pod.report(ctx.now);
+                    if self.hibernates() {
+                        entry.reason = Some(HIBERNATES.into());
+                        if let Some((generation, bytes)) = &pod.precopy.committed {
+                            entry.state = StateOutcome::Earlier;
+                            entry.generation = Some(generation.clone());
+                            entry.bytes = *bytes;
+                        }
+                    }
+                    entry
+                })
+                .collect(),
+        }
+    }
+
+    /// Written when it is complete; shortly before the deadline, whatever happened; and once more at
+    /// the deadline if it says more then.
+    fn advance_report(&mut self, node: &str, pods: &Pods, ctx: &mut Context<'_>) {
+        if self.report.open.is_some() {
+            return;
+        }
+        let complete = self.is_complete(pods);
+        let early = ctx.has_come(self.standing.deadline - ctx.policy.report_lead);
+        let last = ctx.has_come(self.standing.deadline);
+        let before = self.written.as_ref();
+        let due = match before {
+            None => complete || early,
+            Some(report) => {
+                (complete && !report.complete)
+                    || (last && report.written < self.standing.deadline && !report.complete)
+            }
+        };
+        if !due || !self.report.may_start(ctx) {
+            return;
+        }
+        let report = self.report(node, pods, ctx);
+        self.writing = Some(report.clone());
+        let attempt = self.report.next();
+        let span = ctx.policy.call_timeout;
+        let action = Action::WriteReport(Box::new(report));
+        self.report.open = Some(ctx.ask(span, ctx.now + span, attempt, Purpose::Report, action));
+    }
+
+    /// Takes the answer to a report.
+    pub(crate) fn reported(&mut self, outcome: &Outcome, ctx: &mut Context<'_>) {
+        if let Outcome::Done(_) = outcome {
+            self.written = self.writing.take();
+            self.report = Attempts::default();
+        } else {
+            self.report.failed(ctx.now, Span::from_secs(1));
+        }
+    }
+
+    /// A complete report is written.
+    pub(crate) fn is_reported(&self) -> bool {
+        self.written.as_ref().is_some_and(|report| report.complete)
+    }
+
+    /// The Event that says that it has begun.
+    pub(crate) fn announce(&self, ctx: &mut Context<'_>) {
+        let left = self.standing.deadline.left(ctx.now);
+        let short = if self.short { ", the minimum window: its time has passed or is too near" } else { "" };
+        ctx.fire(Action::Publish {
+            about: Subject::Node,
+            reason: "EvacuationStarted".into(),
+            note: format!(
+                "{} notice {}: {left} left{short}",
+                self.standing.kind.as_str(),
+                self.standing.notice
+            ),
+            warning: true,
+        });
+    }
+}
+
+/// The next steps of all saves, in saving order: whoever is first gets the flush slots first.
+pub(crate) fn advance_saves(pods: &mut Pods, bytes_per_second: Option<u64>, ctx: &mut Context<'_>) {
+    let order: Vec<PodUid> = order::saving(
+        ctx.policy,
+        pods.values().filter(|pod| pod.departure.is_some()).map(|pod| (&pod.facts, pod.look.state_bytes())),
+    )
+    .into_iter()
+    .map(|facts| facts.uid.clone())
+    .collect();
+    let flushing =
+        pods.values().filter_map(|pod| pod.departure.as_ref()).filter(|d| d.keep.is_flushing()).count();
+    let mut flush_slots = ctx.policy.flush_slots.saturating_sub(flushing);
+    let mut bytes = 0u64;
+    for (rank, uid) in (0u64..).zip(order) {
+        let Some(pod) = pods.get_mut(&uid) else { continue };
+        bytes = bytes.saturating_add(pod.look.state_bytes());
+        let mut around = Surroundings {
+            rank,
+            bytes_before_and_own: bytes,
+            bytes_per_second,
+            flush_slots: &mut flush_slots,
+        };
+        pod.advance_keep(&mut around, ctx);
+    }
+}
+
+/// The window that a notice leaves, and whether it is the minimum one.
+pub(crate) fn deadline(left_ms: i64, policy: &Policy, now: Moment) -> (Moment, bool) {
+    let left = Span::from_millis(u64::try_from(left_ms).unwrap_or(0)).less(policy.margin);
+    // Nearer than this nothing of use fits; the instance often lives longer than it was told.
+    if left < policy.minimum_window.div(6) {
+        return (now + policy.minimum_window, true);
+    }
+    (now + left, false)
+}

@@ -1,0 +1,247 @@
+//! Everything that can happen, as the core sees it.
+
+use crate::effect::EffectId;
+use crate::moment::Span;
+use crate::notice::{Notice, Standing};
+use crate::pod::{PodFacts, PodUid};
+use serde::{Deserialize, Serialize};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// The agent has started and read its node. Always the first event.
+    Started(NodeFacts),
+    /// The node object as it is now.
+    NodeSeen(NodeFacts),
+    /// A pod of this node as it is now.
+    PodSeen(Box<PodFacts>),
+    /// A pod of this node is no more.
+    PodGone(PodUid),
+    /// IMDS shows a notice.
+    Noticed(Notice),
+    /// IMDS no longer shows the notice of this id.
+    Withdrawn {
+        /// The notice's id.
+        id: String,
+    },
+    /// An effect's answer.
+    Answered {
+        /// Which effect.
+        id: EffectId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// The uplink carries this much, as last measured.
+    LinkMeasured {
+        /// Bytes per second.
+        bytes_per_second: u64,
+    },
+    /// The moment the core asked to be woken at has come.
+    Woke,
+}
+
+impl Event {
+    /// The event's name, for metrics and coverage.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Event::Started(_) => "started",
+            Event::NodeSeen(_) => "node_seen",
+            Event::PodSeen(_) => "pod_seen",
+            Event::PodGone(_) => "pod_gone",
+            Event::Noticed(_) => "noticed",
+            Event::Withdrawn { .. } => "withdrawn",
+            Event::Answered { .. } => "answered",
+            Event::LinkMeasured { .. } => "link_measured",
+            Event::Woke => "woke",
+        }
+    }
+}
+
+/// The own node, as far as it matters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// Its name.
+    pub name: String,
+    /// The kernel's boot id (`/proc/sys/kernel/random/boot_id`).
+    pub boot: String,
+    /// `spec.unschedulable`.
+    pub unschedulable: bool,
+    /// Our taint (hard or soft) is on it.
+    pub tainted: bool,
+    /// Our annotation, if it has one.
+    pub standing: Option<Standing>,
+}
+
+/// How an effect ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It is done.
+    Done(Done),
+    /// It failed.
+    Failed {
+        /// In which way.
+        kind: FailureKind,
+        /// For people.
+        why: String,
+    },
+    /// Its deadline came first.
+    TimedOut,
+    /// Its task panicked.
+    Panicked,
+}
+
+/// The ways to fail, closed: the shell classifies, the core decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// A PodDisruptionBudget forbids it now; or a claim is held by another.
+    Refused,
+    /// The server asks for fewer requests.
+    Throttled,
+    /// It may work the next time.
+    Transient,
+    /// It will not work the next time either.
+    Permanent,
+    /// What it was about is gone. For an eviction that is success.
+    NotFound,
+    /// What was read is not what was written; or it does not fit.
+    Mismatch,
+}
+
+impl FailureKind {
+    /// Every kind, for coverage.
+    pub const ALL: [FailureKind; 6] = [
+        FailureKind::Refused,
+        FailureKind::Throttled,
+        FailureKind::Transient,
+        FailureKind::Permanent,
+        FailureKind::NotFound,
+        FailureKind::Mismatch,
+    ];
+
+    /// A metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FailureKind::Refused => "refused",
+            FailureKind::Throttled => "throttled",
+            FailureKind::Transient => "transient",
+            FailureKind::Permanent => "permanent",
+            FailureKind::NotFound => "not_found",
+            FailureKind::Mismatch => "mismatch",
+        }
+    }
+}
+
+/// What a successful effect found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Done {
+    /// Nothing but success.
+    Nothing,
+    /// Answer to `Intend`.
+    Intended {
+        /// The intent of this very departure says that it was kept already (the agent was
+        /// restarted after the commit): the generation, and the bytes of state it holds.
+        committed: Option<(String, u64)>,
+    },
+    /// Answer to `Look`.
+    Looked {
+        /// Bytes of state that a final flush would write.
+        state_bytes: u64,
+        /// It is working on a request.
+        busy: bool,
+    },
+    /// Answer to `Flush`.
+    Flushed {
+        /// Bytes of state in the volume.
+        bytes: u64,
+    },
+    /// Answer to `Save`.
+    Saved {
+        /// Bytes of state that are in the store.
+        bytes: u64,
+        /// Bytes that were sent for it.
+        sent: u64,
+        /// All of it. If not, the whole files among it may be committed as partial.
+        whole: bool,
+    },
+    /// Answer to `Commit`.
+    Committed {
+        /// `lineage/epoch-n`.
+        generation: String,
+        /// Bytes of state it holds.
+        bytes: u64,
+    },
+    /// Answer to `FindLineage`.
+    Lineages(Vec<Candidate>),
+    /// Answer to `Claim`.
+    Claimed {
+        /// The epoch under which the holder writes.
+        epoch: u64,
+    },
+    /// Answer to `Fetch`.
+    Fetched {
+        /// Bytes of state.
+        bytes: u64,
+    },
+    /// Answer to `HandOver` and `Verify`: tokens the engine took, or showed that it uses.
+    Tokens {
+        /// How many; `None` where the engine does not tell.
+        count: Option<u64>,
+    },
+    /// Answer to `Prove`: the fingerprints are the same.
+    Proven {
+        /// Bytes of state that the engine already holds.
+        state_bytes: u64,
+    },
+}
+
+/// A lineage of the pod's workload, seen by `FindLineage`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Its id.
+    pub lineage: String,
+    /// It carries the pod's own stable name (StatefulSet).
+    pub own_name: bool,
+    /// Its spec key is the pod's.
+    pub spec_matches: bool,
+    /// Its committed generations, newest first.
+    pub generations: Vec<String>,
+    /// When the newest was committed, milliseconds of Unix time by the store's clock: order only.
+    pub newest_unix_ms: u64,
+    /// What is known of the pod that wrote it.
+    pub source: Source,
+    /// Its intent.
+    pub intent: IntentState,
+    /// Somebody else holds a claim on it that has not run out, or has restored it.
+    pub taken: bool,
+}
+
+/// The pod that wrote a lineage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// It lives: the lineage is nobody else's.
+    Living,
+    /// An intent or a report says that it leaves.
+    Leaving,
+    /// There is no such pod any more.
+    Gone,
+}
+
+/// An intent, as a replacement sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IntentState {
+    /// There is none, or it was kept: what was announced is committed.
+    None,
+    /// A checkpoint is coming, for this much longer.
+    Coming {
+        /// Time left by the store's clock.
+        left: Span,
+    },
+    /// Nothing will come, or it is overdue.
+    Abandoned,
+}

@@ -1,0 +1,332 @@
+//! Keeping the state of one departing pod: announce, quiesce, flush, save, commit.
+//!
+//! Decides the next step of one pod's save and when to give up. It must not know who is evicted
+//! when, nor any other pod but by its rank.
+//!
+//! ```text
+//! announce ─► wait ─► quiesce ─► flush ─► save ─► commit ─► safe
+//!    (1 s at most)  (evict-first: the last moment that fits)  │ at the cut-off: what is whole, as partial
+//!                                  └──── cut-off ─────────────┴─► lost, with a reason
+//! ```
+
+use crate::budget;
+use crate::effect::{Action, Round};
+use crate::event::{Done, FailureKind, Outcome};
+use crate::ledger::{Attempts, Context, Purpose};
+use crate::look::Look;
+use crate::moment::{Moment, Span};
+use crate::pod::{PodFacts, PodUid};
+
+/// How far the save has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// There is nothing to save.
+    Nothing,
+    /// The intent is being written.
+    Announce,
+    /// Waiting for the moment to begin.
+    Wait,
+    /// The engine is told to admit nothing new.
+    Quiesce,
+    /// The engine writes.
+    Flush,
+    /// The bytes go to the store.
+    Save,
+    /// The generation is written.
+    Commit,
+    /// Committed.
+    Safe { generation: String, bytes: u64, at: Moment },
+    /// Given up.
+    Lost { why: String },
+}
+
+/// The save of one departing pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Keep {
+    pub(crate) step: Step,
+    pub(crate) partial: bool,
+    pub(crate) sent: u64,
+    departure: String,
+    tries: Attempts,
+    flush_began: Option<Moment>,
+    last_problem: Option<String>,
+}
+
+/// What the save of a pod is told of the rest of the node.
+pub(crate) struct Surroundings<'a> {
+    /// Its position in the saving order.
+    pub(crate) rank: u64,
+    /// Bytes of state of the pods before it and its own.
+    pub(crate) bytes_before_and_own: u64,
+    /// The link, as last measured.
+    pub(crate) bytes_per_second: Option<u64>,
+    /// Flushes that may still begin.
+    pub(crate) flush_slots: &'a mut usize,
+}
+
+/// When this departure must be where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// Everything ends.
+    pub(crate) deadline: Moment,
+    /// The save ends.
+    pub(crate) cutoff: Moment,
+    /// The pod waits inside its own eviction.
+    pub(crate) held: bool,
+}
+
+impl Keep {
+    /// A save that begins with its intent, which names this departure.
+    pub(crate) fn begin(departure: &str) -> Self {
+        Self::at(Step::Announce, departure)
+    }
+
+    /// Nothing to save.
+    pub(crate) fn nothing() -> Self {
+        Self::at(Step::Nothing, "")
+    }
+
+    fn at(step: Step, departure: &str) -> Self {
+        Self {
+            step,
+            partial: false,
+            sent: 0,
+            departure: departure.to_owned(),
+            tries: Attempts::default(),
+            flush_began: None,
+            last_problem: None,
+        }
+    }
+
+    /// Nothing more will happen to the state.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.step, Step::Nothing | Step::Safe { .. } | Step::Lost { .. })
+    }
+
+    /// The intent is written, or was waited for long enough.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.step != Step::Announce
+    }
+
+    /// The engine has not been asked for anything yet.
+    pub(crate) fn has_not_begun(&self) -> bool {
+        matches!(self.step, Step::Nothing | Step::Announce | Step::Wait)
+    }
+
+    /// A flush is under way.
+    pub(crate) fn is_flushing(&self) -> bool {
+        self.step == Step::Flush && self.tries.open.is_some()
+    }
+
+    fn go(&mut self, step: Step) {
+        self.step = step;
+        self.tries = Attempts::default();
+    }
+
+    /// Gives the state up; what may still be open is cancelled, and the replacement is told not to
+    /// wait.
+    pub(crate) fn lose(&mut self, pod: &PodUid, why: String, ctx: &mut Context<'_>) {
+        if let Some(open) = self.tries.open.take() {
+            ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
+        }
+        if self.is_announced() {
+            ctx.fire(Action::AbandonIntent { pod: pod.clone(), why: why.clone() });
+        }
+        self.go(Step::Lost { why });
+    }
+
+    /// The pod is no more: what was not flushed cannot be any longer. What was flushed was opened
+    /// at once, and its bytes survive the removal of the volume.
+    pub(crate) fn pod_gone(&mut self, pod: &PodUid, ctx: &mut Context<'_>) {
+        if matches!(self.step, Step::Announce | Step::Wait | Step::Quiesce | Step::Flush) {
+            self.lose(pod, "the pod was gone before its state was flushed".into(), ctx);
+        }
+    }
+
+    /// Takes the next step, if its time has come.
+    pub(crate) fn advance(
+        &mut self,
+        pod: &PodFacts,
+        look: &mut Look,
+        times: Times,
+        around: &mut Surroundings<'_>,
+        ctx: &mut Context<'_>,
+    ) {
+        let purpose = || Purpose::Keep(pod.uid.clone());
+        if self.tries.open.is_some() {
+            return;
+        }
+        if matches!(self.step, Step::Announce | Step::Wait | Step::Quiesce | Step::Flush)
+            && ctx.has_come(times.cutoff)
+        {
+            let why = match self.last_problem.take() {
+                Some(problem) => format!("not flushed by its cut-off: {problem}"),
+                None => "its cut-off came before its flush could begin".to_owned(),
+            };
+            return self.lose(&pod.uid, why, ctx);
+        }
+        match self.step {
+            Step::Announce => {
+                let by = times.cutoff;
+                let action = Action::Intend { pod: pod.uid.clone(), departure: self.departure.clone(), by };
+                self.tries.open =
+                    Some(ctx.ask(ctx.policy.intent_timeout, by, self.tries.next(), purpose(), action));
+            }
+            Step::Wait => {
+                if times.held && !self.may_begin(pod, look, times, around, ctx) {
+                    return;
+                }
+                self.go(Step::Quiesce);
+                self.advance(pod, look, times, around, ctx);
+            }
+            Step::Quiesce => {
+                let action = Action::Quiesce { pod: pod.uid.clone() };
+                self.tries.open =
+                    Some(ctx.ask(Span::from_secs(2), times.cutoff, self.tries.next(), purpose(), action));
+            }
+            Step::Flush => {
+                if *around.flush_slots == 0 || !self.tries.may_start(ctx) {
+                    return;
+                }
+                *around.flush_slots -= 1;
+                let timeout = pod.engine.as_ref().map_or(Span::ZERO, |engine| engine.flush_timeout);
+                let action = Action::Flush { pod: pod.uid.clone(), round: Round::Final };
+                self.flush_began = Some(ctx.now);
+                self.tries.open = Some(ctx.ask(timeout, times.cutoff, self.tries.next(), purpose(), action));
+            }
+            Step::Save => {
+                if !self.tries.may_start(ctx) {
+                    return;
+                }
+                let action = Action::Save { pod: pod.uid.clone(), round: Round::Final, rank: around.rank };
+                let left = times.cutoff.left(ctx.now);
+                self.tries.open = Some(ctx.ask(left, times.cutoff, self.tries.next(), purpose(), action));
+            }
+            Step::Commit => {
+                if !self.tries.may_start(ctx) {
+                    return;
+                }
+                let partial = self.partial;
+                let action = Action::Commit { pod: pod.uid.clone(), round: Round::Final, partial };
+                // Not bounded by the deadline: the instance often lives some seconds longer.
+                let span = ctx.policy.call_timeout;
+                self.tries.open = Some(ctx.ask(span, ctx.now + span, self.tries.next(), purpose(), action));
+            }
+            Step::Nothing | Step::Safe { .. } | Step::Lost { .. } => {}
+        }
+    }
+
+    /// For a pod that goes on generating inside its eviction: idle, unknown, or the last moment.
+    fn may_begin(
+        &mut self,
+        pod: &PodFacts,
+        look: &mut Look,
+        times: Times,
+        around: &Surroundings<'_>,
+        ctx: &mut Context<'_>,
+    ) -> bool {
+        let last = budget::last_moment(
+            times.cutoff,
+            around.bytes_before_and_own,
+            around.bytes_per_second,
+            look.flush_took,
+        );
+        let Some(last) = last else { return true };
+        if ctx.has_come(last) {
+            return true;
+        }
+        match look.fresh(pod, Span::from_secs(1), ctx) {
+            Some(seen) => !seen.busy,
+            None => look.is_unanswered(),
+        }
+    }
+
+    /// Takes an answer.
+    pub(crate) fn answered(
+        &mut self,
+        pod: &PodFacts,
+        look: &mut Look,
+        times: Times,
+        outcome: Outcome,
+        ctx: &mut Context<'_>,
+    ) {
+        self.tries.open = None;
+        if let Outcome::Failed { why, .. } = &outcome {
+            self.last_problem = Some(why.clone());
+        }
+        match (&self.step, outcome) {
+            (Step::Announce, Outcome::Done(Done::Intended { committed: Some((generation, bytes)) })) => {
+                self.go(Step::Safe { generation, bytes, at: ctx.now });
+            }
+            // Not written in time: the eviction goes on without it, and the replacement finds the
+            // commit by looking once more.
+            (Step::Announce, _) => self.go(Step::Wait),
+            // An engine that cannot be quiesced is flushed as it is.
+            (Step::Quiesce, _) => self.go(Step::Flush),
+            (Step::Flush, Outcome::Done(_)) => {
+                look.flush_took = self.flush_began.map(|began| ctx.now.since(began));
+                self.go(Step::Save);
+            }
+            (Step::Flush, Outcome::TimedOut) => {
+                let took = self.flush_began.map_or(Span::ZERO, |began| ctx.now.since(began));
+                self.lose(&pod.uid, format!("the engine did not finish its flush within {took}"), ctx);
+            }
+            (Step::Save, Outcome::Done(Done::Saved { bytes, sent, whole })) => {
+                self.sent = sent;
+                self.partial = !whole;
+                if whole || bytes > 0 {
+                    self.go(Step::Commit);
+                } else {
+                    let why = "no whole file of it reached the store before its cut-off".into();
+                    self.lose(&pod.uid, why, ctx);
+                }
+            }
+            (Step::Save, Outcome::TimedOut) => {
+                self.partial = true;
+                self.go(Step::Commit);
+            }
+            (Step::Commit, Outcome::Done(Done::Committed { generation, bytes })) => {
+                self.go(Step::Safe { generation, bytes, at: ctx.now });
+            }
+            (Step::Commit, Outcome::Failed { kind: FailureKind::NotFound, why }) => {
+                self.lose(&pod.uid, why, ctx);
+            }
+            (Step::Flush | Step::Save | Step::Commit, Outcome::Failed { kind, why }) if !retryable(kind) => {
+                self.lose(&pod.uid, why, ctx);
+            }
+            (Step::Flush | Step::Save, Outcome::Failed { .. } | Outcome::Panicked) => {
+                self.tries.failed(ctx.now, Span::from_millis(500));
+                if self.step == Step::Save && ctx.now >= times.cutoff {
+                    self.partial = true;
+                    self.go(Step::Commit);
+                }
+            }
+            (Step::Commit, Outcome::Failed { .. } | Outcome::TimedOut | Outcome::Panicked) => {
+                self.tries.failed(ctx.now, Span::from_millis(500));
+                // Bonus time after the deadline is used, but not for ever.
+                if ctx.now > times.deadline + Span::from_secs(30) {
+                    self.lose(&pod.uid, "the commit never succeeded".into(), ctx);
+                }
+            }
+            (Step::Save | Step::Commit, Outcome::Done(other)) => {
+                ctx.fire(Action::Anomaly {
+                    what: format!("unexpected answer to a save or commit: {other:?}"),
+                });
+                self.tries.failed(ctx.now, Span::from_millis(500));
+            }
+            (Step::Nothing | Step::Wait | Step::Safe { .. } | Step::Lost { .. }, outcome) => {
+                ctx.fire(Action::Anomaly { what: format!("an answer nobody asked for: {outcome:?}") });
+            }
+        }
+    }
+}
+
+/// Whether the same request may succeed later.
+fn retryable(kind: FailureKind) -> bool {
+    match kind {
+        FailureKind::Throttled | FailureKind::Transient => true,
+        FailureKind::Refused | FailureKind::Permanent | FailureKind::NotFound | FailureKind::Mismatch => {
+            false
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What EC2 says of this instance, and what each saying means (the table of design §1).
+
+use crate::moment::Moment;
+use serde::{Deserialize, Serialize};
+
+/// `spot/instance-action`'s `action`.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InstanceAction {
+    /// The instance and its disks go.
+    Terminate,
+    /// The instance stops and may come back under another boot id.
+    Stop,
+    /// The instance freezes at once: there are no two minutes.
+    Hibernate,
+}
+
+/// The kinds of notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoticeKind {
+    /// A Spot interruption.
+    Interruption(InstanceAction),
+    /// A rebalance recommendation: the risk is elevated, nothing is certain.
+    Rebalance,
+    /// A scheduled maintenance event that ends or interrupts the instance at its `NotBefore`.
+    Maintenance,
+}
+
+impl NoticeKind {
+    /// A metric label and an Event reason's stem.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            NoticeKind::Interruption(InstanceAction::Terminate) => "terminate",
+            NoticeKind::Interruption(InstanceAction::Stop) => "stop",
+            NoticeKind::Interruption(InstanceAction::Hibernate) => "hibernate",
+            NoticeKind::Rebalance => "rebalance",
+            NoticeKind::Maintenance => "maintenance",
+        }
+    }
+}
+
+/// One notice as the shell read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// What is going to happen.
+    pub kind: NoticeKind,
+    /// The same for every poll that shows the same notice (a digest of its body).
+    pub id: String,
+    /// Milliseconds from the poll to the time in the notice: the notice's `time` minus the `Date`
+    /// of the same answer. Negative for a time that has passed; 0 for a rebalance, which has none.
+    pub left_ms: i64,
+}
+
+/// What stands on the node object while a notice does: written in the same PATCH as the cordon, so
+/// that an agent started after a crash goes on with the original deadline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Standing {
+    /// The notice's id.
+    pub notice: String,
+    /// Its kind.
+    pub kind: NoticeKind,
+    /// The boot in which `deadline` counts. Another boot is another life.
+    pub boot: String,
+    /// When the notice was first seen.
+    pub began: Moment,
+    /// The deadline of the evacuation (hard), or the end of the soft taint (rebalance).
+    pub deadline: Moment,
+    /// Cordoned and evacuating, as opposed to the soft taint of a rebalance or of a maintenance
+    /// event that is still far away.
+    pub hard: bool,
+    /// The node was schedulable before we cordoned it: only then is it uncordoned by us.
+    pub was_schedulable: bool,
+}
+
+impl Standing {
+    /// See [`Standing::hard`].
+    pub const fn is_hard(&self) -> bool {
+        self.hard
+    }
+}

@@ -1,0 +1,196 @@
+//! What the core knows of a pod. The shell distils it from the API object and the annotations;
+//! the core never sees Kubernetes types.
+
+use crate::moment::{Moment, Span};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A pod's uid: the key under which everything about it is kept. A StatefulSet pod that is created
+/// again has the same name and another uid.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PodUid(pub String);
+
+impl fmt::Display for PodUid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The part a pod plays in a rollout (design §5). Rank within one priority follows the order here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Serves, or nothing is known of it.
+    #[default]
+    Active,
+    /// A preview of a blue-green rollout.
+    Preview,
+    /// A canary.
+    Canary,
+    /// Scaled but without traffic.
+    Idle,
+    /// Receives mirrored traffic only: nobody waits for its answers. Shed at once.
+    Shadow,
+    /// Work that is repeated by its controller. Shed at once.
+    Batch,
+    /// Holds capacity for others. Shed at once.
+    Placeholder,
+}
+
+impl Role {
+    /// Shed at the notice, with nothing saved.
+    pub const fn is_shed(self) -> bool {
+        matches!(self, Role::Shadow | Role::Batch | Role::Placeholder)
+    }
+}
+
+/// When a DaemonSet's pod leaves (`lifeboat.dev/drain` on its pods, or the configured selector).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DaemonDrain {
+    /// Stays until the node dies: CNI, CSI, device plugins, this agent.
+    #[default]
+    Stay,
+    /// Leaves like any other pod.
+    Early,
+    /// Leaves in the last seconds: log shippers.
+    Late,
+}
+
+/// Who owns the pod, as far as that decides how it leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Owner {
+    /// A mirror pod: the kubelet owns it, the API cannot evict it.
+    Static,
+    /// Succeeded or Failed: it runs nothing any more.
+    Finished,
+    /// No controller: nobody will create it again.
+    Bare {
+        /// Its owner said that it may go (`lifeboat.dev/drain: "true"`, or the configuration).
+        may_go: bool,
+    },
+    /// A DaemonSet.
+    Daemon {
+        /// When it leaves.
+        drain: DaemonDrain,
+        /// It tolerates every taint: its controller would bring it straight back.
+        tolerates_all: bool,
+    },
+    /// A StatefulSet: no replacement before the old name is gone.
+    Named,
+    /// Any other controller: a replacement is created as soon as this pod is terminating.
+    Replicated,
+}
+
+/// `lifeboat.dev/evict`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EvictWhen {
+    /// First where the pod can wait inside its own eviction, last otherwise.
+    #[default]
+    Auto,
+    /// Evicted at the notice and held until its state is committed.
+    First,
+    /// Evicted after its state is committed.
+    Last,
+}
+
+/// `lifeboat.dev/restore`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RestoreMode {
+    /// The pod is not ready before its restore is decided.
+    #[default]
+    Gate,
+    /// The pod may serve while its state arrives.
+    Background,
+    /// Nothing is restored.
+    Off,
+}
+
+/// `lifeboat.dev/on-delete`: what happens when somebody else deletes the pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDelete {
+    /// Its state is saved within its own grace.
+    #[default]
+    Save,
+    /// It is let go at once.
+    Release,
+}
+
+/// The engine of an opted-in pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineFacts {
+    /// Every ordinary container waits for the hold file in its preStop.
+    pub holds: bool,
+    /// `lifeboat.dev/evict`.
+    pub evict: EvictWhen,
+    /// The longest a final flush may take (`lifeboat.dev/flush-timeout`).
+    pub flush_timeout: Span,
+    /// Period of pre-copies without any notice (`lifeboat.dev/interval`).
+    pub interval: Option<Span>,
+    /// What another's deletion means.
+    pub on_delete: OnDelete,
+    /// How state is put back.
+    pub restore: RestoreMode,
+}
+
+/// One pod of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodFacts {
+    /// Its uid.
+    pub uid: PodUid,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The value of its PriorityClass (`spec.priority`), 0 where it has none.
+    pub priority: i32,
+    /// Its part in a rollout.
+    pub role: Role,
+    /// Who owns it.
+    pub owner: Owner,
+    /// `terminationGracePeriodSeconds`.
+    pub grace: Span,
+    /// It is being deleted, by whomever: when its own grace ends.
+    pub terminating: Option<Moment>,
+    /// Its containers are running.
+    pub running: bool,
+    /// It is opted in, and its annotations are valid.
+    pub engine: Option<EngineFacts>,
+    /// The condition `lifeboat.dev/restored` is decided: nothing is restored into it any more.
+    pub restore_decided: bool,
+}
+
+impl PodFacts {
+    /// `namespace/name`, for people.
+    pub fn display_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// It runs on this node until the node dies, for this reason; `None` if it is to leave.
+    pub fn stays(&self) -> Option<&'static str> {
+        match self.owner {
+            Owner::Static => Some("static pod: only the kubelet can end it"),
+            Owner::Finished => Some("finished"),
+            Owner::Bare { may_go: false } => {
+                Some("no controller would create it again: set lifeboat.dev/drain: \"true\" to let it go")
+            }
+            Owner::Daemon { drain: DaemonDrain::Stay, .. } => Some("DaemonSet pod"),
+            Owner::Daemon { tolerates_all: true, .. } => {
+                Some("cannot leave: its DaemonSet tolerates every taint and would bring it back")
+            }
+            Owner::Bare { may_go: true }
+            | Owner::Daemon { drain: DaemonDrain::Early | DaemonDrain::Late, tolerates_all: false }
+            | Owner::Named
+            | Owner::Replicated => None,
+        }
+    }
+
+    /// It leaves in the last seconds.
+    pub fn is_late(&self) -> bool {
+        matches!(self.owner, Owner::Daemon { drain: DaemonDrain::Late, .. })
+    }
+}

@@ -1,0 +1,123 @@
+//! Copying the state of a pod that goes on serving: under a rebalance, before a maintenance, or
+//! periodically, because notices are best effort.
+//!
+//! Decides when a round begins. It must not know what a departure is; a departure cancels it.
+
+use crate::effect::{Action, Round};
+use crate::event::{Done, Outcome};
+use crate::ledger::{Attempts, Context, Purpose};
+use crate::moment::{Moment, Span};
+use crate::pod::PodFacts;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Step {
+    #[default]
+    Idle,
+    Flush,
+    Save,
+    Commit {
+        partial: bool,
+    },
+}
+
+/// The pre-copy of one pod.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PreCopy {
+    step: Step,
+    tries: Attempts,
+    next: Moment,
+    /// The newest generation that a round committed, and the bytes of state it holds.
+    pub(crate) committed: Option<(String, u64)>,
+    /// Rounds that were committed.
+    pub(crate) rounds: u32,
+}
+
+impl PreCopy {
+    /// A round has begun and is not over.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.step != Step::Idle
+    }
+
+    /// What was flushed in the round that is under way can still be committed.
+    pub(crate) fn is_past_flush(&self) -> bool {
+        matches!(self.step, Step::Save | Step::Commit { .. })
+    }
+
+    /// Goes on with the round; begins one if `every` says so and the last is long enough ago.
+    pub(crate) fn advance(
+        &mut self,
+        pod: &PodFacts,
+        every: Option<Span>,
+        rank: u64,
+        flush_slots: &mut usize,
+        ctx: &mut Context<'_>,
+    ) {
+        if self.tries.open.is_some() {
+            return;
+        }
+        let timeout = pod.engine.as_ref().map_or(Span::ZERO, |engine| engine.flush_timeout);
+        let (span, action) = match self.step {
+            Step::Idle => {
+                let Some(every) = every else { return };
+                if !ctx.has_come(self.next) || *flush_slots == 0 {
+                    return;
+                }
+                *flush_slots -= 1;
+                self.next = ctx.now + every;
+                self.step = Step::Flush;
+                (timeout, Action::Flush { pod: pod.uid.clone(), round: Round::PreCopy })
+            }
+            Step::Flush => return,
+            Step::Save => {
+                // A round that takes longer than this is no pre-copy any more.
+                let span = Span::from_secs(600);
+                (span, Action::Save { pod: pod.uid.clone(), round: Round::PreCopy, rank })
+            }
+            Step::Commit { partial } => {
+                if !self.tries.may_start(ctx) {
+                    return;
+                }
+                let action = Action::Commit { pod: pod.uid.clone(), round: Round::PreCopy, partial };
+                (ctx.policy.call_timeout, action)
+            }
+        };
+        let attempt = self.tries.next();
+        self.tries.open =
+            Some(ctx.ask(span, ctx.now + span, attempt, Purpose::PreCopy(pod.uid.clone()), action));
+    }
+
+    /// Ends the round that is under way: the final one takes over.
+    pub(crate) fn cancel(&mut self, ctx: &mut Context<'_>) {
+        if let Some(open) = self.tries.open.take() {
+            ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
+        }
+        self.step = Step::Idle;
+        self.tries = Attempts::default();
+    }
+
+    /// Takes an answer.
+    pub(crate) fn answered(&mut self, outcome: Outcome, ctx: &mut Context<'_>) {
+        let made = self.tries.made;
+        self.tries = Attempts::default();
+        self.step = match (self.step, outcome) {
+            (Step::Flush, Outcome::Done(_)) => Step::Save,
+            (Step::Save, Outcome::Done(Done::Saved { bytes, whole, .. })) if whole || bytes > 0 => {
+                Step::Commit { partial: !whole }
+            }
+            (Step::Commit { .. }, Outcome::Done(Done::Committed { generation, bytes })) => {
+                self.committed = Some((generation, bytes));
+                self.rounds = self.rounds.saturating_add(1);
+                Step::Idle
+            }
+            (Step::Commit { partial }, Outcome::Failed { .. } | Outcome::TimedOut | Outcome::Panicked)
+                if made < 5 =>
+            {
+                self.tries.made = made;
+                self.tries.failed(ctx.now, Span::from_secs(1));
+                Step::Commit { partial }
+            }
+            // A round that failed is tried again when the next one is due; nothing is at stake yet.
+            (Step::Idle | Step::Flush | Step::Save | Step::Commit { .. }, _) => Step::Idle,
+        };
+    }
+}

@@ -1,0 +1,366 @@
+//! The replacement's side: find a lineage, claim it, fetch it, prove that it fits, hand it over,
+//! verify that it is used, and open the gate, always, with the reason.
+//!
+//! Decides the next step for one new pod. It must not know about notices or evictions.
+//!
+//! ```text
+//! find ─► (once more) ─► claim ─► await the commit ─► fetch ─► prove ─► hand over ─► verify ─► finish
+//!   │                      │            │               │ corrupt: the generation before it   │
+//!   └──────────── nothing to restore, refused, timed out, fenced, failed ────────────────► open the gate
+//! ```
+
+use crate::effect::{Action, RestoreOutcome, Subject};
+use crate::event::{Candidate, Done, FailureKind, IntentState, Outcome, Source};
+use crate::ledger::{Attempts, Context, Purpose};
+use crate::moment::{Moment, Span};
+use crate::pod::{PodFacts, PodUid, RestoreMode};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Step {
+    #[default]
+    Idle,
+    Find,
+    Claim,
+    AwaitCommit,
+    Fetch,
+    Prove,
+    HandOver,
+    Verify,
+    Finish,
+    Open {
+        outcome: RestoreOutcome,
+        message: String,
+    },
+    Decided,
+}
+
+/// The restore of one pod.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Restoration {
+    step: Step,
+    tries: Attempts,
+    began: Moment,
+    looks: u32,
+    chosen: Option<Candidate>,
+    generation: Option<String>,
+    refused: Vec<String>,
+    holds_claim: bool,
+    renewal: Attempts,
+    taken: Option<u64>,
+    outcome: Option<(RestoreOutcome, String)>,
+}
+
+/// Which lineage a new pod may take: of its own spec key, not taken, with something in it or coming,
+/// and whose source is not alive; its own name first, then the newest.
+pub fn choose(candidates: &[Candidate]) -> Option<&Candidate> {
+    candidates
+        .iter()
+        .filter(|candidate| candidate.spec_matches && !candidate.taken)
+        .filter(|candidate| candidate.source != Source::Living)
+        .filter(|candidate| {
+            !candidate.generations.is_empty() || matches!(candidate.intent, IntentState::Coming { .. })
+        })
+        .max_by_key(|candidate| (candidate.own_name, candidate.newest_unix_ms, &candidate.lineage))
+}
+
+impl Restoration {
+    /// The state of this pod's engine is its own: it has what it is to have.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.step, Step::Decided | Step::Open { .. })
+    }
+
+    /// How it ended.
+    pub(crate) fn outcome(&self) -> Option<&(RestoreOutcome, String)> {
+        self.outcome.as_ref()
+    }
+
+    /// Gives up without a word: the pod leaves again. Its claim runs out.
+    pub(crate) fn cancel(&mut self, ctx: &mut Context<'_>) {
+        for open in [self.tries.open.take(), self.renewal.open.take()].into_iter().flatten() {
+            ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
+        }
+        self.step = Step::Decided;
+    }
+
+    fn go(&mut self, step: Step) {
+        self.step = step;
+        self.tries = Attempts::default();
+    }
+
+    fn open(&mut self, outcome: RestoreOutcome, message: impl Into<String>, ctx: &mut Context<'_>) {
+        for open in [self.tries.open.take(), self.renewal.open.take()].into_iter().flatten() {
+            ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
+        }
+        let message = message.into();
+        self.outcome = Some((outcome, message.clone()));
+        self.go(Step::Open { outcome, message });
+    }
+
+    /// Takes the next step, if its time has come.
+    pub(crate) fn advance(&mut self, pod: &PodFacts, ctx: &mut Context<'_>) {
+        let Some(engine) = &pod.engine else { return };
+        if self.step == Step::Idle {
+            if pod.restore_decided {
+                return self.go(Step::Decided);
+            }
+            self.began = ctx.now;
+            if engine.restore == RestoreMode::Off {
+                self.open(RestoreOutcome::NothingToRestore, "lifeboat.dev/restore is off", ctx);
+            } else {
+                self.go(Step::Find);
+            }
+        }
+        if self.step == Step::Decided {
+            return;
+        }
+        let by = self.began + ctx.policy.restore_timeout;
+        if !self.is_over() && ctx.has_come(by) {
+            let waited_for = self.waiting_for();
+            self.open(
+                RestoreOutcome::TimedOut,
+                format!("gave up after {}: {waited_for}", by.since(self.began)),
+                ctx,
+            );
+        }
+        self.renew(pod, ctx);
+        if !self.tries.may_start(ctx) {
+            return;
+        }
+        let uid = pod.uid.clone();
+        let lineage = self.chosen.as_ref().map(|chosen| chosen.lineage.clone()).unwrap_or_default();
+        let call = Span::from_secs(10);
+        let (span, by, action) = match &self.step {
+            Step::Find | Step::AwaitCommit => (call, by, Action::FindLineage { pod: uid }),
+            Step::Claim => (call, by, Action::Claim { pod: uid, lineage }),
+            Step::Fetch => {
+                let Some(generation) = self.generation.clone() else {
+                    return self.open(RestoreOutcome::Corrupt, "no generation is left", ctx);
+                };
+                (by.left(ctx.now), by, Action::Fetch { pod: uid, lineage, generation })
+            }
+            // Waits for the engine to start, which may take as long as its image and weights do.
+            Step::Prove => (by.left(ctx.now), by, Action::Prove { pod: uid }),
+            Step::HandOver => (by.left(ctx.now), by, Action::HandOver { pod: uid }),
+            Step::Verify => (call, by, Action::Verify { pod: uid }),
+            Step::Finish => (call, by, Action::FinishClaim { pod: uid, lineage }),
+            Step::Open { outcome, message } => {
+                let action = Action::OpenGate { pod: uid, outcome: *outcome, message: message.clone() };
+                (ctx.policy.call_timeout, ctx.now + ctx.policy.call_timeout, action)
+            }
+            Step::Idle | Step::Decided => return,
+        };
+        let attempt = self.tries.next();
+        self.tries.open = Some(ctx.ask(span, by, attempt, Purpose::Restore(pod.uid.clone()), action));
+    }
+
+    fn renew(&mut self, pod: &PodFacts, ctx: &mut Context<'_>) {
+        if !self.holds_claim || self.is_over() || !self.renewal.may_start(ctx) {
+            return;
+        }
+        let Some(chosen) = &self.chosen else { return };
+        let action = Action::RenewClaim { pod: pod.uid.clone(), lineage: chosen.lineage.clone() };
+        let attempt = self.renewal.next();
+        let span = ctx.policy.claim_renewal;
+        self.renewal.open =
+            Some(ctx.ask(span, ctx.now + span, attempt, Purpose::Renew(pod.uid.clone()), action));
+    }
+
+    /// Takes the answer to a renewal.
+    pub(crate) fn renewed(&mut self, outcome: &Outcome, ctx: &mut Context<'_>) {
+        let now = ctx.now;
+        self.renewal = Attempts { not_before: now + ctx.policy.claim_renewal, ..Attempts::default() };
+        match outcome {
+            Outcome::Failed {
+                kind: FailureKind::Refused | FailureKind::Mismatch | FailureKind::NotFound,
+                why,
+            } => {
+                let why = why.clone();
+                self.open(RestoreOutcome::Fenced, why, ctx);
+            }
+            Outcome::Done(_) => {}
+            Outcome::Failed { .. } | Outcome::TimedOut | Outcome::Panicked => {
+                self.renewal.not_before = now + Span::from_secs(1);
+            }
+        }
+    }
+
+    /// Takes an answer.
+    pub(crate) fn answered(&mut self, pod: &PodUid, outcome: Outcome, ctx: &mut Context<'_>) {
+        self.tries.open = None;
+        let step = self.step.clone();
+        match (step, outcome) {
+            (Step::Find, Outcome::Done(Done::Lineages(found))) => self.found(&found, ctx),
+            (Step::AwaitCommit, Outcome::Done(Done::Lineages(found))) => self.awaited(&found, ctx),
+            (Step::Claim, Outcome::Done(Done::Claimed { .. })) => {
+                self.holds_claim = true;
+                self.renewal.not_before = ctx.now + ctx.policy.claim_renewal;
+                let coming = self
+                    .chosen
+                    .as_ref()
+                    .is_some_and(|chosen| matches!(chosen.intent, IntentState::Coming { .. }));
+                self.go(if coming { Step::AwaitCommit } else { Step::Fetch });
+            }
+            // Somebody else was quicker: look again, there may be another lineage.
+            (Step::Claim, Outcome::Failed { kind: FailureKind::Refused | FailureKind::Mismatch, .. }) => {
+                self.chosen = None;
+                self.go(Step::Find);
+                self.tries.not_before = ctx.now + Span::from_millis(200);
+            }
+            (Step::Fetch, Outcome::Done(_)) => self.go(Step::Prove),
+            (Step::Fetch, Outcome::Failed { kind: FailureKind::Mismatch | FailureKind::NotFound, why }) => {
+                self.corrupt(pod, why, ctx);
+            }
+            (Step::Prove, Outcome::Done(Done::Proven { state_bytes })) => {
+                if state_bytes > 0 {
+                    let message = format!("the engine already holds {state_bytes} bytes of state of its own");
+                    self.open(RestoreOutcome::HadState, message, ctx);
+                } else {
+                    self.go(Step::HandOver);
+                }
+            }
+            (Step::HandOver, Outcome::Done(Done::Tokens { count })) => {
+                self.taken = count;
+                self.go(Step::Verify);
+            }
+            (Step::Prove | Step::HandOver, Outcome::Failed { kind: FailureKind::Mismatch, why }) => {
+                self.open(RestoreOutcome::Refused, why, ctx);
+            }
+            (Step::Verify, outcome) => self.verified(outcome),
+            (Step::Finish, Outcome::Failed { kind: FailureKind::Refused | FailureKind::Mismatch, why }) => {
+                self.open(RestoreOutcome::Fenced, why, ctx);
+            }
+            (Step::Finish, Outcome::Done(_)) => self.finish(ctx),
+            (Step::Finish, _) if self.tries.made >= 5 => self.finish(ctx),
+            (Step::Open { .. }, Outcome::Done(_) | Outcome::Failed { kind: FailureKind::NotFound, .. }) => {
+                self.go(Step::Decided);
+            }
+            (
+                Step::Find | Step::Claim | Step::Fetch | Step::Prove | Step::HandOver,
+                Outcome::Failed { kind: FailureKind::Permanent, why },
+            ) => self.open(RestoreOutcome::Failed, why, ctx),
+            (Step::HandOver, Outcome::Failed { why, .. }) if self.tries.made >= 3 => {
+                self.open(RestoreOutcome::Failed, why, ctx);
+            }
+            (
+                Step::Find
+                | Step::AwaitCommit
+                | Step::Claim
+                | Step::Fetch
+                | Step::Prove
+                | Step::HandOver
+                | Step::Finish
+                | Step::Open { .. },
+                _,
+            ) => self.tries.failed(ctx.now, Span::from_secs(1)),
+            (Step::Idle | Step::Decided, outcome) => {
+                ctx.fire(Action::Anomaly { what: format!("a restore answer nobody asked for: {outcome:?}") });
+            }
+        }
+    }
+
+    fn found(&mut self, found: &[Candidate], ctx: &mut Context<'_>) {
+        self.looks += 1;
+        if let Some(chosen) = choose(found) {
+            self.generation = chosen.generations.first().cloned();
+            self.chosen = Some(chosen.clone());
+            self.go(Step::Claim);
+        } else if self.looks < 2 {
+            // A source may be about to announce itself: its eviction waits for its intent for one
+            // second only.
+            self.tries = Attempts { not_before: ctx.now + ctx.policy.second_look, ..Attempts::default() };
+        } else {
+            self.open(RestoreOutcome::NothingToRestore, why_nothing(found), ctx);
+        }
+    }
+
+    fn awaited(&mut self, found: &[Candidate], ctx: &mut Context<'_>) {
+        let lineage = self.chosen.as_ref().map(|chosen| &chosen.lineage);
+        let now = found.iter().find(|candidate| Some(&candidate.lineage) == lineage);
+        let Some(now) = now else {
+            return self.tries.failed(ctx.now, Span::from_secs(1));
+        };
+        if matches!(now.intent, IntentState::Coming { .. }) {
+            self.tries = Attempts { not_before: ctx.now + ctx.policy.intent_poll, ..Attempts::default() };
+            return;
+        }
+        self.generation = now.generations.first().cloned();
+        self.chosen = Some(now.clone());
+        if self.generation.is_some() {
+            self.go(Step::Fetch);
+        } else {
+            let message = "a checkpoint was announced, abandoned, and none was committed before it";
+            self.open(RestoreOutcome::NothingToRestore, message, ctx);
+        }
+    }
+
+    fn corrupt(&mut self, pod: &PodUid, why: String, ctx: &mut Context<'_>) {
+        let Some(chosen) = &self.chosen else {
+            return self.open(RestoreOutcome::Corrupt, why, ctx);
+        };
+        let bad = self.generation.take().unwrap_or_default();
+        ctx.fire(Action::Publish {
+            about: Subject::Pod(pod.clone()),
+            reason: "CheckpointRefused".into(),
+            note: format!("generation {bad} of lineage {} is refused: {why}", chosen.lineage),
+            warning: true,
+        });
+        self.refused.push(bad);
+        let next = chosen.generations.iter().find(|generation| !self.refused.contains(generation)).cloned();
+        match next {
+            Some(next) => {
+                self.generation = Some(next);
+                self.go(Step::Fetch);
+            }
+            None => self.open(RestoreOutcome::Corrupt, why, ctx),
+        }
+    }
+
+    fn verified(&mut self, outcome: Outcome) {
+        let from = self.generation.clone().unwrap_or_default();
+        let taken = self.taken.map_or(String::new(), |taken| format!(", {taken} tokens taken"));
+        self.outcome = Some(match outcome {
+            Outcome::Done(Done::Tokens { count: Some(count) }) if count > 0 => {
+                (RestoreOutcome::Restored, format!("{from}{taken}, {count} tokens shown in cache"))
+            }
+            Outcome::Done(Done::Tokens { count: Some(_) }) => (
+                RestoreOutcome::RestoredUnverified,
+                format!("{from}{taken}, but the engine shows none in cache"),
+            ),
+            _ => (RestoreOutcome::RestoredUnverified, format!("{from}{taken}, reuse could not be shown")),
+        });
+        self.go(Step::Finish);
+    }
+
+    fn finish(&mut self, ctx: &mut Context<'_>) {
+        let (outcome, message) =
+            self.outcome.clone().unwrap_or((RestoreOutcome::RestoredUnverified, String::new()));
+        self.open(outcome, message, ctx);
+    }
+
+    fn waiting_for(&self) -> &'static str {
+        match self.step {
+            Step::Idle | Step::Find | Step::Claim => "the store did not answer",
+            Step::AwaitCommit => "the announced checkpoint did not come",
+            Step::Fetch => "the state was not fetched in time",
+            Step::Prove => "the engine did not answer",
+            Step::HandOver | Step::Verify => "the engine did not take the state in time",
+            Step::Finish => "the claim could not be finished",
+            Step::Open { .. } | Step::Decided => "",
+        }
+    }
+}
+
+/// Says why none of the lineages may be taken.
+fn why_nothing(found: &[Candidate]) -> String {
+    if found.is_empty() {
+        return "this workload has no checkpoint".into();
+    }
+    let count = |reject: fn(&Candidate) -> bool| found.iter().filter(|candidate| reject(candidate)).count();
+    format!(
+        "of {} lineages {} are of another pod template, {} have a living source, {} are taken",
+        found.len(),
+        count(|candidate| !candidate.spec_matches),
+        count(|candidate| candidate.source == Source::Living),
+        count(|candidate| candidate.taken),
+    )
+}

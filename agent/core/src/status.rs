@@ -1,0 +1,86 @@
+//! What the core is doing, for `/status`, the probes and the shutdown of the agent.
+
+use crate::machine::Machine;
+use crate::moment::Span;
+use crate::notice::Standing;
+use crate::report::PodReport;
+use serde::Serialize;
+
+/// A picture of the core.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The node's name, once it is read.
+    pub node: Option<String>,
+    /// What stands on the node.
+    pub standing: Option<Standing>,
+    /// The cordon is acknowledged.
+    pub cordoned: bool,
+    /// Time left until the deadline of the evacuation.
+    pub left: Option<Span>,
+    /// Everything that was to happen has happened, and the report is written.
+    pub finished: bool,
+    /// Something would be lost if the agent ended now.
+    pub busy: bool,
+    /// The pods of this node.
+    pub pods: Vec<PodStatus>,
+    /// Answers that came after their effect was superseded.
+    pub late_answers: u64,
+    /// Effects whose answer is waited for.
+    pub open_effects: usize,
+    /// Notices that repeated one that stands already.
+    pub repeated_notices: u64,
+}
+
+/// One pod of a [`Status`].
+#[derive(Clone, Debug, Serialize)]
+pub struct PodStatus {
+    /// Its departure so far.
+    #[serde(flatten)]
+    pub departure: PodReport,
+    /// It is opted in.
+    pub engine: bool,
+    /// Bytes of state that its engine last spoke of.
+    pub state_bytes: u64,
+    /// How its restore ended.
+    pub restore: Option<String>,
+    /// Its restore is not decided yet.
+    pub restoring: bool,
+    /// The newest pre-copied generation.
+    pub precopied: Option<String>,
+}
+
+impl Status {
+    pub(crate) fn of(machine: &Machine) -> Self {
+        let (_, now, node, mark, pods, evacuation) = machine.parts();
+        let (late_answers, open_effects, repeated_notices) = machine.counters();
+        let departing = pods.values().filter_map(|pod| pod.departure.as_ref());
+        let busy = departing.clone().any(|departure| !departure.keep.is_over())
+            || evacuation
+                .is_some_and(|evacuation| !evacuation.is_reported() && now < evacuation.standing.deadline);
+        Self {
+            node: node.map(|node| node.name.clone()),
+            standing: mark.wanted().cloned(),
+            cordoned: mark.is_cordoned(),
+            left: evacuation.map(|evacuation| evacuation.standing.deadline.left(now)),
+            finished: evacuation.is_some_and(|evacuation| evacuation.is_reported()),
+            busy,
+            pods: pods
+                .values()
+                .map(|pod| PodStatus {
+                    departure: pod.report(now),
+                    engine: pod.facts.engine.is_some(),
+                    state_bytes: pod.look.state_bytes(),
+                    restore: pod
+                        .restoration
+                        .outcome()
+                        .map(|(outcome, message)| format!("{}: {message}", outcome.as_str())),
+                    restoring: pod.facts.engine.is_some() && !pod.restoration.is_over(),
+                    precopied: pod.precopy.committed.as_ref().map(|(generation, _)| generation.clone()),
+                })
+                .collect(),
+            late_answers,
+            open_effects,
+            repeated_notices,
+        }
+    }
+}

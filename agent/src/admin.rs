@@ -1,0 +1,192 @@
+//! The admin address: probes, metrics and status, on one port.
+//!
+//! `/livez` fails only if the driver's loop has not turned for [`HUNG_AFTER`]: nothing that happens
+//! in an evacuation may get the agent killed. `/readyz` is a set of latches and never closes again.
+
+use crate::clock;
+use crate::metrics::Metrics;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use evacuation::moment::{Moment, Span};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// A driver that has not turned for this long is hung.
+pub const HUNG_AFTER: Span = Span::from_secs(10);
+
+/// The admin address cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Another process has it, or the host does not.
+    #[error("cannot listen on {address} for /livez, /readyz and /metrics: choose another with --admin-address")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The listener broke.
+    #[error("the admin listener failed")]
+    Serve {
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// When the driver's loop last turned; clones share it.
+#[derive(Clone, Debug)]
+pub struct Heartbeat(Arc<AtomicU64>);
+
+impl Heartbeat {
+    /// A heart that has just beaten.
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(clock::now().as_millis())))
+    }
+
+    /// The loop turned at `now`.
+    pub fn beat(&self, now: Moment) {
+        self.0.store(now.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Time since the last turn.
+    pub fn age(&self, now: Moment) -> Span {
+        now.since(Moment::from_millis(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What must have happened once before the agent is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Latch {
+    /// IMDS gave a token, or the node is known not to need it.
+    Imds,
+    /// The own node was read.
+    Node,
+    /// The own node's pods were listed.
+    Pods,
+    /// The store has proven what it must be able to do.
+    Store,
+}
+
+impl Latch {
+    /// Every latch.
+    pub const ALL: [Latch; 4] = [Latch::Imds, Latch::Node, Latch::Pods, Latch::Store];
+
+    /// Its name in `/readyz`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Latch::Imds => "imds",
+            Latch::Node => "node",
+            Latch::Pods => "pods",
+            Latch::Store => "store",
+        }
+    }
+}
+
+/// The latches; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<[AtomicBool; 4]>);
+
+impl Readiness {
+    /// It has happened.
+    pub fn latch(&self, latch: Latch) {
+        self.0[latch as usize].store(true, Ordering::Relaxed);
+    }
+
+    /// What has not happened yet.
+    pub fn missing(&self) -> Vec<Latch> {
+        Latch::ALL.into_iter().filter(|latch| !self.0[*latch as usize].load(Ordering::Relaxed)).collect()
+    }
+}
+
+/// What the admin address shows.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The driver's heartbeat.
+    pub heartbeat: Heartbeat,
+    /// The latches.
+    pub readiness: Readiness,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// What `/status` answers.
+    pub status: watch::Receiver<serde_json::Value>,
+}
+
+/// A bound admin address.
+#[derive(Debug)]
+pub struct Admin {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Admin {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// Names the address and the flag.
+    pub async fn bind(address: SocketAddr) -> Result<Admin, AdminError> {
+        let failed = |source| AdminError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Admin { listener, address })
+    }
+
+    /// The address as bound: with its port, where 0 was asked for.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves for ever; drop the future to end it.
+    ///
+    /// # Errors
+    /// If the listener breaks.
+    pub async fn serve(self, sources: Sources) -> Result<(), AdminError> {
+        let router = Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .route("/status", get(status))
+            .with_state(sources);
+        axum::serve(self.listener, router).await.map_err(|source| AdminError::Serve { source })
+    }
+}
+
+async fn livez(State(sources): State<Sources>) -> Response {
+    let age = sources.heartbeat.age(clock::now());
+    if age <= HUNG_AFTER {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("the driver has not turned for {age}\n")).into_response()
+    }
+}
+
+async fn readyz(State(sources): State<Sources>) -> Response {
+    let missing: Vec<&str> = sources.readiness.missing().into_iter().map(Latch::as_str).collect();
+    if missing.is_empty() {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", missing.join(", "))).into_response()
+    }
+}
+
+async fn metrics(State(sources): State<Sources>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, kind)], sources.metrics.render()).into_response()
+}
+
+async fn status(State(sources): State<Sources>) -> Response {
+    let status = sources.status.borrow().clone();
+    Json(status).into_response()
+}

@@ -1,0 +1,23 @@
+//! The command line. A subcommand's arguments and printing are with the module that does its work.
+
+use crate::config::RunArgs;
+use crate::drill::arguments::DrillArgs;
+use clap::{Parser, Subcommand};
+
+/// Makes EC2 Spot safe for stateful inference on Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "lifeboat", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent on this node
+    Run(Box<RunArgs>),
+    /// Rehearse an evacuation on this machine: no cluster, no AWS, no root
+    Drill(Box<DrillArgs>),
+}

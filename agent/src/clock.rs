@@ -1,0 +1,35 @@
+//! The node's boot clock: the only clock that decides anything.
+//!
+//! `CLOCK_BOOTTIME` starts at boot, counts suspended time too and never jumps, so a deadline kept
+//! as a [`Moment`] means the same to every process of one boot. Unix time appears in two places
+//! only, both read on this same node: the hold file (the pod's shell compares it with its own
+//! `date`), and timestamps for people.
+
+use evacuation::moment::{Moment, Span};
+use nix::time::{ClockId, clock_gettime};
+use std::time::Duration;
+
+/// Now, on the boot clock.
+pub fn now() -> Moment {
+    // CLOCK_BOOTTIME exists since Linux 2.6.39; the call cannot fail with a valid clock id.
+    let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    Moment::from_millis(u64::try_from(since_boot.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The same moment for tokio's timers.
+pub fn instant(moment: Moment) -> tokio::time::Instant {
+    tokio::time::Instant::now() + duration(moment.left(now()))
+}
+
+/// A span as the standard library has it.
+pub fn duration(span: Span) -> Duration {
+    Duration::from_millis(span.as_millis())
+}
+
+/// The moment as milliseconds of Unix time by this node's wall clock: for the hold file and for
+/// people.
+pub fn unix_millis(moment: Moment) -> i64 {
+    let now_unix = jiff::Timestamp::now().as_millisecond();
+    let ahead = moment.as_millis() as i64 - now().as_millis() as i64;
+    now_unix.saturating_add(ahead)
+}

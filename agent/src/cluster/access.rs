@@ -1,0 +1,35 @@
+//! Where the API server is, and how patient the client is with it.
+
+use super::ClusterError;
+use kube::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use std::path::Path;
+use std::time::Duration;
+
+/// A server that does not take a connection within this is asked again, over another.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// Longer than an idle watch is quiet: the server ends each watch after [`super::watch::WATCH_SECONDS`],
+/// so silence beyond that is a dead connection.
+const READ: Duration = Duration::from_secs(super::watch::WATCH_SECONDS as u64 + 5);
+
+/// The configuration from a kubeconfig, or from the pod's service account.
+pub(super) async fn config(kubeconfig: Option<&Path>) -> Result<Config, ClusterError> {
+    let Some(path) = kubeconfig else {
+        return Config::incluster().map_err(|source| ClusterError::InCluster { source });
+    };
+    let named = |source| ClusterError::Kubeconfig { path: path.to_path_buf(), source: Box::new(source) };
+    let file = Kubeconfig::read_from(path).map_err(named)?;
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(named)
+}
+
+/// The same configuration with our own patience.
+pub(super) fn bounded(mut config: Config) -> Config {
+    // kube retries 429, 503 and 504 by itself otherwise, up to 15 times and for minutes.
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(READ);
+    // Otherwise the time a connection lay in the pool counts against the next answer on it.
+    config.reset_reader_on_write = true;
+    config
+}

@@ -1,0 +1,143 @@
+//! One request to the API server: bounded, counted, and never repeated.
+
+use super::{Cluster, ClusterError};
+use crate::clock;
+use evacuation::moment::Moment;
+use http::{Method, Request};
+use kube::client::Body;
+use kube::core::Status;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::timeout_at;
+
+/// The three ways to PATCH that are used here.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PatchType {
+    /// Replaces lists whole: for a node's taints, together with its resourceVersion.
+    Merge,
+    /// Merges lists by their key: for a pod's conditions.
+    Strategic,
+}
+
+/// A request that can be sent.
+#[derive(Debug)]
+pub(super) struct Call {
+    verb: &'static str,
+    what: String,
+    method: Method,
+    path: String,
+    content_type: &'static str,
+    body: Option<Value>,
+    as_node: bool,
+}
+
+impl Call {
+    pub(super) fn get(path: String, what: impl Into<String>) -> Self {
+        Self::new("get", Method::GET, path, what, None)
+    }
+
+    pub(super) fn create(path: String, what: impl Into<String>, body: Value) -> Self {
+        Self::new("create", Method::POST, path, what, Some(body))
+    }
+
+    pub(super) fn delete(path: String, what: impl Into<String>, options: Value) -> Self {
+        Self::new("delete", Method::DELETE, path, what, Some(options))
+    }
+
+    pub(super) fn patch(path: String, what: impl Into<String>, kind: PatchType, body: Value) -> Self {
+        let content_type = match kind {
+            PatchType::Merge => "application/merge-patch+json",
+            PatchType::Strategic => "application/strategic-merge-patch+json",
+        };
+        Self { content_type, ..Self::new("patch", Method::PATCH, path, what, Some(body)) }
+    }
+
+    /// Sends it as the own node, if asked to (constrained impersonation).
+    pub(super) fn impersonating(self, as_node: bool) -> Self {
+        Self { as_node, ..self }
+    }
+
+    fn new(verb: &'static str, method: Method, path: String, what: impl Into<String>, body: Option<Value>) -> Self {
+        Self { verb, what: what.into(), method, path, content_type: "application/json", body, as_node: false }
+    }
+}
+
+impl Cluster {
+    /// Sends a call and reads its answer, both before the deadline.
+    pub(super) async fn send<T: DeserializeOwned>(&self, call: Call, deadline: Moment) -> Result<T, ClusterError> {
+        let (verb, what) = (call.verb, call.what.clone());
+        let began = clock::now();
+        let answer = timeout_at(clock::instant(deadline), self.exchange(call)).await;
+        let took = clock::now().since(began);
+        let (code, bytes) = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                self.metrics.kube_request(verb, "transport", took);
+                return Err(error);
+            }
+            Err(_) => {
+                self.metrics.kube_request(verb, "timeout", took);
+                return Err(ClusterError::TimedOut { verb, what });
+            }
+        };
+        self.metrics.kube_request(verb, code.as_str(), took);
+        if code.is_success() {
+            serde_json::from_slice(&bytes).map_err(|source| ClusterError::Malformed { verb, what, source })
+        } else {
+            Err(ClusterError::Answered { verb, what, status: Box::new(status(code, &bytes)) })
+        }
+    }
+
+    async fn exchange(&self, call: Call) -> Result<(http::StatusCode, bytes::Bytes), ClusterError> {
+        let Call { verb, what, method, path, content_type, body, as_node } = call;
+        let mut request = Request::builder().method(method).uri(path).header(http::header::ACCEPT, "application/json");
+        if body.is_some() {
+            request = request.header(http::header::CONTENT_TYPE, content_type);
+        }
+        if as_node {
+            request = request.header("Impersonate-User", format!("system:node:{}", self.options.node));
+        }
+        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        let request = request
+            .body(Body::from(body))
+            .map_err(|source| ClusterError::Request { verb, what: what.clone(), source })?;
+        let unreachable = |source| ClusterError::Unreachable { verb, what: what.clone(), source: Box::new(source) };
+        let response = self.client.send(request).await.map_err(unreachable)?;
+        let code = response.status();
+        let bytes = response.into_body().collect_bytes().await.map_err(unreachable)?;
+        Ok((code, bytes))
+    }
+}
+
+/// The Status of an error answer, or one made of what a proxy in between wrote.
+fn status(code: http::StatusCode, bytes: &[u8]) -> Status {
+    let mut status = serde_json::from_slice::<Status>(bytes).unwrap_or_else(|_| {
+        let text: String = String::from_utf8_lossy(bytes).chars().take(200).collect();
+        Status { message: text.trim().to_owned(), ..Status::default() }
+    });
+    status.code = code.as_u16();
+    status
+}
+
+/// A name that Kubernetes could have given, and that cannot lead a path elsewhere. Names of pods
+/// come from the store too, which others may have written.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=253).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+
+/// The path of a pod.
+pub(super) fn pod_path(namespace: &str, name: &str) -> Result<String, ClusterError> {
+    for part in [namespace, name] {
+        if !is_name(part) {
+            return Err(ClusterError::Name { name: part.to_owned() });
+        }
+    }
+    Ok(format!("/api/v1/namespaces/{namespace}/pods/{name}"))
+}
+
+/// The path of a node.
+pub(super) fn node_path(name: &str) -> Result<String, ClusterError> {
+    if is_name(name) { Ok(format!("/api/v1/nodes/{name}")) } else { Err(ClusterError::Name { name: name.to_owned() }) }
+}

@@ -1,0 +1,206 @@
+//! The own node: cordon, taint and deadline in one PATCH.
+
+use super::call::{Call, PatchType, node_path};
+use super::{Cluster, ClusterError};
+use evacuation::event::NodeFacts;
+use evacuation::moment::Moment;
+use evacuation::notice::Standing;
+use k8s_openapi::api::core::v1::{Node, Taint};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The annotation that carries the [`Standing`] as JSON.
+pub const EVACUATION_ANNOTATION: &str = "lifeboat.dev/evacuation";
+/// Key of the hard taint, effect NoSchedule: DaemonSets do not bring their pods back while it stands,
+/// which a cordon alone does not achieve.
+pub const INTERRUPTION_TAINT: &str = "lifeboat.dev/interruption";
+/// Key of the soft taint, effect PreferNoSchedule.
+pub const REBALANCE_TAINT: &str = "lifeboat.dev/rebalance";
+
+/// Between two attempts after a lost race.
+const AFTER_CONFLICT: Duration = Duration::from_millis(20);
+
+impl Cluster {
+    /// Reads the own node.
+    ///
+    /// # Errors
+    /// A 404 most often means that the node's name is not the one the kubelet registered.
+    pub async fn read_node(&self, deadline: Moment) -> Result<NodeFacts, ClusterError> {
+        let node = self.get_node(deadline).await?;
+        Ok(facts(&node, &self.options.boot))
+    }
+
+    /// Writes a standing to the own node: annotation and taint and, if it is hard, the cordon, in one
+    /// PATCH that is refused if anybody changed the node in between; then the node is read again,
+    /// until the deadline. Taints of others survive, since a node's taints are one atomic list.
+    ///
+    /// Returns the standing as written: `was_schedulable` is what was true before our first cordon.
+    ///
+    /// # Errors
+    /// As the API server answers; a lost race is never an error by itself.
+    pub async fn mark(&self, standing: &Standing, deadline: Moment) -> Result<Standing, ClusterError> {
+        let node = self.change_node(deadline, |node| marked(node, standing)).await?;
+        Ok(standing_of(&node).unwrap_or_else(|| standing.clone()))
+    }
+
+    /// Takes our taints and our annotation back and, with `uncordon`, the cordon.
+    ///
+    /// # Errors
+    /// As [`Cluster::mark`].
+    pub async fn unmark(&self, uncordon: bool, deadline: Moment) -> Result<(), ClusterError> {
+        self.change_node(deadline, |node| unmarked(node, uncordon)).await.map(|_| ())
+    }
+
+    /// Applies the change that `patch` finds necessary, if any, to the node as it is.
+    async fn change_node(
+        &self,
+        deadline: Moment,
+        patch: impl Fn(&Node) -> Option<Value>,
+    ) -> Result<Node, ClusterError> {
+        let seen = self.seen().clone();
+        let mut fresh = seen.is_none();
+        let mut node = match seen {
+            Some(node) => node,
+            None => self.get_node(deadline).await?,
+        };
+        loop {
+            match patch(&node) {
+                // What the watch showed last may be old: only a read proves that nothing is to be done.
+                None if fresh => return Ok(node),
+                None => {}
+                Some(body) => match self.patch_node(body, deadline).await {
+                    Ok(node) => {
+                        *self.seen() = Some(node.clone());
+                        return Ok(node);
+                    }
+                    Err(error) if error.is_conflict() => {
+                        if fresh {
+                            tokio::time::sleep(AFTER_CONFLICT).await;
+                        }
+                    }
+                    Err(error) => return Err(error),
+                },
+            }
+            node = self.get_node(deadline).await?;
+            fresh = true;
+        }
+    }
+
+    async fn get_node(&self, deadline: Moment) -> Result<Node, ClusterError> {
+        let name = &self.options.node;
+        // No resourceVersion: the API server reads the newest, not its cache.
+        let node: Node = self.send(Call::get(node_path(name)?, format!("node {name}")), deadline).await?;
+        *self.seen() = Some(node.clone());
+        Ok(node)
+    }
+
+    async fn patch_node(&self, body: Value, deadline: Moment) -> Result<Node, ClusterError> {
+        let name = &self.options.node;
+        let call = Call::patch(node_path(name)?, format!("node {name}"), PatchType::Merge, body);
+        self.send(call, deadline).await
+    }
+}
+
+/// The node as the core sees it.
+pub(super) fn facts(node: &Node, boot: &str) -> NodeFacts {
+    NodeFacts {
+        name: node.metadata.name.clone().unwrap_or_default(),
+        boot: boot.to_owned(),
+        unschedulable: is_unschedulable(node),
+        tainted: taints(node).iter().any(is_ours),
+        standing: standing_of(node),
+    }
+}
+
+/// The PATCH that makes a node stand as it should; `None` if it does.
+fn marked(node: &Node, standing: &Standing) -> Option<Value> {
+    let hard = standing.is_hard();
+    let before = standing_of(node);
+    // Only a hard standing of ours cordons; any other cordon is somebody else's and stays when we go.
+    let was_schedulable = match &before {
+        Some(before) if before.is_hard() => before.was_schedulable,
+        Some(_) | None => !is_unschedulable(node),
+    };
+    let standing = Standing { was_schedulable, ..standing.clone() };
+    let (key, effect) =
+        if hard { (INTERRUPTION_TAINT, "NoSchedule") } else { (REBALANCE_TAINT, "PreferNoSchedule") };
+    let mut wanted = foreign_taints(node);
+    wanted.push(Taint {
+        key: key.to_owned(),
+        value: Some(standing.kind.as_str().to_owned()),
+        effect: effect.to_owned(),
+        time_added: None,
+    });
+    let done = before.as_ref() == Some(&standing)
+        && taints(node) == wanted.as_slice()
+        && (!hard || is_unschedulable(node));
+    if done {
+        return None;
+    }
+    let annotation = serde_json::to_string(&standing).unwrap_or_default();
+    let mut spec = json!({ "taints": wanted });
+    if hard {
+        spec["unschedulable"] = Value::Bool(true);
+    }
+    Some(json!({
+        "metadata": {
+            "resourceVersion": node.metadata.resource_version,
+            "annotations": { EVACUATION_ANNOTATION: annotation },
+        },
+        "spec": spec,
+    }))
+}
+
+/// The PATCH that leaves nothing of ours on a node; `None` if there is nothing.
+fn unmarked(node: &Node, uncordon: bool) -> Option<Value> {
+    let annotated = raw_standing(node).is_some();
+    let tainted = taints(node).iter().any(is_ours);
+    let cordoned = uncordon && is_unschedulable(node);
+    if !(annotated || tainted || cordoned) {
+        return None;
+    }
+    let others = foreign_taints(node);
+    let mut spec = json!({ "taints": if others.is_empty() { Value::Null } else { json!(others) } });
+    if uncordon {
+        spec["unschedulable"] = Value::Null;
+    }
+    Some(json!({
+        "metadata": {
+            "resourceVersion": node.metadata.resource_version,
+            "annotations": { EVACUATION_ANNOTATION: Value::Null },
+        },
+        "spec": spec,
+    }))
+}
+
+fn raw_standing(node: &Node) -> Option<&String> {
+    node.metadata.annotations.as_ref()?.get(EVACUATION_ANNOTATION)
+}
+
+/// Our annotation; `None` also where it cannot be read, as of a version to come.
+fn standing_of(node: &Node) -> Option<Standing> {
+    let raw = raw_standing(node)?;
+    match serde_json::from_str(raw) {
+        Ok(standing) => Some(standing),
+        Err(error) => {
+            tracing::warn!(%error, annotation = EVACUATION_ANNOTATION, "annotation of the own node was not understood");
+            None
+        }
+    }
+}
+
+fn is_unschedulable(node: &Node) -> bool {
+    node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
+}
+
+fn taints(node: &Node) -> &[Taint] {
+    node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
+}
+
+fn is_ours(taint: &Taint) -> bool {
+    taint.key == INTERRUPTION_TAINT || taint.key == REBALANCE_TAINT
+}
+
+fn foreign_taints(node: &Node) -> Vec<Taint> {
+    taints(node).iter().filter(|taint| !is_ours(taint)).cloned().collect()
+}

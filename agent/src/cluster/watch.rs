@@ -1,0 +1,353 @@
+//! The watch of the own node and of the pods bound to it, and of nothing else.
+
+use super::distill::Distiller;
+use super::{About, Cluster, PodRecord, PodRef, node};
+use crate::annotations::AnnotationError;
+use crate::clock;
+use evacuation::event::NodeFacts;
+use evacuation::moment::Span;
+use evacuation::pod::PodUid;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Config, Event, watcher};
+use kube::runtime::WatchStreamExt;
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+/// How long the server keeps one watch open: half the silence that a notice can afford. It costs two
+/// small requests per node in that time, less than the kubelet's own lease.
+pub(super) const WATCH_SECONDS: u32 = 30;
+/// A list that shows nothing for this long hangs: it is begun anew, over another connection.
+const LIST_STALLED: Duration = Duration::from_secs(5);
+/// The longest pause after a failure.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Between two looks whether an API server that failed is back.
+const PROBE: Duration = Duration::from_secs(1);
+/// Wrong annotations of one pod that are published.
+const PUBLISHED_PER_POD: usize = 16;
+
+/// Something of this node changed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClusterEvent {
+    /// The own node as it is now.
+    Node(NodeFacts),
+    /// One of its pods as it is now.
+    Pod(Box<PodRecord>),
+    /// One of its pods is no more.
+    PodGone(PodUid),
+    /// Every pod of this node has been shown; sent after each complete list.
+    PodsListed,
+    /// The API server answers, or has ceased to.
+    Reachable(bool),
+}
+
+/// What one of the two watches saw.
+enum Sight {
+    Node(Box<Event<Node>>),
+    Pod(Box<Event<Pod>>),
+    Failed,
+}
+
+impl Cluster {
+    /// Watches until the receiver is dropped. Only changes are sent: a pod that is as it was is not.
+    pub async fn watch(self, events: mpsc::Sender<ClusterEvent>) {
+        let (sights, seen) = mpsc::channel(64);
+        let node = self.options.node.clone();
+        let nodes = follow(
+            self.clone(),
+            Api::<Node>::all(self.client.clone()),
+            format!("metadata.name={node}"),
+            "nodes",
+            sights.clone(),
+            |event| Sight::Node(Box::new(event)),
+        );
+        let pods = follow(
+            self.clone(),
+            Api::<Pod>::all(self.client.clone()),
+            format!("spec.nodeName={node}"),
+            "pods",
+            sights,
+            |event| Sight::Pod(Box::new(event)),
+        );
+        tokio::select! {
+            () = nodes => {}
+            () = pods => {}
+            () = Picture::new(self, events).keep(seen) => {}
+        }
+    }
+}
+
+/// One watch, begun anew for as long as anybody listens.
+async fn follow<K>(
+    cluster: Cluster,
+    api: Api<K>,
+    fields: String,
+    resource: &'static str,
+    sights: mpsc::Sender<Sight>,
+    sight: impl Fn(Event<K>) -> Sight,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let config = Config::default().fields(&fields).timeout(WATCH_SECONDS);
+    loop {
+        let mut stream = pin!(watcher(api.clone(), config.clone()).backoff(Pause::default()));
+        // A quiet watch says nothing for hours; a list that does is stuck.
+        let mut listing = true;
+        loop {
+            let next = if listing {
+                timeout(LIST_STALLED + LONGEST_PAUSE, stream.next()).await.unwrap_or(None)
+            } else {
+                stream.next().await
+            };
+            let sight = match next {
+                None => break,
+                Some(Ok(event)) => {
+                    match &event {
+                        Event::Init => listing = true,
+                        Event::InitDone => listing = false,
+                        Event::InitApply(_) | Event::Apply(_) | Event::Delete(_) => {}
+                    }
+                    sight(event)
+                }
+                Some(Err(error)) => {
+                    listing = matches!(error, watcher::Error::InitialListFailed(_));
+                    cluster.metrics.watch_restart(resource);
+                    tracing::debug!(error = &error as &dyn std::error::Error, resource, "watch failed");
+                    Sight::Failed
+                }
+            };
+            if sights.send(sight).await.is_err() {
+                return;
+            }
+        }
+        cluster.metrics.watch_restart(resource);
+        if sights.send(Sight::Failed).await.is_err() {
+            return;
+        }
+        sleep(LONGEST_PAUSE / 4).await;
+    }
+}
+
+/// What has been told of the node, so that only changes are told.
+struct Picture {
+    cluster: Cluster,
+    events: mpsc::Sender<ClusterEvent>,
+    distiller: Distiller,
+    node: Option<NodeFacts>,
+    pods: BTreeMap<PodUid, PodRecord>,
+    /// Pods of the list that is being read; the others are gone when it ends.
+    listed: BTreeSet<PodUid>,
+    published: BTreeMap<PodUid, BTreeSet<AnnotationError>>,
+    reachable: Option<bool>,
+}
+
+/// The receiver was dropped.
+struct NobodyListens;
+
+impl Picture {
+    fn new(cluster: Cluster, events: mpsc::Sender<ClusterEvent>) -> Self {
+        let distiller = Distiller::new(cluster.options.daemons.clone(), cluster.options.bare_may_go);
+        Self {
+            cluster,
+            events,
+            distiller,
+            node: None,
+            pods: BTreeMap::new(),
+            listed: BTreeSet::new(),
+            published: BTreeMap::new(),
+            reachable: None,
+        }
+    }
+
+    async fn keep(mut self, mut seen: mpsc::Receiver<Sight>) {
+        let mut probe = interval(PROBE);
+        probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let told = tokio::select! {
+                () = self.events.closed() => return,
+                sight = seen.recv() => match sight {
+                    None => return,
+                    Some(Sight::Failed) => self.reachable(false).await,
+                    Some(Sight::Node(event)) => self.node_event(*event).await,
+                    Some(Sight::Pod(event)) => self.pod_event(*event).await,
+                },
+                // A watch that was taken up again says nothing until something changes.
+                _ = probe.tick(), if self.reachable == Some(false) => self.probe().await,
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn node_event(&mut self, event: Event<Node>) -> Result<(), NobodyListens> {
+        self.reachable(true).await?;
+        match event {
+            Event::Apply(node) | Event::InitApply(node) => {
+                let facts = node::facts(&node, &self.cluster.options.boot);
+                if facts.name != self.cluster.options.node {
+                    return Ok(());
+                }
+                *self.cluster.seen() = Some(node);
+                if self.node.as_ref() != Some(&facts) {
+                    self.node = Some(facts.clone());
+                    self.tell(ClusterEvent::Node(facts)).await?;
+                }
+                Ok(())
+            }
+            // A node object that is deleted under a running kubelet is registered again.
+            Event::Delete(_) => {
+                *self.cluster.seen() = None;
+                Ok(())
+            }
+            Event::Init | Event::InitDone => Ok(()),
+        }
+    }
+
+    async fn pod_event(&mut self, event: Event<Pod>) -> Result<(), NobodyListens> {
+        match event {
+            // The list has only been asked for.
+            Event::Init => {
+                self.listed.clear();
+                Ok(())
+            }
+            Event::InitApply(pod) => {
+                self.reachable(true).await?;
+                if let Some(uid) = &pod.metadata.uid {
+                    self.listed.insert(PodUid(uid.clone()));
+                }
+                self.pod(pod).await
+            }
+            Event::InitDone => {
+                self.reachable(true).await?;
+                let gone: Vec<PodUid> = self.pods.keys().filter(|uid| !self.listed.contains(*uid)).cloned().collect();
+                for uid in gone {
+                    self.gone(uid).await?;
+                }
+                self.listed.clear();
+                self.tell(ClusterEvent::PodsListed).await
+            }
+            Event::Apply(pod) => {
+                self.reachable(true).await?;
+                self.pod(pod).await
+            }
+            Event::Delete(pod) => {
+                self.reachable(true).await?;
+                match pod.metadata.uid {
+                    Some(uid) => self.gone(PodUid(uid)).await,
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    async fn pod(&mut self, pod: Pod) -> Result<(), NobodyListens> {
+        let Some((record, errors)) = self.distiller.distil(&pod, clock::now()) else { return Ok(()) };
+        if record.node != self.cluster.options.node {
+            return Ok(());
+        }
+        self.publish(&record, errors);
+        if self.pods.get(&record.facts.uid) == Some(&record) {
+            return Ok(());
+        }
+        self.pods.insert(record.facts.uid.clone(), record.clone());
+        self.count();
+        self.tell(ClusterEvent::Pod(Box::new(record))).await
+    }
+
+    async fn gone(&mut self, uid: PodUid) -> Result<(), NobodyListens> {
+        self.distiller.forget(&uid);
+        self.published.remove(&uid);
+        if self.pods.remove(&uid).is_none() {
+            return Ok(());
+        }
+        self.count();
+        self.tell(ClusterEvent::PodGone(uid)).await
+    }
+
+    /// Tells a pod's owner what is wrong with its annotations, once for each value.
+    fn publish(&mut self, record: &PodRecord, errors: Vec<AnnotationError>) {
+        if errors.is_empty() {
+            return;
+        }
+        let published = self.published.entry(record.facts.uid.clone()).or_default();
+        for error in errors {
+            if published.len() >= PUBLISHED_PER_POD || !published.insert(error.clone()) {
+                continue;
+            }
+            self.cluster.metrics.annotation_error();
+            let pod = PodRef::from(&record.facts);
+            tracing::warn!(pod = %record.facts.display_name(), %error, "annotation was not followed");
+            let cluster = self.cluster.clone();
+            // On its own: the watch does not wait for news to be written.
+            tokio::spawn(async move {
+                let deadline = clock::now() + Span::from_secs(5);
+                // A failure has been logged, and news is all this was.
+                let _ = cluster.publish(About::Pod(&pod), "InvalidAnnotation", &error.to_string(), true, deadline).await;
+            });
+        }
+    }
+
+    fn count(&self) {
+        let stateful = self.pods.values().filter(|record| record.settings.is_some()).count();
+        self.cluster.metrics.pods(stateful, self.pods.len() - stateful);
+    }
+
+    async fn probe(&mut self) -> Result<(), NobodyListens> {
+        let deadline = clock::now() + Span::from_secs(2);
+        match self.cluster.read_node(deadline).await {
+            Ok(_) => self.reachable(true).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn reachable(&mut self, reachable: bool) -> Result<(), NobodyListens> {
+        if self.reachable == Some(reachable) {
+            return Ok(());
+        }
+        self.reachable = Some(reachable);
+        self.tell(ClusterEvent::Reachable(reachable)).await
+    }
+
+    async fn tell(&self, event: ClusterEvent) -> Result<(), NobodyListens> {
+        self.events.send(event).await.map_err(|_| NobodyListens)
+    }
+}
+
+/// Pauses after failures: 100 ms, doubling to two seconds, each with up to half taken off so that the
+/// nodes of a cluster do not come back all at once.
+#[derive(Debug)]
+struct Pause {
+    next: Duration,
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self { next: FIRST_PAUSE }
+    }
+}
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = self.next;
+        self.next = (pause * 2).min(LONGEST_PAUSE);
+        Some(pause.mul_f64(1.0 - fastrand::f64() / 2.0))
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {
+        self.next = FIRST_PAUSE;
+    }
+}

@@ -1,0 +1,348 @@
+//! Flags and environment of `lifeboat run` → one validated [`Config`].
+//!
+//! Every flag is also an environment variable, as the manifests set them. What is wrong is said
+//! before any I/O, all of it at once, with the flag and the fix; the process then ends with 64
+//! (`EX_USAGE`).
+
+use bytesize::ByteSize;
+use checkpoint::store::StoreOptions;
+use checkpoint::store::faulty::FaultPlan;
+use checkpoint::store::s3::Encryption;
+use clap::{Args, ValueEnum};
+use evacuation::moment::Span;
+use evacuation::policy::{EvictOrder, Policy, RebalancePolicy, RespectPdb};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The arguments of `lifeboat run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// The node this agent runs on (downward API: spec.nodeName)
+    #[arg(long, env = "NODE_NAME", help_heading = "Node")]
+    node_name: Option<String>,
+    /// The pod of this agent, for Events
+    #[arg(long, env = "POD_NAME", default_value = "lifeboat", help_heading = "Node")]
+    pod_name: String,
+    /// The kubelet's root folder as this process sees it
+    #[arg(long, env = "LIFEBOAT_KUBELET_ROOT", default_value = "/var/lib/kubelet", help_heading = "Node")]
+    kubelet_root: PathBuf,
+    /// Where the journal is kept
+    #[arg(long, env = "LIFEBOAT_STATE_DIR", default_value = "/var/lib/lifeboat", help_heading = "Node")]
+    state_dir: PathBuf,
+    /// Where the kernel tells its boot id
+    #[arg(long, hide = true, default_value = "/proc/sys/kernel/random/boot_id")]
+    boot_id_file: PathBuf,
+    /// Engines may be dialled on loopback (drills and tests)
+    #[arg(long, hide = true)]
+    allow_loopback_pods: bool,
+    /// Probes and metrics
+    #[arg(long, env = "LIFEBOAT_ADMIN_ADDR", default_value = "0.0.0.0:9188", help_heading = "Node")]
+    admin_addr: SocketAddr,
+
+    /// The instance metadata service
+    #[arg(long, env = "LIFEBOAT_IMDS_ENDPOINT", default_value = "http://169.254.169.254", help_heading = "Notices")]
+    imds_endpoint: String,
+    /// Time between two polls
+    #[arg(long, env = "LIFEBOAT_IMDS_POLL", default_value = "500ms", value_parser = span, help_heading = "Notices")]
+    imds_poll: Span,
+    /// Kept between the end of everything and the time in the notice
+    #[arg(long, env = "LIFEBOAT_MARGIN", default_value = "5s", value_parser = span, help_heading = "Notices")]
+    margin: Span,
+    /// What a rebalance recommendation does
+    #[arg(long, env = "LIFEBOAT_REBALANCE", default_value = "precopy", help_heading = "Notices")]
+    rebalance: Rebalance,
+    /// How long a rebalance or a withdrawn notice stands before it is undone
+    #[arg(long, env = "LIFEBOAT_UNDO_AFTER", default_value = "30m", value_parser = span, help_heading = "Notices")]
+    undo_after: Span,
+    /// Between two pre-copies of one pod under a rebalance
+    #[arg(long, env = "LIFEBOAT_PRECOPY_INTERVAL", default_value = "30s", value_parser = span, help_heading = "Notices")]
+    precopy_interval: Span,
+
+    /// Which PriorityClass tier is evicted first
+    #[arg(long, env = "LIFEBOAT_EVICT_ORDER", default_value = "highest-first", help_heading = "Evictions")]
+    evict_order: Order,
+    /// Pods of a lower priority than this are shed: evicted at once, nothing saved
+    #[arg(long, env = "LIFEBOAT_SHED_BELOW", default_value_t = 0, allow_hyphen_values = true, help_heading = "Evictions")]
+    shed_below: i32,
+    /// How far a PodDisruptionBudget is respected
+    #[arg(long, env = "LIFEBOAT_RESPECT_PDB", default_value = "until-deadline", help_heading = "Evictions")]
+    respect_pdb: Pdb,
+    /// Evict as the node's own user (constrained impersonation, Kubernetes 1.36 and newer)
+    #[arg(long, env = "LIFEBOAT_IMPERSONATE_NODE", help_heading = "Evictions")]
+    impersonate_node: bool,
+
+    /// Where checkpoints go: s3://bucket/prefix or dir:/absolute/path
+    #[arg(long, env = "LIFEBOAT_STORE", help_heading = "Store")]
+    store: Option<String>,
+    /// The name of this cluster: no two clusters may share it in one bucket
+    #[arg(long, env = "LIFEBOAT_CLUSTER_NAME", default_value = "default", help_heading = "Store")]
+    cluster_name: String,
+    /// Another S3 endpoint than AWS's
+    #[arg(long, env = "LIFEBOAT_STORE_ENDPOINT", help_heading = "Store")]
+    store_endpoint: Option<String>,
+    /// The bucket's region
+    #[arg(long, env = "LIFEBOAT_STORE_REGION", help_heading = "Store")]
+    store_region: Option<String>,
+    /// endpoint/bucket/key instead of bucket.endpoint/key
+    #[arg(long, env = "LIFEBOAT_STORE_PATH_STYLE", help_heading = "Store")]
+    store_path_style: bool,
+    /// A PEM file with certificate authorities to trust besides the system's
+    #[arg(long, env = "LIFEBOAT_STORE_CA_FILE", help_heading = "Store")]
+    store_ca_file: Option<PathBuf>,
+    /// Server-side encryption to ask for: bucket-default, aes256, kms or kms:<key id>
+    #[arg(long, env = "LIFEBOAT_STORE_ENCRYPTION", help_heading = "Store")]
+    store_encryption: Option<String>,
+    /// The size of a pack; memory is this times --upload-slots
+    #[arg(long, env = "LIFEBOAT_PACK_SIZE", default_value = "16MiB", help_heading = "Store")]
+    pack_size: ByteSize,
+    /// Packs in flight at once
+    #[arg(long, env = "LIFEBOAT_UPLOAD_SLOTS", default_value_t = 8, help_heading = "Store")]
+    upload_slots: usize,
+    /// A fault of the store, for drills
+    #[arg(long, hide = true)]
+    store_fault: Vec<String>,
+
+    /// The longest a replacement's readiness gate stays closed
+    #[arg(long, env = "LIFEBOAT_RESTORE_TIMEOUT", default_value = "5m", value_parser = span, help_heading = "Restore")]
+    restore_timeout: Span,
+
+    /// A kubeconfig; without it the pod's service account
+    #[arg(long, env = "KUBECONFIG", help_heading = "API server")]
+    kubeconfig: Option<PathBuf>,
+}
+
+/// `--rebalance`
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Rebalance {
+    /// Nothing
+    Off,
+    /// Soft taint and pre-copy, no eviction
+    Precopy,
+    /// Evacuate
+    Drain,
+}
+
+/// `--evict-order`
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Order {
+    /// A replacement is requested the moment its pod is evicted
+    HighestFirst,
+    /// As the kubelet's graceful shutdown
+    LowestFirst,
+}
+
+/// `--respect-pdb`
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Pdb {
+    /// Until the pod's last safe second: EC2 does not respect it either
+    UntilDeadline,
+    /// Always: a refused pod dies with the node
+    Always,
+}
+
+/// What `lifeboat run` works with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The own node.
+    pub node_name: String,
+    /// The own pod.
+    pub pod_name: String,
+    /// The cluster's name in the store.
+    pub cluster_name: String,
+    /// The kubelet's root.
+    pub kubelet_root: PathBuf,
+    /// The journal's folder.
+    pub state_dir: PathBuf,
+    /// This boot's id.
+    pub boot: String,
+    /// Loopback engines.
+    pub allow_loopback_pods: bool,
+    /// The admin address.
+    pub admin_addr: SocketAddr,
+    /// IMDS.
+    pub imds_endpoint: String,
+    /// Its poll.
+    pub imds_poll: Duration,
+    /// Evict by impersonating the node.
+    pub impersonate_node: bool,
+    /// The store's address; `None`: nothing is saved.
+    pub store: Option<String>,
+    /// The store's options.
+    pub store_options: StoreOptions,
+    /// Bytes of one pack.
+    pub pack_size: u64,
+    /// Packs in flight.
+    pub upload_slots: usize,
+    /// A kubeconfig.
+    pub kubeconfig: Option<PathBuf>,
+    /// The core's policy.
+    pub policy: Policy,
+}
+
+/// What is wrong with the flags: one line each.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(Vec<String>);
+
+impl RunArgs {
+    /// Validates everything.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with all that is wrong.
+    pub fn validate(self) -> Result<Config, ConfigError> {
+        let mut wrong = Vec::new();
+        let node_name = self.node_name.filter(|name| !name.is_empty()).unwrap_or_else(|| {
+            wrong.push("--node-name is missing: set NODE_NAME from the downward API (fieldRef: spec.nodeName)".into());
+            String::new()
+        });
+        if !self.imds_endpoint.starts_with("http://") {
+            let given = &self.imds_endpoint;
+            wrong.push(format!("--imds-endpoint {given:?}: IMDS speaks plain HTTP, give http://address[:port]"));
+        }
+        let boot = match std::fs::read_to_string(&self.boot_id_file) {
+            Ok(boot) if !boot.trim().is_empty() => boot.trim().to_owned(),
+            Ok(_) => {
+                wrong.push(format!("--boot-id-file {}: the file is empty", self.boot_id_file.display()));
+                String::new()
+            }
+            Err(error) => {
+                wrong.push(format!("--boot-id-file {}: {error}", self.boot_id_file.display()));
+                String::new()
+            }
+        };
+        let encryption = match self.store_encryption.as_deref().map(Encryption::from_str).transpose() {
+            Ok(encryption) => encryption.unwrap_or_default(),
+            Err(error) => {
+                wrong.push(format!("--store-encryption: {error}"));
+                Encryption::default()
+            }
+        };
+        let faults = (!self.store_fault.is_empty()).then(|| FaultPlan::parse(&self.store_fault.join("\n")));
+        let faults = match faults.transpose() {
+            Ok(faults) => faults,
+            Err(error) => {
+                wrong.push(format!("--store-fault: {error}"));
+                None
+            }
+        };
+        let pack_size = self.pack_size.as_u64();
+        if !(1 << 20..=64 << 20).contains(&pack_size) {
+            wrong.push(format!("--pack-size {}: give 1MiB to 64MiB", self.pack_size));
+        }
+        if !(1..=256).contains(&self.upload_slots) {
+            wrong.push(format!("--upload-slots {}: give 1 to 256", self.upload_slots));
+        }
+        if self.imds_poll < Span::from_millis(100) {
+            wrong.push(format!("--imds-poll {}: give 100ms or more, IMDS throttles", self.imds_poll));
+        }
+        if !wrong.is_empty() {
+            return Err(ConfigError(wrong));
+        }
+        Ok(Config {
+            node_name,
+            pod_name: self.pod_name,
+            cluster_name: self.cluster_name,
+            kubelet_root: self.kubelet_root,
+            state_dir: self.state_dir,
+            boot,
+            allow_loopback_pods: self.allow_loopback_pods,
+            admin_addr: self.admin_addr,
+            imds_endpoint: self.imds_endpoint,
+            imds_poll: crate::clock::duration(self.imds_poll),
+            impersonate_node: self.impersonate_node,
+            store: self.store.filter(|store| !store.is_empty()),
+            store_options: StoreOptions {
+                region: self.store_region,
+                endpoint: self.store_endpoint,
+                path_style: self.store_path_style,
+                ca_file: self.store_ca_file,
+                encryption,
+                faults,
+            },
+            pack_size,
+            upload_slots: self.upload_slots,
+            kubeconfig: self.kubeconfig,
+            policy: Policy {
+                margin: self.margin,
+                evict_order: match self.evict_order {
+                    Order::HighestFirst => EvictOrder::HighestFirst,
+                    Order::LowestFirst => EvictOrder::LowestFirst,
+                },
+                shed_below: self.shed_below,
+                respect_pdb: match self.respect_pdb {
+                    Pdb::UntilDeadline => RespectPdb::UntilDeadline,
+                    Pdb::Always => RespectPdb::Always,
+                },
+                rebalance: match self.rebalance {
+                    Rebalance::Off => RebalancePolicy::Off,
+                    Rebalance::Precopy => RebalancePolicy::Precopy,
+                    Rebalance::Drain => RebalancePolicy::Drain,
+                },
+                undo_after: self.undo_after,
+                precopy_interval: self.precopy_interval,
+                restore_timeout: self.restore_timeout,
+                ..Policy::default()
+            },
+        })
+    }
+}
+
+/// A duration as people write it: `500ms`, `30s`, `5m`.
+fn span(text: &str) -> Result<Span, String> {
+    let wrong = || format!("{text:?} is no duration: write 500ms, 30s or 5m");
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    u64::try_from(parsed.as_millis()).map(Span::from_millis).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    fn validate(args: &[&str]) -> Result<Config, ConfigError> {
+        let args = std::iter::once("lifeboat").chain(args.iter().copied());
+        Cli::try_parse_from(args).unwrap().run.validate()
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once_with_its_flag() {
+        let error = validate(&[
+            "--node-name=",
+            "--imds-endpoint=169.254.169.254",
+            "--boot-id-file=/nowhere",
+            "--pack-size=1KiB",
+            "--store-fault=nonsense",
+            "--store-encryption=rot13",
+        ])
+        .unwrap_err()
+        .to_string();
+        for flag in
+            ["--node-name", "--imds-endpoint", "--boot-id-file", "--pack-size", "--store-fault", "--store-encryption"]
+        {
+            assert!(error.contains(flag), "{flag} is not named in:\n{error}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_are_the_core_s_own() {
+        let config = validate(&["--node-name=a"]).unwrap();
+        assert_eq!(config.policy, Policy::default());
+        assert_eq!(config.imds_endpoint, "http://169.254.169.254");
+    }
+
+    #[test]
+    fn a_duration_is_written_as_people_write_it() {
+        assert_eq!(span("500ms").unwrap(), Span::from_millis(500));
+        assert_eq!(span("30m").unwrap(), Span::from_secs(1800));
+        assert!(span("soon").unwrap_err().contains("30s"));
+        assert!(span("-3s").is_err());
+    }
+}

@@ -1,0 +1,45 @@
+//! Own node only: what design §9 has a ValidatingAdmissionPolicy and constrained impersonation enforce.
+//! A node's agent may change its own node and the pods on it; another's it may only read by name.
+
+use super::path::Target;
+use super::status::Refusal;
+use super::storage::Storage;
+
+/// Who makes a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The name in the audit log.
+    pub name: String,
+    /// The node it is confined to; `None` for a drainer with rights over the cluster.
+    pub node: Option<String>,
+}
+
+/// # Errors
+/// 403 where the policy forbids it.
+pub fn admit(storage: &Storage, user: &User, verb: &str, target: &Target) -> Result<(), Refusal> {
+    let Some(node) = &user.node else { return Ok(()) };
+    if !["create", "patch", "update", "delete", "evict"].contains(&verb) {
+        return Ok(());
+    }
+    let name = target.name.as_deref().unwrap_or_default();
+    let namespace = target.namespace.as_deref().unwrap_or_default();
+    let of_node = match target.resource {
+        "nodes" => Some(name.to_owned()),
+        "pods" => {
+            let pod = storage.get("pods", namespace, name);
+            pod.and_then(|pod| pod["spec"]["nodeName"].as_str().map(str::to_owned))
+        }
+        "events" | "leases" => return Ok(()),
+        _ => None,
+    };
+    match of_node {
+        // An object that is not there is answered with 404 by what follows.
+        None if target.resource == "pods" => Ok(()),
+        Some(of) if of == *node => Ok(()),
+        _ => Err(Refusal::forbidden(format!(
+            "{} \"{name}\" is forbidden: ValidatingAdmissionPolicy 'own-node-only' denied request: \
+             {} may only {verb} what belongs to node {node}",
+            target.resource, user.name
+        ))),
+    }
+}

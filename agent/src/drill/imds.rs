@@ -1,0 +1,310 @@
+//! The instance metadata service of one node on loopback, version 2 only, as facts/interruption.md §5 has it.
+//!
+//! What it proves: that the agent speaks IMDSv2 (token, TTL header, 401, refresh), takes the time left from the
+//! answer's own `Date`, and lives with errors. What it does not prove: the hop limit, link-local packet limits,
+//! and EC2's own timing.
+
+use super::fault::{Count, Fault};
+use crate::clock;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use evacuation::moment::{Moment, Span};
+use evacuation::notice::InstanceAction;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use jiff::Timestamp;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+const TOKEN: &str = "x-aws-ec2-metadata-token";
+const TOKEN_TTL: &str = "x-aws-ec2-metadata-token-ttl-seconds";
+
+/// Who the instance is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `i-…`.
+    pub instance: String,
+    /// `us-east-1a`.
+    pub zone: String,
+    /// A Spot instance; `on-demand` otherwise.
+    pub spot: bool,
+}
+
+/// What the service has to say.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    notice: Option<Interruption>,
+    rebalance: Option<Timestamp>,
+}
+
+/// An interruption notice.
+#[derive(Clone, Copy, Debug)]
+struct Interruption {
+    action: InstanceAction,
+    time: Timestamp,
+    /// Each poll shows a time that is later by this much than the poll.
+    moving: Option<Span>,
+}
+
+/// One request it received.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Poll {
+    /// When.
+    pub at: Moment,
+    /// `GET` or `PUT`.
+    pub method: String,
+    /// The path.
+    pub path: String,
+    /// The answer's code; 0 if there was none.
+    pub code: u16,
+}
+
+#[derive(Debug)]
+struct Shared {
+    identity: Identity,
+    faults: Vec<Fault>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    said: Said,
+    zero: Option<Moment>,
+    tokens: BTreeMap<String, Moment>,
+    struck: BTreeMap<&'static str, u32>,
+    polls: Vec<Poll>,
+}
+
+/// A running service. Dropping it stops it.
+#[derive(Debug)]
+pub struct Imds {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Imds {
+    /// Starts to listen on a free loopback port; `plan`'s `imds` faults are armed by [`Imds::begin`].
+    ///
+    /// # Errors
+    /// If no port can be had.
+    pub async fn start(identity: Identity, plan: &[Fault]) -> io::Result<Self> {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+        let addr = listener.local_addr()?;
+        let faults = plan.iter().filter(|fault| fault.kind.target == "imds").cloned().collect();
+        let shared = Arc::new(Shared { identity, faults, inner: Mutex::default() });
+        let server = tokio::spawn(serve(addr, listener, Arc::clone(&shared)));
+        Ok(Self { addr, shared, server })
+    }
+
+    /// What `--imds-endpoint` is given.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The faults count from here.
+    pub fn begin(&self, zero: Moment) {
+        self.shared.lock().zero = Some(zero);
+    }
+
+    /// Shows an interruption at `time`; with `moving`, each poll shows a time that much ahead of it.
+    pub fn interrupt(&self, action: InstanceAction, time: Timestamp, moving: Option<Span>) {
+        self.shared.lock().said.notice = Some(Interruption { action, time, moving });
+    }
+
+    /// Recommends a rebalance.
+    pub fn recommend_rebalance(&self) {
+        self.shared.lock().said.rebalance = Some(Timestamp::now());
+    }
+
+    /// Says nothing any more.
+    pub fn withdraw(&self) {
+        self.shared.lock().said = Said::default();
+    }
+
+    /// Every request so far.
+    pub fn polls(&self) -> Vec<Poll> {
+        self.shared.lock().polls.clone()
+    }
+}
+
+impl Drop for Imds {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The outcome of the fault that strikes this request, if one does.
+    fn strikes(&self, only: impl Fn(&str) -> bool) -> Option<&'static str> {
+        let now = clock::now();
+        let mut inner = self.lock();
+        let zero = inner.zero?;
+        self.faults.iter().filter(|fault| only(fault.kind.outcome)).find_map(|fault| {
+            let (from, until) = fault.window();
+            if now < zero + from || until.is_some_and(|until| now >= zero + until) {
+                return None;
+            }
+            let nth = inner.struck.entry(fault.kind.outcome).or_default();
+            *nth += 1;
+            let strikes = match fault.count {
+                Count::Always => true,
+                Count::First(n) => *nth <= n,
+                Count::Only(n) => *nth == n,
+            };
+            strikes.then_some(fault.kind.outcome)
+        })
+    }
+}
+
+/// Accepts connections. While IMDS is down the listening socket is closed, so that connections are really
+/// refused, and those that are open are cut.
+async fn serve(addr: SocketAddr, listener: tokio::net::TcpListener, shared: Arc<Shared>) {
+    let mut listener = Some(listener);
+    loop {
+        let router = axum::Router::new().fallback(any).with_state(Arc::clone(&shared));
+        let Some(listening) = listener.take() else { return };
+        let serving = tokio::spawn(async move { axum::serve(listening, router).await });
+        while shared.strikes(|outcome| outcome == "down").is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        serving.abort();
+        // `abort` ends the accept loop and closes the socket; kept-alive connections are tasks of their own.
+        while shared.strikes(|outcome| outcome == "down").is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        while listener.is_none() {
+            listener = tokio::net::TcpListener::bind(addr).await.ok();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn any(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let at = clock::now();
+    let path = uri.path().to_owned();
+    let record = |code: u16| {
+        let poll = Poll { at, method: method.to_string(), path: path.clone(), code };
+        shared.lock().polls.push(poll);
+    };
+    let response = match shared.strikes(|outcome| outcome != "401" || method == Method::GET) {
+        Some("hang") => {
+            record(0);
+            std::future::pending::<()>().await;
+            return text(StatusCode::SERVICE_UNAVAILABLE, "");
+        }
+        Some("503") => xhtml(StatusCode::SERVICE_UNAVAILABLE, "503 - Service Unavailable"),
+        Some("down") => {
+            // The connection was open before IMDS went down: it is closed, and the next one is refused.
+            let mut response = xhtml(StatusCode::SERVICE_UNAVAILABLE, "503 - Service Unavailable");
+            response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+        Some("garbage") => text(StatusCode::OK, "\u{fffd}\0{\"action\": [[[ not json"),
+        Some("401") => {
+            shared.lock().tokens.clear();
+            xhtml(StatusCode::UNAUTHORIZED, "401 - Unauthorized")
+        }
+        _ => speak(&shared, &method, &path, &headers),
+    };
+    record(response.status().as_u16());
+    response
+}
+
+fn speak(shared: &Shared, method: &Method, path: &str, headers: &HeaderMap) -> Response {
+    let now = clock::now();
+    if path == "/latest/api/token" {
+        let ttl = headers.get(TOKEN_TTL).and_then(|ttl| ttl.to_str().ok()).and_then(|ttl| ttl.parse::<u64>().ok());
+        return match (method, ttl.filter(|ttl| (1..=21_600).contains(ttl))) {
+            (&Method::PUT, Some(ttl)) => {
+                let mut inner = shared.lock();
+                let token = format!("AQAEA{:016x}==", now.as_millis() ^ (inner.tokens.len() as u64) << 48);
+                inner.tokens.insert(token.clone(), now + Span::from_secs(ttl));
+                let mut response = text(StatusCode::OK, &token);
+                response.headers_mut().insert(TOKEN_TTL, ttl.into());
+                response
+            }
+            (&Method::PUT, None) => xhtml(StatusCode::BAD_REQUEST, "400 - Bad Request"),
+            _ => xhtml(StatusCode::METHOD_NOT_ALLOWED, "405 - Method Not Allowed"),
+        };
+    }
+    let token = headers.get(TOKEN).and_then(|token| token.to_str().ok());
+    let inner = shared.lock();
+    if token.and_then(|token| inner.tokens.get(token)).is_none_or(|until| *until <= now) {
+        return xhtml(StatusCode::UNAUTHORIZED, "401 - Unauthorized");
+    }
+    let said = inner.said.clone();
+    drop(inner);
+    let identity = &shared.identity;
+    let notice = said.notice.map(|notice| (notice.action, shown_time(&notice)));
+    let answer = match path.strip_prefix("/latest/meta-data/") {
+        Some("spot/instance-action") => {
+            notice.map(|(action, time)| json!({"action": action, "time": time}).to_string())
+        }
+        // Legacy, and absent where the instance does not end.
+        Some("spot/termination-time") => {
+            notice.filter(|(action, _)| *action == InstanceAction::Terminate).map(|(_, time)| time)
+        }
+        Some("events/recommendations/rebalance") => {
+            said.rebalance.map(|time| json!({"noticeTime": seconds(time)}).to_string())
+        }
+        Some("events/maintenance/scheduled") => Some("[]".to_owned()),
+        Some("instance-life-cycle") => Some(if identity.spot { "spot" } else { "on-demand" }.to_owned()),
+        Some("instance-id") => Some(identity.instance.clone()),
+        Some("placement/availability-zone") => Some(identity.zone.clone()),
+        Some("instance-type") => Some("g6.xlarge".to_owned()),
+        _ => None,
+    };
+    match answer {
+        Some(body) => text(StatusCode::OK, &body),
+        None => xhtml(StatusCode::NOT_FOUND, "404 - Not Found"),
+    }
+}
+
+fn shown_time(notice: &Interruption) -> String {
+    let ahead = notice.moving.map(|span| Timestamp::now() + clock::duration(span));
+    seconds(ahead.unwrap_or(notice.time))
+}
+
+/// IMDS has whole seconds.
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn text(code: StatusCode, body: &str) -> Response {
+    respond(code, "text/plain", body.to_owned())
+}
+
+fn xhtml(code: StatusCode, title: &str) -> Response {
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Transitional//EN\"\n\
+         \t\"http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd\">\n<html xmlns=\"http://www.w3.org/1999/xhtml\" \
+         xml:lang=\"en\" lang=\"en\">\n <head>\n  <title>{title}</title>\n </head>\n <body>\n  <h1>{title}</h1>\n </body>\n</html>\n"
+    );
+    respond(code, "text/html", body)
+}
+
+fn respond(code: StatusCode, content_type: &'static str, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(http::header::SERVER, HeaderValue::from_static("EC2ws"));
+    // hyper would add its own, cached for up to a second: the deadline is counted from this one.
+    let date = Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    if let Ok(date) = HeaderValue::from_str(&date) {
+        headers.insert(http::header::DATE, date);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,292 @@
+//! The loop: wait for many things, hand one event to the core, start the effects it answers with.
+//!
+//! ```text
+//!   IMDS ──┐
+//!   watch ─┤                      ┌──────────┐
+//!   answers┼─► one event ─► journal│  core    │─► effects ─► journal ─► executor ─► one task each
+//!   timer ─┘        ▲              └──────────┘                              │
+//!                   └───────────────────── exactly one answer each ◄────────┘
+//! ```
+//!
+//! Nothing here waits for the outside world but in the one `select!`, so a hanging API server, store
+//! or engine never delays the next event.
+
+use crate::admin::{Admin, Heartbeat, Latch, Readiness, Sources};
+use crate::clock;
+use crate::cluster::daemon::DaemonRules;
+use crate::cluster::{Cluster, ClusterEvent, Options};
+use crate::config::Config;
+use crate::executor::{Answer, Executor};
+use crate::imds::{FaultKind, Faults, Imds, ImdsEvent, LifeCycle};
+use crate::journal::{Journal, What};
+use crate::metrics::Metrics;
+use crate::store::StoreHandle;
+use evacuation::Machine;
+use evacuation::event::Event;
+use evacuation::moment::{Moment, Span};
+use evacuation::notice::Notice;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// How often the loop beats at least: what `/livez` looks at.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How much may queue up before a source waits for the loop.
+const QUEUE: usize = 1024;
+
+/// How long a node that announced its end may take, once the agent was told to go.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(105);
+
+/// Why the agent could not start. While it runs, nothing ends it but a signal.
+pub type StartError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// What makes it impossible to begin: an admin address that is taken, a state folder that cannot be
+/// written, a kubeconfig that cannot be read, an IMDS endpoint that is none. A store that cannot be
+/// used is not among them: the node's other pods can still be helped.
+pub async fn run(config: Config) -> Result<(), StartError> {
+    let cancel = CancellationToken::new();
+    let metrics = Metrics::new();
+    let journal = Journal::open(&config.state_dir)?;
+    let readiness = Readiness::default();
+    let heartbeat = Heartbeat::new();
+    let (status_out, status) = watch::channel(serde_json::Value::Null);
+    let admin = Admin::bind(config.admin_addr).await?;
+    tracing::info!(address = %admin.address(), "probes and metrics");
+    let sources = Sources {
+        heartbeat: heartbeat.clone(),
+        readiness: readiness.clone(),
+        metrics: metrics.clone(),
+        status,
+    };
+    spawn(&cancel, async move {
+        if let Err(error) = admin.serve(sources).await {
+            tracing::error!(%error, "the admin address is closed");
+        }
+    });
+    let imds = Imds::new(&config.imds_endpoint, config.imds_poll)?;
+    let imds_faults = imds.faults();
+    let options = Options {
+        kubeconfig: config.kubeconfig.clone(),
+        node: config.node_name.clone(),
+        boot: config.boot.clone(),
+        instance: config.pod_name.clone(),
+        evict_as_node: config.impersonate_node,
+        daemons: DaemonRules::default(),
+        bare_may_go: false,
+    };
+    let cluster = Cluster::connect(options, metrics.clone()).await?;
+    tracing::info!(node = %config.node_name, boot = %config.boot, store = ?config.store, policy = ?config.policy, "started");
+
+    let (imds_out, imds_in) = mpsc::channel(QUEUE);
+    let (cluster_out, cluster_in) = mpsc::channel(QUEUE);
+    let (answers_out, answers) = mpsc::channel(QUEUE);
+    tokio::spawn(imds.watch(imds_out, cancel.clone()));
+    spawn(&cancel, cluster.clone().watch(cluster_out));
+    let store = StoreHandle::open(&config, readiness.clone(), cancel.clone());
+    let executor = Executor::new(&config, cluster, store, metrics.clone(), answers_out);
+    let driver = Driver {
+        machine: Machine::new(config.policy.clone()),
+        started: false,
+        early: Vec::new(),
+        journal,
+        executor,
+        metrics,
+        readiness,
+        heartbeat,
+        status: status_out,
+        imds_faults,
+        imds_faults_told: [0; FaultKind::ALL.len()],
+    };
+    driver.run(imds_in, cluster_in, answers).await;
+    cancel.cancel();
+    Ok(())
+}
+
+struct Driver {
+    machine: Machine,
+    started: bool,
+    /// Notices that came before the node was read.
+    early: Vec<Notice>,
+    journal: Journal,
+    executor: Executor,
+    metrics: Metrics,
+    readiness: Readiness,
+    heartbeat: Heartbeat,
+    status: watch::Sender<serde_json::Value>,
+    imds_faults: Arc<Faults>,
+    /// Of each kind, how many the metrics know already.
+    imds_faults_told: [u64; FaultKind::ALL.len()],
+}
+
+impl Driver {
+    async fn run(
+        mut self,
+        mut imds: mpsc::Receiver<ImdsEvent>,
+        mut cluster: mpsc::Receiver<ClusterEvent>,
+        mut answers: mpsc::Receiver<Answer>,
+    ) {
+        let mut beat = tokio::time::interval(HEARTBEAT);
+        let mut asked_to_stop: Option<tokio::time::Instant> = None;
+        let mut terminate = signal(nix::sys::signal::Signal::SIGTERM);
+        let mut interrupt = signal(nix::sys::signal::Signal::SIGINT);
+        loop {
+            let wakeup = self.machine.next_wakeup();
+            tokio::select! {
+                // Answers first: they free slots, and the core is to know the newest.
+                biased;
+                Some(answer) = answers.recv() => self.answered(answer),
+                Some(event) = imds.recv() => self.imds(event),
+                Some(event) = cluster.recv() => self.cluster(event),
+                () = sleep_until(wakeup) => self.tell(Event::Woke),
+                _ = beat.tick() => self.beat(),
+                () = received(&mut terminate) => { asked_to_stop.get_or_insert_with(tokio::time::Instant::now); }
+                () = received(&mut interrupt) => { asked_to_stop.get_or_insert_with(tokio::time::Instant::now); }
+            }
+            if let Some(asked) = asked_to_stop {
+                // A SIGTERM does not stop a save: the DaemonSet's grace is 110 s for this.
+                let busy = self.machine.status().busy;
+                if !busy || asked.elapsed() > SHUTDOWN_LIMIT {
+                    tracing::info!(busy, "stopped");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn beat(&mut self) {
+        self.heartbeat.beat(clock::now());
+        let counted = self.imds_faults.counts().map(|(kind, count)| (kind.as_str(), count)).collect::<Vec<_>>();
+        for (position, (kind, count)) in counted.into_iter().enumerate() {
+            let told = &mut self.imds_faults_told[position];
+            for _ in *told..count {
+                self.metrics.imds_error(kind);
+            }
+            *told = count;
+        }
+        if let Some(bytes_per_second) = self.executor.measured_rate() {
+            self.metrics.link(bytes_per_second);
+            self.tell(Event::LinkMeasured { bytes_per_second });
+        }
+        self.publish_status();
+    }
+
+    fn publish_status(&self) {
+        let status = self.machine.status();
+        let stateful = status.pods.iter().filter(|pod| pod.engine).count();
+        self.metrics.pods(stateful, status.pods.len() - stateful);
+        self.metrics.evacuating(status.left.is_some());
+        let mut json = serde_json::to_value(&status).unwrap_or_default();
+        json["store"] = self.executor.store_status().into();
+        // Nobody may be listening.
+        let _ = self.status.send(json);
+    }
+
+    fn imds(&mut self, event: ImdsEvent) {
+        match event {
+            ImdsEvent::Notice(notice) => {
+                self.metrics.notice(notice.kind, u64::try_from(notice.left_ms).ok().map(Span::from_millis), None);
+                tracing::warn!(kind = notice.kind.as_str(), id = notice.id, left_ms = notice.left_ms, "notice");
+                if self.started {
+                    self.tell(Event::Noticed(notice));
+                } else {
+                    self.early.push(notice);
+                }
+            }
+            ImdsEvent::Withdrawn { id } => {
+                tracing::warn!(id, "notice withdrawn");
+                self.early.retain(|notice| notice.id != id);
+                if self.started {
+                    self.tell(Event::Withdrawn { id });
+                }
+            }
+            ImdsEvent::LifeCycle(life_cycle) => {
+                tracing::info!(%life_cycle, spot = life_cycle == LifeCycle::Spot, "instance life cycle");
+            }
+            ImdsEvent::Reachable(reachable, _) => {
+                self.metrics.imds_reachable(reachable);
+                if reachable {
+                    self.readiness.latch(Latch::Imds);
+                }
+            }
+        }
+    }
+
+    fn cluster(&mut self, event: ClusterEvent) {
+        match event {
+            ClusterEvent::Node(node) if !self.started => {
+                self.started = true;
+                self.readiness.latch(Latch::Node);
+                self.tell(Event::Started(node));
+                for notice in std::mem::take(&mut self.early) {
+                    self.tell(Event::Noticed(notice));
+                }
+            }
+            ClusterEvent::Node(node) => self.tell(Event::NodeSeen(node)),
+            ClusterEvent::Pod(record) => {
+                let facts = record.facts.clone();
+                self.executor.pod_seen(*record);
+                self.tell(Event::PodSeen(Box::new(facts)));
+            }
+            ClusterEvent::PodGone(uid) => {
+                self.tell(Event::PodGone(uid.clone()));
+                self.executor.pod_gone(&uid);
+            }
+            ClusterEvent::PodsListed => self.readiness.latch(Latch::Pods),
+            ClusterEvent::Reachable(reachable) => {
+                tracing::info!(reachable, "API server");
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        self.tell(Event::Answered { id: answer.id, outcome: answer.outcome });
+    }
+
+    /// Hands one event to the core and starts what it answers with.
+    fn tell(&mut self, event: Event) {
+        let now = clock::now();
+        self.metrics.event(&event);
+        let effects = self.machine.handle(now, event.clone());
+        // Woke leads to nothing most of the time; such a line would only fill the disk.
+        if !(effects.is_empty() && matches!(event, Event::Woke | Event::LinkMeasured { .. })) {
+            self.journal.write(now, What::Event(event));
+        }
+        let left = self.machine.time_left();
+        for effect in effects {
+            self.journal.write(now, What::Effect(effect.clone()));
+            self.executor.start(effect, left);
+        }
+    }
+}
+
+/// Runs `work` until it ends or everything does.
+fn spawn(cancel: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
+    let cancel = cancel.clone();
+    tokio::spawn(async move { cancel.run_until_cancelled(work).await });
+}
+
+async fn sleep_until(moment: Option<Moment>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(clock::instant(moment)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A stream of one signal; `None` if it cannot be had (then the default action ends the process).
+fn signal(which: nix::sys::signal::Signal) -> Option<tokio::signal::unix::Signal> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(which as i32)).ok()
+}
+
+async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}

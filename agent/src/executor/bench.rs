@@ -1,0 +1,227 @@
+//! The workbench of one pod: what the shell must remember between two effects about it.
+//!
+//! None of it is truth. A restarted agent begins with an empty bench and finds everything again: in the
+//! pod, in its volume and in the store.
+
+use super::{Tools, failure::Failure};
+use crate::annotations::EngineSettings;
+use crate::cluster::{PodRecord, PodRef};
+use crate::engine::{self, Engine, EngineTarget, Scheme};
+use crate::volume;
+use checkpoint::claim::HeldClaim;
+use checkpoint::fingerprint::Fingerprint;
+use checkpoint::folder::Folder;
+use checkpoint::key::{GenerationNumber, LineageId, Workload};
+use checkpoint::manifest::{Manifest, Source};
+use checkpoint::save::{Saved, SourceFile};
+use evacuation::event::FailureKind;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// One pod's bench.
+pub(crate) struct Bench {
+    record: RwLock<PodRecord>,
+    gone: AtomicBool,
+    engine: Mutex<Option<(EngineKey, Arc<dyn Engine>)>>,
+    folder: Mutex<Option<Arc<Folder>>>,
+    fingerprint: Mutex<Option<Fingerprint>>,
+    /// The source's side; held for the length of a flush, save or commit, so that these never overlap.
+    pub(crate) source: tokio::sync::Mutex<SourceSide>,
+    /// The replacement's side.
+    pub(crate) restore: tokio::sync::Mutex<Option<Fetched>>,
+    /// Apart, so that it can be renewed while state is fetched.
+    pub(crate) claim: tokio::sync::Mutex<Option<HeldClaim>>,
+    unsaved: AtomicBool,
+}
+
+/// An engine client is made for one address and one life of the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct EngineKey {
+    ip: IpAddr,
+    port: u16,
+    restarts: u32,
+}
+
+/// What the source's side has so far.
+#[derive(Debug, Default)]
+pub(crate) struct SourceSide {
+    pub(crate) flushed: Option<FlushedState>,
+    pub(crate) saved: Option<Saved>,
+    /// The newest manifest that the next save is compared with, and where it is committed.
+    pub(crate) baseline: Option<Baseline>,
+    /// The store was asked for a baseline.
+    pub(crate) looked_back: bool,
+    /// The epoch under which this pod writes, once it is known.
+    pub(crate) epoch: Option<u64>,
+    /// The departure that the intent names.
+    pub(crate) departure: Option<String>,
+    /// The final generation, committed; its intent may still have to be told.
+    pub(crate) final_commit: Option<(GenerationNumber, u64)>,
+}
+
+/// A committed manifest.
+#[derive(Clone, Debug)]
+pub(crate) struct Baseline {
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) lineage: LineageId,
+    pub(crate) number: GenerationNumber,
+}
+
+/// What the engine flushed: opened at once, so that it survives the volume.
+#[derive(Debug)]
+pub(crate) struct FlushedState {
+    pub(crate) files: Vec<SourceFile>,
+    pub(crate) facts: Map<String, Value>,
+    pub(crate) missing: Vec<String>,
+}
+
+/// A generation fetched for this pod.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) lineage: LineageId,
+    pub(crate) number: GenerationNumber,
+    pub(crate) staging: String,
+    pub(crate) installed: bool,
+}
+
+impl std::fmt::Debug for Bench {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bench").field("pod", &self.display_name()).finish_non_exhaustive()
+    }
+}
+
+impl Bench {
+    pub(super) fn new(record: PodRecord) -> Self {
+        Self {
+            record: RwLock::new(record),
+            gone: AtomicBool::new(false),
+            engine: Mutex::default(),
+            folder: Mutex::default(),
+            fingerprint: Mutex::default(),
+            source: tokio::sync::Mutex::default(),
+            restore: tokio::sync::Mutex::default(),
+            claim: tokio::sync::Mutex::default(),
+            unsaved: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn seen(&self, record: PodRecord) {
+        *self.record.write().unwrap_or_else(PoisonError::into_inner) = record;
+    }
+
+    pub(super) fn gone(&self) {
+        self.gone.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Flushed bytes that are not committed yet.
+    pub(super) fn has_unsaved(&self) -> bool {
+        self.unsaved.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_unsaved(&self, unsaved: bool) {
+        self.unsaved.store(unsaved, Ordering::Relaxed);
+    }
+
+    /// The pod as last seen.
+    pub(crate) fn record(&self) -> PodRecord {
+        self.record.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn display_name(&self) -> String {
+        self.record().facts.display_name()
+    }
+
+    pub(crate) fn pod_ref(&self) -> PodRef {
+        PodRef::from(&self.record().facts)
+    }
+
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_fingerprint(&self, fingerprint: Fingerprint) {
+        *self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint);
+    }
+
+    pub(crate) fn settings(&self) -> Result<EngineSettings, Failure> {
+        self.record()
+            .settings
+            .ok_or_else(|| Failure::new(FailureKind::Permanent, "the pod is not opted in (lifeboat.dev/engine)"))
+    }
+
+    /// Its state volume. Opened once, and kept open: the pod may be gone before its bytes are.
+    pub(crate) fn folder(&self, tools: &Tools) -> Result<Arc<Folder>, Failure> {
+        let mut kept = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(folder) = &*kept {
+            return Ok(Arc::clone(folder));
+        }
+        let record = self.record();
+        let volume = self.settings()?.state_volume.ok_or_else(|| {
+            Failure::new(FailureKind::Permanent, "lifeboat.dev/state-volume is missing: name an emptyDir of the pod")
+        })?;
+        let folder = tools.volumes.state_folder(&record.facts.uid.0, &volume.name)?;
+        *kept = Some(Arc::clone(&folder));
+        Ok(folder)
+    }
+
+    /// Its engine.
+    pub(crate) async fn engine(&self, tools: &Tools) -> Result<Arc<dyn Engine>, Failure> {
+        let record = self.record();
+        let settings = self.settings()?;
+        let not_yet = || Failure::new(FailureKind::Transient, "the pod has no IP yet");
+        let ip = record.pod_ip.ok_or_else(not_yet)?;
+        let key = EngineKey { ip, port: settings.port, restarts: record.restarts };
+        if let Some((made_for, engine)) = &*self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+            && *made_for == key
+        {
+            return Ok(Arc::clone(engine));
+        }
+        let folder = self.folder(tools)?;
+        let token = match &settings.auth_file {
+            Some(path) => Some(volume::auth_token(&folder, &path.to_string_lossy()).await?),
+            None => None,
+        };
+        let image = record.image_id.iter().map(|id| ("image".to_owned(), id.clone()));
+        let target = EngineTarget {
+            ip,
+            port: settings.port,
+            scheme: Scheme::Http,
+            token,
+            folder,
+            flush_timeout: settings.flush_timeout,
+            max_bytes: settings.max_bytes,
+            facts: image.collect::<BTreeMap<_, _>>(),
+            compat_key: settings.compat_key.clone(),
+            life: format!("{}/{}/{}", record.facts.uid, record.restarts, tools.boot),
+            allow_loopback: tools.allow_loopback,
+        };
+        let engine = engine::connect(settings.engine, target)?;
+        *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = Some((key, Arc::clone(&engine)));
+        Ok(engine)
+    }
+
+    /// Its workload in the store. The namespace is the pod's own: no annotation changes it.
+    pub(crate) fn workload(&self, tools: &Tools) -> Result<Workload, Failure> {
+        let record = self.record();
+        Ok(Workload::new(&tools.cluster_name, &record.facts.namespace, &record.workload.name)?)
+    }
+
+    /// The lineage it writes.
+    pub(crate) fn lineage(&self) -> Result<LineageId, Failure> {
+        Ok(LineageId::new(&self.record().workload.lineage)?)
+    }
+
+    /// Itself, as the source of what it writes.
+    pub(crate) fn as_source(&self, tools: &Tools) -> Source {
+        let facts = self.record().facts;
+        Source { namespace: facts.namespace, name: facts.name, uid: facts.uid.0, node: tools.node.clone() }
+    }
+}

@@ -1,0 +1,391 @@
+//! Effects about a pod of this node that serves or leaves: hold, look, flush, save, commit, evict.
+
+use super::Tools;
+use super::bench::{Baseline, Bench, FlushedState, SourceSide};
+use super::failure::Failure;
+use crate::clock;
+use crate::cluster::About;
+use crate::volume;
+use checkpoint::claim::{self, ClaimError, ClaimRequest, Holder};
+use checkpoint::dispatcher::Class;
+use checkpoint::generation;
+use checkpoint::intent::{Intent, IntentState};
+use checkpoint::manifest::{self, Manifest, Parent};
+use checkpoint::save::{self, Progress, SaveRequest, SourceFile};
+use checkpoint::store::Store;
+use checkpoint::{intent, restore};
+use evacuation::effect::{Action, Round};
+use evacuation::event::{Done, FailureKind};
+use evacuation::moment::{Moment, Span};
+use std::sync::Arc;
+
+/// A save ends this much before its effect does, so that it can say what is whole.
+const TO_ANSWER: Span = Span::from_millis(300);
+
+pub(super) async fn perform(
+    tools: &Tools,
+    bench: &Bench,
+    action: Action,
+    deadline: Moment,
+) -> Result<Done, Failure> {
+    let pod = bench.pod_ref();
+    match action {
+        Action::SetHold { hold, .. } => volume::write_hold(&bench.folder(tools)?, hold).await?,
+        Action::Look { .. } => return look(tools, bench, deadline).await,
+        Action::Intend { departure, by, .. } => return intend(tools, bench, &departure, by, deadline).await,
+        Action::AbandonIntent { why, .. } => abandon(tools, bench, why, deadline).await?,
+        Action::Quiesce { .. } => bench.engine(tools).await?.quiesce(deadline).await?,
+        Action::Resume { .. } => bench.engine(tools).await?.resume(deadline).await?,
+        Action::Flush { round, .. } => return flush(tools, bench, round, deadline).await,
+        Action::Save { round, rank, .. } => return save(tools, bench, round, rank, deadline).await,
+        Action::Commit { round, partial, .. } => return commit(tools, bench, round, partial, deadline).await,
+        Action::Evict { grace, .. } => {
+            let evicted = tools.cluster.evict(&pod, grace, deadline).await;
+            evicted?;
+        }
+        Action::MarkDisrupted { .. } => {
+            tools.cluster.mark_disrupted(&pod, "the Spot instance is being interrupted", deadline).await?;
+        }
+        Action::LetGo { grace, .. } => tools.cluster.delete(&pod, grace, deadline).await?,
+        Action::OpenGate { outcome, message, .. } => {
+            tools.cluster.open_gate(&pod, outcome, &message, deadline).await?;
+            let bytes = bench.restore.lock().await.as_ref().map_or(0, |fetched| fetched.manifest.bytes_total());
+            tools.metrics.restore(outcome, Span::ZERO, bytes);
+            let reason = outcome.as_str();
+            let ordinary = matches!(reason, "Restored" | "NothingToRestore");
+            let note = format!("restore: {reason}: {message}");
+            // The condition says it already: an Event that is not written is no failure.
+            let _ = tools.cluster.publish(About::Pod(&pod), reason, &note, !ordinary, deadline).await;
+        }
+        Action::Publish { reason, note, warning, .. } => {
+            tools.cluster.publish(About::Pod(&pod), &reason, &note, warning, deadline).await?;
+        }
+        other => {
+            let why = format!("{} is no effect about a leaving pod", other.name());
+            return Err(Failure::new(FailureKind::Permanent, why));
+        }
+    }
+    Ok(Done::Nothing)
+}
+
+async fn look(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
+    let looked = bench.engine(tools).await?.look(deadline).await?;
+    bench.set_fingerprint(looked.fingerprint);
+    Ok(Done::Looked { state_bytes: looked.state_bytes, busy: looked.busy })
+}
+
+pub(crate) async fn store(tools: &Tools) -> Result<Store, Failure> {
+    tools.store.get().await.map_err(|why| Failure::new(FailureKind::Permanent, why.as_ref()))
+}
+
+async fn intend(
+    tools: &Tools,
+    bench: &Bench,
+    departure: &str,
+    by: Moment,
+    deadline: Moment,
+) -> Result<Done, Failure> {
+    let mut side = bench.source.lock().await;
+    side.departure = Some(departure.to_owned());
+    let store = store(tools).await?;
+    let (workload, lineage) = (bench.workload(tools)?, bench.lineage()?);
+    let until = clock::instant(deadline);
+    let source = bench.as_source(tools);
+    // The agent may have been restarted after the commit of this very departure.
+    if let Some(found) = Intent::read(store.as_ref(), &workload, &lineage, until).await?
+        && let IntentState::Committed { number } = found.intent.state
+        && found.intent.notice_id.as_deref() == Some(departure)
+        && found.intent.writer == source.uid
+    {
+        let generation = generation::read(store.as_ref(), &workload, &lineage, number, until).await?;
+        let manifest = restore::load_manifest(&store, &workload, generation.manifest, None, until).await?;
+        let committed = Some((format!("{lineage}/{number}"), manifest.bytes_total()));
+        return Ok(Done::Intended { committed });
+    }
+    let packs = side.baseline.iter().flat_map(|baseline| baseline.manifest.packs()).collect();
+    let mut intent = Intent {
+        format: intent::FORMAT,
+        lineage,
+        writer: source.uid.clone(),
+        source,
+        nonce: String::new(),
+        notice_id: Some(departure.to_owned()),
+        time_left_ms: by.left(clock::now()).as_millis(),
+        spec_key: bench.record().workload.spec_key,
+        packs,
+        state: IntentState::Coming,
+    };
+    intent.put(store.as_ref(), &workload, until).await?;
+    Ok(Done::Intended { committed: None })
+}
+
+async fn abandon(tools: &Tools, bench: &Bench, why: String, deadline: Moment) -> Result<(), Failure> {
+    settle_intent(tools, bench, IntentState::Abandoned { reason: why }, deadline).await
+}
+
+/// Tells whoever waits for the announced checkpoint how it ended.
+async fn settle_intent(
+    tools: &Tools,
+    bench: &Bench,
+    state: IntentState,
+    deadline: Moment,
+) -> Result<(), Failure> {
+    let store = store(tools).await?;
+    let (workload, lineage) = (bench.workload(tools)?, bench.lineage()?);
+    let until = clock::instant(deadline);
+    let Some(found) = Intent::read(store.as_ref(), &workload, &lineage, until).await? else { return Ok(()) };
+    if found.intent.writer != bench.record().facts.uid.0 {
+        return Ok(());
+    }
+    let mut intent = found.intent;
+    intent.state = state;
+    intent.put(store.as_ref(), &workload, until).await?;
+    Ok(())
+}
+
+async fn flush(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> Result<Done, Failure> {
+    let mut side = bench.source.lock().await;
+    let engine = bench.engine(tools).await?;
+    if bench.fingerprint().is_none() {
+        // Without evidence of the weights nothing can be restored; but the state comes first.
+        let short = deadline.min(clock::now() + Span::from_secs(2));
+        match engine.look(short).await {
+            Ok(looked) => bench.set_fingerprint(looked.fingerprint),
+            Err(error) => tracing::warn!(%error, "no fingerprint: the checkpoint will carry no evidence"),
+        }
+    }
+    // The same for every attempt of one round of one departure: the engine writes once.
+    let name = match round {
+        Round::PreCopy => format!("{}-{}", bench.record().facts.uid, clock::now().as_millis()),
+        Round::Final => format!("{}-final", bench.record().facts.uid),
+    };
+    let flushed = engine.flush(round, &name, deadline).await?;
+    let folder = bench.folder(tools)?;
+    let mut files = Vec::with_capacity(flushed.files.len());
+    for flushed_file in &flushed.files {
+        let file = folder.read(&flushed_file.path)?;
+        let metadata = file.metadata().map_err(|e| Failure::new(FailureKind::Transient, e.to_string()))?;
+        files.push(SourceFile {
+            path: flushed_file.path.clone(),
+            mode: std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777,
+            size: metadata.len(),
+            file,
+            chunking: flushed_file.chunking,
+        });
+    }
+    let bytes = flushed.bytes;
+    if let Some(tokens) = flushed.facts.get("tokens").and_then(serde_json::Value::as_u64) {
+        tools.metrics.tokens_saved(tokens);
+    }
+    if !flushed.missing.is_empty() {
+        tracing::warn!(missing = ?flushed.missing, "the flush is partial");
+    }
+    side.saved = None;
+    side.flushed = Some(FlushedState { files, facts: flushed.facts, missing: flushed.missing });
+    bench.set_unsaved(round == Round::Final);
+    Ok(Done::Flushed { bytes })
+}
+
+async fn save(
+    tools: &Tools,
+    bench: &Bench,
+    round: Round,
+    rank: u64,
+    deadline: Moment,
+) -> Result<Done, Failure> {
+    let mut side = bench.source.lock().await;
+    let store = store(tools).await?;
+    let workload = bench.workload(tools)?;
+    let until = clock::instant((deadline - TO_ANSWER).max(clock::now() + Span::from_millis(50)));
+    let first = !side.looked_back;
+    look_back(bench, &store, &workload, &mut side, until).await;
+    let known_packs = match first {
+        // Packs that an earlier life of this agent had sent are not sent again.
+        true => save::known_packs(&store, &workload, until).await.ok(),
+        false => None,
+    };
+    let Some(flushed) = &side.flushed else {
+        return Err(Failure::new(FailureKind::Transient, "nothing is flushed: the agent was restarted in between"));
+    };
+    let mut files = Vec::with_capacity(flushed.files.len());
+    for file in &flushed.files {
+        let again = file.file.try_clone().map_err(|e| Failure::new(FailureKind::Transient, e.to_string()))?;
+        files.push(SourceFile {
+            path: file.path.clone(),
+            mode: file.mode,
+            size: file.size,
+            file: again,
+            chunking: file.chunking,
+        });
+    }
+    let baseline = side.baseline.clone();
+    let request = SaveRequest {
+        workload: &workload,
+        files,
+        parent: baseline.as_ref().map(|baseline| baseline.manifest.as_ref()),
+        known_packs,
+        pack_size: usize::try_from(tools.pack_size).unwrap_or(save::PACK_SIZE),
+        class: match round {
+            Round::PreCopy => Class::PreCopy,
+            Round::Final => Class::Drain,
+        },
+        rank,
+        deadline: until,
+    };
+    let began = clock::now();
+    let progress = Arc::new(Progress::default());
+    let saved = match save::save(&store, request, &tools.dispatcher, &progress).await {
+        Ok(saved) => saved,
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the save is not whole");
+            error.into_partial()
+        }
+    };
+    let whole = saved.is_whole() && flushed.missing.is_empty();
+    let bytes = saved.files.iter().map(|file| file.size).sum();
+    let sent = saved.bytes_sent;
+    for failed in &saved.failed {
+        tracing::warn!(file = %failed, "left out");
+    }
+    let done = Done::Saved { bytes, sent, whole };
+    let outcome = evacuation::event::Outcome::Done(done.clone());
+    tools.metrics.save(&outcome, clock::now().since(began), bytes, sent);
+    side.saved = Some(saved);
+    Ok(done)
+}
+
+/// The newest generation of this lineage, if this life of the agent does not know it yet: what it
+/// names is not sent again.
+async fn look_back(
+    bench: &Bench,
+    store: &Store,
+    workload: &checkpoint::key::Workload,
+    side: &mut SourceSide,
+    until: tokio::time::Instant,
+) {
+    if side.looked_back || side.baseline.is_some() {
+        side.looked_back = true;
+        return;
+    }
+    side.looked_back = true;
+    let Ok(lineage) = bench.lineage() else { return };
+    let found = async {
+        let number = generation::newest(store.as_ref(), workload, &lineage, until).await.ok()??;
+        let generation = generation::read(store.as_ref(), workload, &lineage, number, until).await.ok()?;
+        let manifest = restore::load_manifest(store, workload, generation.manifest, None, until).await.ok()?;
+        Some(Baseline { manifest: Arc::new(manifest), lineage: lineage.clone(), number })
+    };
+    side.baseline = found.await;
+}
+
+async fn commit(
+    tools: &Tools,
+    bench: &Bench,
+    round: Round,
+    partial: bool,
+    deadline: Moment,
+) -> Result<Done, Failure> {
+    let mut side = bench.source.lock().await;
+    let store = store(tools).await?;
+    let (workload, lineage) = (bench.workload(tools)?, bench.lineage()?);
+    let until = clock::instant(deadline);
+    if side.final_commit.is_none() || round == Round::PreCopy {
+        let Some(saved) = side.saved.as_ref().filter(|saved| !saved.files.is_empty() || saved.is_whole()) else {
+            return Err(Failure::new(FailureKind::NotFound, "no whole file of the state is in the store"));
+        };
+        let flushed = side.flushed.as_ref();
+        let record = bench.record();
+        let manifest = Manifest {
+            format: manifest::FORMAT,
+            workload: workload.clone(),
+            lineage: lineage.clone(),
+            source: bench.as_source(tools),
+            revision: record.image_id.clone().unwrap_or_default(),
+            spec_key: record.workload.spec_key.clone(),
+            fingerprint: bench.fingerprint().unwrap_or_default(),
+            notice_id: side.departure.clone(),
+            parent: side
+                .baseline
+                .as_ref()
+                .map(|baseline| Parent { lineage: baseline.lineage.clone(), generation: baseline.number }),
+            created: jiff::Timestamp::now(),
+            partial: partial || !saved.is_whole() || flushed.is_some_and(|flushed| !flushed.missing.is_empty()),
+            engine: flushed.map(|flushed| flushed.facts.clone()).unwrap_or_default(),
+            files: saved.files.clone(),
+            mac: None,
+        };
+        let epoch = writing_epoch(tools, bench, &store, &mut side, until).await?;
+        let writer = record.facts.uid.0;
+        let began = clock::now();
+        let generation = generation::commit(store.as_ref(), &manifest, epoch, &writer, None, until).await?;
+        let done = evacuation::event::Outcome::Done(Done::Nothing);
+        tools.metrics.commit(&done, clock::now().since(began));
+        let bytes = manifest.bytes_total();
+        side.baseline =
+            Some(Baseline { manifest: Arc::new(manifest), lineage: lineage.clone(), number: generation.number });
+        side.flushed = None;
+        side.saved = None;
+        bench.set_unsaved(false);
+        if round == Round::PreCopy {
+            return Ok(Done::Committed { generation: format!("{lineage}/{}", generation.number), bytes });
+        }
+        side.final_commit = Some((generation.number, bytes));
+    }
+    let Some((number, bytes)) = side.final_commit else {
+        return Err(Failure::new(FailureKind::NotFound, "nothing is committed"));
+    };
+    settle_intent(tools, bench, IntentState::Committed { number }, deadline).await?;
+    Ok(Done::Committed { generation: format!("{lineage}/{number}"), bytes })
+}
+
+/// The epoch under which this pod may write its lineage.
+///
+/// A lineage that is named by a pod's uid has one writer in all its life. One that is named by a
+/// StatefulSet pod's name has one after the other, and each takes over with a claim of its own, also
+/// where it restored nothing: else its commits could not be told from its predecessor's.
+async fn writing_epoch(
+    tools: &Tools,
+    bench: &Bench,
+    store: &Store,
+    side: &mut SourceSide,
+    until: tokio::time::Instant,
+) -> Result<u64, Failure> {
+    if let Some(epoch) = side.epoch {
+        return Ok(epoch);
+    }
+    let record = bench.record();
+    let epoch = if record.workload.named {
+        let request = claim_request(tools, bench, bench.lineage()?);
+        match claim::take(store.as_ref(), &bench.workload(tools)?, &request, until).await {
+            Ok(mut held) => {
+                held.finish(store.as_ref(), until).await?;
+                held.epoch()
+            }
+            Err(ClaimError::Finished { epoch }) => epoch,
+            Err(error) => return Err(error.into()),
+        }
+    } else {
+        1
+    };
+    side.epoch = Some(epoch);
+    Ok(epoch)
+}
+
+/// A claim of this pod on `lineage`.
+pub(crate) fn claim_request(
+    tools: &Tools,
+    bench: &Bench,
+    lineage: checkpoint::key::LineageId,
+) -> ClaimRequest {
+    let record = bench.record();
+    ClaimRequest {
+        named: record.workload.named && lineage.as_str() == record.workload.lineage,
+        lineage,
+        holder: Holder {
+            pod_uid: record.facts.uid.0,
+            pod_name: record.facts.name,
+            node: tools.node.clone(),
+        },
+        lease: tools.claim_lease,
+    }
+}

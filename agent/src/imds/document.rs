@@ -1,0 +1,120 @@
+//! The documents of IMDS that announce something, and the notices in them.
+
+use super::fault::Fault;
+use evacuation::notice::{InstanceAction, Notice, NoticeKind};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+/// A document that announces something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Document {
+    /// The two-minute notice.
+    Interruption,
+    /// Elevated risk.
+    Rebalance,
+    /// Scheduled events.
+    Maintenance,
+}
+
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html>
+#[derive(Deserialize)]
+struct InterruptionBody {
+    action: InstanceAction,
+    time: Timestamp,
+}
+
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/rebalance-recommendations.html>
+#[derive(Deserialize)]
+struct RebalanceBody {
+    #[serde(rename = "noticeTime")]
+    notice_time: Timestamp,
+}
+
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitoring-instances-status-check_sched.html>
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct MaintenanceEvent {
+    code: String,
+    event_id: String,
+    not_before: String,
+    state: String,
+}
+
+impl Document {
+    /// In the order in which they are asked.
+    pub(super) const ALL: [Document; 3] = [Document::Interruption, Document::Rebalance, Document::Maintenance];
+
+    /// Below `meta-data/`.
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Document::Interruption => "spot/instance-action",
+            Document::Rebalance => "events/recommendations/rebalance",
+            Document::Maintenance => "events/maintenance/scheduled",
+        }
+    }
+
+    /// The notices in it. `now` is when it was given.
+    pub(super) fn notices(self, body: &[u8], now: Timestamp) -> Result<Vec<Notice>, Fault> {
+        let garbage = |error: serde_json::Error| Fault::garbage(self.path(), format!("not the known JSON: {error}"));
+        match self {
+            Document::Interruption => {
+                let body: InterruptionBody = serde_json::from_slice(body).map_err(garbage)?;
+                let kind = NoticeKind::Interruption(body.action);
+                Ok(vec![notice(kind, &[kind.as_str(), &body.time.to_string()], left(body.time, now))])
+            }
+            Document::Rebalance => {
+                let body: RebalanceBody = serde_json::from_slice(body).map_err(garbage)?;
+                let kind = NoticeKind::Rebalance;
+                Ok(vec![notice(kind, &[kind.as_str(), &body.notice_time.to_string()], 0)])
+            }
+            Document::Maintenance => {
+                let events: Vec<MaintenanceEvent> = serde_json::from_slice(body).map_err(garbage)?;
+                let ours = events.iter().filter(|event| event.state == "active" && interrupts(&event.code));
+                ours.map(|event| {
+                    let time = mail_date(&event.not_before)
+                        .ok_or_else(|| Fault::garbage(self.path(), "NotBefore is not a date"))?;
+                    let kind = NoticeKind::Maintenance;
+                    let parts = [kind.as_str(), &event.event_id, &event.code, &time.to_string()];
+                    Ok(notice(kind, &parts, left(time, now)))
+                })
+                .collect()
+            }
+        }
+    }
+}
+
+/// Whether such an event takes the engine's memory with it. A stop and a retirement end the instance, a reboot of
+/// it or of its host ends every process on it. `system-maintenance` "might temporarily affect" the network or the
+/// power: nothing is evacuated for a maybe. A canceled event is listed as "[Canceled]" in its description and
+/// "canceled" in its state, a past one as completed.
+fn interrupts(code: &str) -> bool {
+    match code {
+        "instance-stop" | "instance-retirement" | "instance-reboot" | "system-reboot" => true,
+        "system-maintenance" => false,
+        unknown => {
+            tracing::debug!(code = %unknown.chars().take(64).collect::<String>(), "unknown maintenance event");
+            false
+        }
+    }
+}
+
+fn notice(kind: NoticeKind, parts: &[&str], left_ms: i64) -> Notice {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    // 128 bits: it stands in annotations, reports and log lines.
+    let id = hasher.finalize().to_hex()[..32].to_owned();
+    Notice { kind, id, left_ms }
+}
+
+fn left(time: Timestamp, now: Timestamp) -> i64 {
+    time.as_millisecond().saturating_sub(now.as_millisecond())
+}
+
+/// A date as in mail and in HTTP headers, with or without its weekday: `21 Jan 2019 09:00:43 GMT`.
+pub(super) fn mail_date(text: &str) -> Option<Timestamp> {
+    const PARSER: jiff::fmt::rfc2822::DateTimeParser = jiff::fmt::rfc2822::DateTimeParser::new();
+    PARSER.parse_timestamp(text.trim()).ok()
+}

@@ -1,0 +1,112 @@
+//! The ways in which IMDS fails to answer.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A kind of fault: the label of its counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// Nobody listens there.
+    Refused,
+    /// No answer in time. With a hop limit of 1 the token's answer never reaches a pod.
+    Timeout,
+    /// The connection broke.
+    Broken,
+    /// A fresh token was refused, too.
+    Unauthorized,
+    /// IMDS is switched off, or not for us.
+    Forbidden,
+    /// 429: too many requests.
+    Throttled,
+    /// 5xx.
+    ServerError,
+    /// An answer that IMDS does not give.
+    Garbage,
+}
+
+impl FaultKind {
+    /// Every kind, in the order of the counters.
+    pub const ALL: [FaultKind; 8] = [
+        FaultKind::Refused,
+        FaultKind::Timeout,
+        FaultKind::Broken,
+        FaultKind::Unauthorized,
+        FaultKind::Forbidden,
+        FaultKind::Throttled,
+        FaultKind::ServerError,
+        FaultKind::Garbage,
+    ];
+
+    /// A metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FaultKind::Refused => "refused",
+            FaultKind::Timeout => "timeout",
+            FaultKind::Broken => "broken",
+            FaultKind::Unauthorized => "unauthorized",
+            FaultKind::Forbidden => "forbidden",
+            FaultKind::Throttled => "throttled",
+            FaultKind::ServerError => "server_error",
+            FaultKind::Garbage => "garbage",
+        }
+    }
+
+    /// Asking less often is what is asked for.
+    pub(super) const fn asks_for_less(self) -> bool {
+        matches!(self, FaultKind::Throttled | FaultKind::ServerError)
+    }
+
+    /// The next document would meet the same, and a timeout each would only delay the next poll.
+    pub(super) const fn is_unreachable(self) -> bool {
+        matches!(self, FaultKind::Refused | FaultKind::Timeout | FaultKind::Unauthorized | FaultKind::Throttled)
+    }
+}
+
+/// One fault.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub(super) kind: FaultKind,
+    /// The document or the token.
+    pub(super) what: &'static str,
+    pub(super) why: String,
+}
+
+impl Fault {
+    pub(super) fn garbage(what: &'static str, why: impl Into<String>) -> Self {
+        Self { kind: FaultKind::Garbage, what, why: why.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.why)?;
+        match self.kind {
+            FaultKind::Timeout if self.what == super::client::TOKEN => {
+                f.write_str(" (a metadata hop limit of 1 has this effect in a pod: raise it to 2 or use the host's network)")
+            }
+            FaultKind::Forbidden => f.write_str(" (is instance metadata enabled for this instance?)"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Faults counted by kind.
+#[derive(Debug, Default)]
+pub struct Faults {
+    counts: [AtomicU64; FaultKind::ALL.len()],
+}
+
+impl Faults {
+    /// How many of each kind there were since the start.
+    pub fn counts(&self) -> impl Iterator<Item = (FaultKind, u64)> + '_ {
+        FaultKind::ALL.into_iter().zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn count(&self, kind: FaultKind) {
+        for (counted, count) in FaultKind::ALL.into_iter().zip(&self.counts) {
+            if counted == kind {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}

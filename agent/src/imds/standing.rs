@@ -1,0 +1,49 @@
+//! Which notices are shown, so that only what changes is told.
+
+use super::ImdsEvent;
+use super::document::Document;
+use evacuation::notice::Notice;
+use std::collections::BTreeMap;
+
+/// A notice counts as withdrawn after this many answers in a row without it: IMDS is a service of several hosts,
+/// and one answer that lags behind must not uncordon a dying node.
+const ABSENT_MAX: u32 = 2;
+/// The most notices of one document that are followed.
+const SHOWN_MAX: usize = 32;
+
+/// What is shown, by document and id, and how many answers in a row did not show it.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    shown: BTreeMap<(Document, String), u32>,
+}
+
+impl Standing {
+    /// Takes in what the document shows now.
+    pub(super) fn update(&mut self, document: Document, notices: Vec<Notice>, events: &mut Vec<ImdsEvent>) {
+        let ids: Vec<String> = notices.iter().take(SHOWN_MAX).map(|notice| notice.id.clone()).collect();
+        // Interruption and rebalance documents hold one notice each: another one takes its place.
+        let replaced = document != Document::Maintenance && !ids.is_empty();
+        for notice in notices.into_iter().take(SHOWN_MAX) {
+            let key = (document, notice.id.clone());
+            if self.shown.insert(key, 0).is_none() {
+                tracing::info!(kind = notice.kind.as_str(), id = notice.id, left_ms = notice.left_ms, "notice");
+                events.push(ImdsEvent::Notice(notice));
+            }
+        }
+        self.shown.retain(|(of, id), absent| {
+            if *of != document || ids.contains(id) {
+                return true;
+            }
+            if replaced {
+                return false;
+            }
+            *absent += 1;
+            if *absent < ABSENT_MAX {
+                return true;
+            }
+            tracing::info!(id, "notice withdrawn");
+            events.push(ImdsEvent::Withdrawn { id: id.clone() });
+            false
+        });
+    }
+}

@@ -1,0 +1,127 @@
+//! What happened and what was decided, line by line, on the node's own disk.
+//!
+//! One JSON object a line: `{"at": <boot clock ms>, "event": …}` or `{"at": …, "effect": …}`. Each line
+//! is handed to the kernel before the effects it leads to begin, so that a killed agent has told
+//! what it was doing. It is not synced to the disk: it survives the agent, and the report survives
+//! the node.
+
+use evacuation::effect::Effect;
+use evacuation::event::Event;
+use evacuation::moment::Moment;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A journal that grows beyond this is set aside under `journal.jsonl.old`, bytes.
+const ROTATE_AT: u64 = 64 << 20;
+
+/// One line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Line {
+    /// When, on the boot clock.
+    pub at: Moment,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What a line tells.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// The core was told this.
+    Event(Event),
+    /// The core asked for this.
+    Effect(Effect),
+}
+
+/// The journal could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the journal in {path}: give --state-dir a folder that the agent may write")]
+pub struct JournalError {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+/// The open journal.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    written: u64,
+    failed: bool,
+}
+
+impl Journal {
+    /// Opens `<folder>/journal.jsonl` for appending, and makes the folder if need be.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn open(folder: &Path) -> Result<Self, JournalError> {
+        let path = folder.join("journal.jsonl");
+        let opened = std::fs::create_dir_all(folder).and_then(|()| append(&path));
+        let (file, written) = opened.map_err(|source| JournalError { path: path.clone(), source })?;
+        Ok(Self { path, file, written, failed: false })
+    }
+
+    /// Appends one line. A disk that is full is reported once and stops nothing.
+    pub fn write(&mut self, at: Moment, what: What) {
+        let Ok(mut line) = serde_json::to_vec(&Line { at, what }) else { return };
+        line.push(b'\n');
+        if self.written > ROTATE_AT {
+            self.rotate();
+        }
+        match self.file.write_all(&line) {
+            Ok(()) => {
+                self.written += line.len() as u64;
+                self.failed = false;
+            }
+            Err(error) if !self.failed => {
+                self.failed = true;
+                tracing::error!(%error, path = %self.path.display(), "the journal cannot be written");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn rotate(&mut self) {
+        let old = self.path.with_extension("jsonl.old");
+        if let Ok((file, written)) = std::fs::rename(&self.path, old).and_then(|()| append(&self.path)) {
+            self.file = file;
+            self.written = written;
+        }
+    }
+}
+
+fn append(path: &Path) -> std::io::Result<(File, u64)> {
+    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let written = file.metadata()?.len();
+    Ok((file, written))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_survive_a_second_opening_and_read_back_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        for at in [1, 2] {
+            let mut journal = Journal::open(folder.path()).unwrap();
+            journal.write(Moment::from_millis(at), What::Event(Event::Woke));
+        }
+        let text = std::fs::read_to_string(folder.path().join("journal.jsonl")).unwrap();
+        let lines: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[1].at, Moment::from_millis(2));
+        assert!(matches!(lines[1].what, What::Event(Event::Woke)));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_an_error_that_names_the_flag() {
+        let error = Journal::open(Path::new("/proc/nowhere")).unwrap_err();
+        assert!(error.to_string().contains("--state-dir"));
+    }
+}

@@ -1,0 +1,53 @@
+//! The `lifeboat` binary: TLS provider, command line, exit code; nothing else.
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use lifeboat::cli::{Cli, Command};
+use std::error::Error;
+use std::process::ExitCode;
+
+/// `EX_USAGE` of sysexits.h: the command line is wrong, nothing was done.
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    // First, so that no library can be asked for TLS before one provider is chosen. A second
+    // installation is refused, which is what is wanted.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            let _ = error.print();
+            return ExitCode::from(if asked { 0 } else { USAGE });
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    match cli.command {
+        Command::Run(args) => match args.validate() {
+            Ok(config) => match runtime.block_on(lifeboat::driver::run(config)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(error.as_ref()),
+            },
+            Err(error) => {
+                eprintln!("lifeboat: {error}");
+                ExitCode::from(USAGE)
+            }
+        },
+        Command::Drill(args) => ExitCode::from(runtime.block_on(lifeboat::drill::run(*args))),
+    }
+}
+
+/// Says why, with the whole chain, once.
+fn failed(error: &(dyn Error + 'static)) -> ExitCode {
+    eprint!("lifeboat: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        eprint!(": {cause}");
+        source = cause.source();
+    }
+    eprintln!();
+    ExitCode::FAILURE
+}

@@ -1,0 +1,319 @@
+//! What this node's agent counts and measures.
+//!
+//! [`table`] is the one place where a metric is named; registration, `docs/metrics.md` and the check
+//! that no label grows without bound all come from it. Labels are closed sets: a value that is not
+//! in its set is counted as `other`, and no pod, node or object name ever is a label.
+
+mod reference;
+mod series;
+mod table;
+
+use evacuation::event::{Event, FailureKind, Outcome};
+use evacuation::effect::RestoreOutcome;
+use evacuation::moment::Span;
+use evacuation::notice::NoticeKind;
+use evacuation::report::{DepartureOutcome, StateOutcome};
+use series::Series;
+use std::sync::Arc;
+use table::Id;
+
+pub use reference::markdown;
+pub use table::{Kind, Label, Row, TABLE};
+
+/// A handle to all metrics; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    series: Arc<Series>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers every metric of the table in a registry of its own.
+    pub fn new() -> Self {
+        let metrics = Self { series: Arc::new(Series::new()) };
+        metrics.series.set(Id::ImdsReachable, &[], 0.0);
+        metrics
+    }
+
+    /// The OpenMetrics text.
+    pub fn render(&self) -> String {
+        self.series.render()
+    }
+
+    /// One poll of IMDS, whatever came of it.
+    pub fn imds_poll(&self) {
+        self.series.count(Id::ImdsPolls, &[], 1);
+    }
+
+    /// A poll that failed, by kind (see the table for the kinds).
+    pub fn imds_error(&self, kind: &'static str) {
+        self.series.count(Id::ImdsErrors, &[kind], 1);
+    }
+
+    /// The last poll was answered, or not.
+    pub fn imds_reachable(&self, reachable: bool) {
+        self.series.set(Id::ImdsReachable, &[], f64::from(u8::from(reachable)));
+    }
+
+    /// A notice was seen for the first time. `left` is the time to the moment it names; `age` is how
+    /// long it may have stood unseen, where that is known.
+    pub fn notice(&self, kind: NoticeKind, left: Option<Span>, age: Option<Span>) {
+        self.series.count(Id::Notices, &[kind.as_str()], 1);
+        if let Some(left) = left {
+            self.series.observe(Id::NoticeLeft, &[], seconds(left));
+        }
+        if let Some(age) = age {
+            self.series.observe(Id::NoticeAge, &[], seconds(age));
+        }
+    }
+
+    /// The cordon was acknowledged this long after the notice was seen.
+    pub fn cordoned(&self, after: Span) {
+        self.series.observe(Id::NoticeToCordon, &[], seconds(after));
+    }
+
+    /// An evacuation is going on, or not.
+    pub fn evacuating(&self, evacuating: bool) {
+        self.series.set(Id::Evacuating, &[], f64::from(u8::from(evacuating)));
+    }
+
+    /// An evacuation has ended; `complete` if everything that was to happen has.
+    pub fn evacuated(&self, complete: bool, took: Span) {
+        let outcome = if complete { "complete" } else { "incomplete" };
+        self.series.count(Id::Evacuations, &[outcome], 1);
+        self.series.observe(Id::EvacuationSeconds, &[], seconds(took));
+    }
+
+    /// One attempt to evict.
+    pub fn eviction(&self, outcome: &Outcome) {
+        self.series.count(Id::Evictions, &[outcome_label(outcome)], 1);
+    }
+
+    /// What became of a pod, once it is decided.
+    pub fn departure(&self, outcome: DepartureOutcome) {
+        self.series.count(Id::Departures, &[departure_label(outcome)], 1);
+    }
+
+    /// What became of a pod's state, once it is decided.
+    pub fn state(&self, outcome: StateOutcome) {
+        self.series.count(Id::States, &[state_label(outcome)], 1);
+    }
+
+    /// A save ended after `took`: `bytes` of state are in the store, of which `sent` were sent now.
+    pub fn save(&self, outcome: &Outcome, took: Span, bytes: u64, sent: u64) {
+        self.series.observe(Id::SaveSeconds, &[outcome_label(outcome)], seconds(took));
+        self.series.count(Id::SavedBytes, &[], bytes);
+        self.series.count(Id::SentBytes, &[], sent);
+    }
+
+    /// A commit ended.
+    pub fn commit(&self, outcome: &Outcome, took: Span) {
+        self.series.observe(Id::CommitSeconds, &[outcome_label(outcome)], seconds(took));
+    }
+
+    /// Any effect ended after `took`.
+    pub fn effect(&self, action: &'static str, outcome: &Outcome, took: Span) {
+        self.series.count(Id::Effects, &[action, outcome_label(outcome)], 1);
+        self.series.observe(Id::EffectSeconds, &[action], seconds(took));
+    }
+
+    /// An answer came for an effect that had been answered.
+    pub fn late_answer(&self) {
+        self.series.count(Id::LateAnswers, &[], 1);
+    }
+
+    /// Something that should not happen did.
+    pub fn anomaly(&self) {
+        self.series.count(Id::Anomalies, &[], 1);
+    }
+
+    /// An event was handed to the core.
+    pub fn event(&self, event: &Event) {
+        self.series.count(Id::Events, &[event.name()], 1);
+    }
+
+    /// A restore was decided after `took`.
+    pub fn restore(&self, outcome: RestoreOutcome, took: Span, bytes: u64) {
+        self.series.count(Id::Restores, &[outcome.as_str()], 1);
+        self.series.observe(Id::RestoreSeconds, &[], seconds(took));
+        self.series.count(Id::RestoredBytes, &[], bytes);
+    }
+
+    /// Tokens in a committed checkpoint.
+    pub fn tokens_saved(&self, tokens: u64) {
+        self.series.count(Id::Tokens, &["saved"], tokens);
+    }
+
+    /// Tokens that an engine took from a checkpoint.
+    pub fn tokens_restored(&self, tokens: u64) {
+        self.series.count(Id::Tokens, &["restored"], tokens);
+    }
+
+    /// Tokens that an engine showed it uses.
+    pub fn tokens_verified(&self, tokens: u64) {
+        self.series.count(Id::Tokens, &["verified"], tokens);
+    }
+
+    /// Time that an evacuation begun now would have left at its deadline; negative if it would not
+    /// make it. From measured flush, disk and link rates.
+    pub fn headroom(&self, seconds: f64) {
+        self.series.set(Id::Headroom, &[], seconds);
+    }
+
+    /// The uplink as last measured.
+    pub fn link(&self, bytes_per_second: u64) {
+        self.series.set(Id::Link, &[], bytes_per_second as f64);
+    }
+
+    /// A watch of `nodes` or `pods` had to be started again.
+    pub fn watch_restart(&self, resource: &'static str) {
+        self.series.count(Id::WatchRestarts, &[resource], 1);
+    }
+
+    /// One request to the API server: `verb` as RBAC names it, the HTTP status, or `timeout` or
+    /// `transport` where there was none.
+    pub fn kube_request(&self, verb: &'static str, code: &str, took: Span) {
+        self.series.count(Id::KubeRequests, &[verb, code], 1);
+        self.series.observe(Id::KubeSeconds, &[verb], seconds(took));
+    }
+
+    /// An engine failed to answer as it should.
+    pub fn engine_error(&self, engine: &'static str, kind: FailureKind) {
+        self.series.count(Id::EngineErrors, &[engine, kind.as_str()], 1);
+    }
+
+    /// A pod has annotations that cannot be followed.
+    pub fn annotation_error(&self) {
+        self.series.count(Id::AnnotationErrors, &[], 1);
+    }
+
+    /// Pods of this node that are opted in, and all others.
+    pub fn pods(&self, stateful: usize, stateless: usize) {
+        self.series.set(Id::Pods, &["stateful"], stateful as f64);
+        self.series.set(Id::Pods, &["stateless"], stateless as f64);
+    }
+}
+
+/// How an effect ended, as a label.
+pub const fn outcome_label(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Done(_) => "done",
+        Outcome::Failed { kind, .. } => kind.as_str(),
+        Outcome::TimedOut => "timed_out",
+        Outcome::Panicked => "panicked",
+    }
+}
+
+const fn departure_label(outcome: DepartureOutcome) -> &'static str {
+    match outcome {
+        DepartureOutcome::Stays => "stays",
+        DepartureOutcome::Pending => "pending",
+        DepartureOutcome::Leaving => "leaving",
+        DepartureOutcome::LetGo => "let_go",
+        DepartureOutcome::Gone => "gone",
+        DepartureOutcome::Abandoned => "abandoned",
+    }
+}
+
+const fn state_label(outcome: StateOutcome) -> &'static str {
+    match outcome {
+        StateOutcome::None => "none",
+        StateOutcome::Pending => "pending",
+        StateOutcome::Saved => "saved",
+        StateOutcome::Partial => "partial",
+        StateOutcome::Earlier => "earlier",
+        StateOutcome::Lost => "lost",
+    }
+}
+
+fn seconds(span: Span) -> f64 {
+    span.as_millis() as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evacuation::event::Done;
+
+    #[test]
+    fn what_is_counted_is_in_the_text() {
+        let metrics = Metrics::new();
+        metrics.imds_error("timeout");
+        metrics.effect("evict", &Outcome::Failed { kind: FailureKind::Refused, why: String::new() }, Span::from_secs(1));
+        metrics.save(&Outcome::Done(Done::Nothing), Span::from_secs(2), 100, 40);
+        metrics.kube_request("create", "429", Span::from_millis(3));
+        metrics.cordoned(Span::from_millis(30));
+        let text = metrics.render();
+        for line in [
+            "lifeboat_imds_errors_total{kind=\"timeout\"} 1",
+            "lifeboat_effects_total{action=\"evict\",outcome=\"refused\"} 1",
+            "lifeboat_state_saved_bytes_total 100",
+            "lifeboat_state_sent_bytes_total 40",
+            "lifeboat_kube_requests_total{verb=\"create\",code=\"429\"} 1",
+            "lifeboat_notice_to_cordon_seconds_count 1",
+            concat!("lifeboat_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_label_outside_its_set_is_counted_as_other() {
+        let metrics = Metrics::new();
+        metrics.kube_request("create", "418", Span::ZERO);
+        metrics.kube_request("create", "599", Span::ZERO);
+        assert!(metrics.render().contains("lifeboat_kube_requests_total{verb=\"create\",code=\"other\"} 2"));
+    }
+
+    #[test]
+    fn every_outcome_and_kind_of_the_core_is_in_its_set() {
+        let has = |id: Id, label: usize, value: &str| {
+            let row = &TABLE[id as usize];
+            assert!(row.labels[label].values.contains(&value), "{value} is not among the {} of {}", row.labels[label].name, row.name);
+        };
+        for kind in FailureKind::ALL {
+            let outcome = Outcome::Failed { kind, why: String::new() };
+            for (id, label) in [(Id::Effects, 1), (Id::Evictions, 0), (Id::SaveSeconds, 0), (Id::CommitSeconds, 0), (Id::EngineErrors, 1)] {
+                has(id, label, outcome_label(&outcome));
+            }
+        }
+        for outcome in [Outcome::Done(Done::Nothing), Outcome::TimedOut, Outcome::Panicked] {
+            has(Id::Effects, 1, outcome_label(&outcome));
+        }
+        use evacuation::notice::InstanceAction::{Hibernate, Stop, Terminate};
+        for kind in [
+            NoticeKind::Interruption(Terminate),
+            NoticeKind::Interruption(Stop),
+            NoticeKind::Interruption(Hibernate),
+            NoticeKind::Rebalance,
+            NoticeKind::Maintenance,
+        ] {
+            has(Id::Notices, 0, kind.as_str());
+        }
+        for outcome in [
+            RestoreOutcome::Restored,
+            RestoreOutcome::RestoredUnverified,
+            RestoreOutcome::NothingToRestore,
+            RestoreOutcome::Refused,
+            RestoreOutcome::Corrupt,
+            RestoreOutcome::TimedOut,
+            RestoreOutcome::Fenced,
+            RestoreOutcome::Failed,
+            RestoreOutcome::HadState,
+        ] {
+            has(Id::Restores, 0, outcome.as_str());
+        }
+        for outcome in [DepartureOutcome::Stays, DepartureOutcome::Pending, DepartureOutcome::Leaving, DepartureOutcome::LetGo, DepartureOutcome::Gone, DepartureOutcome::Abandoned] {
+            has(Id::Departures, 0, departure_label(outcome));
+        }
+        for outcome in [StateOutcome::None, StateOutcome::Pending, StateOutcome::Saved, StateOutcome::Partial, StateOutcome::Earlier, StateOutcome::Lost] {
+            has(Id::States, 0, state_label(outcome));
+        }
+    }
+}

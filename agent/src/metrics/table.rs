@@ -1,0 +1,337 @@
+//! The table: every metric there is.
+
+/// A Prometheus type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; its name ends in `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Observations in buckets.
+    Histogram,
+    /// Always 1, with facts as labels; its name ends in `_info`.
+    Info,
+}
+
+impl Kind {
+    /// As Prometheus names it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+            Kind::Info => "info",
+        }
+    }
+}
+
+/// What a metric is measured in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds; the name carries `_seconds`.
+    Seconds,
+    /// Bytes; the name carries `_bytes`.
+    Bytes,
+    /// A count of what the name says.
+    None,
+}
+
+impl Unit {
+    /// The name's suffix.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Unit::Seconds => "seconds",
+            Unit::Bytes => "bytes",
+            Unit::None => "",
+        }
+    }
+}
+
+/// A label and its closed set of values; a value outside it becomes `other`.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    /// Its name.
+    pub name: &'static str,
+    /// Its values, without `other`.
+    pub values: &'static [&'static str],
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Its place in the table.
+    pub id: Id,
+    /// Its name, without prefix, unit and suffix.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Its unit.
+    pub unit: Unit,
+    /// Its labels.
+    pub labels: &'static [Label],
+    /// One sentence, without the full stop.
+    pub help: &'static str,
+}
+
+impl Row {
+    /// The name under which Prometheus shows it.
+    pub fn full_name(&self) -> String {
+        let unit = match self.unit {
+            Unit::Seconds | Unit::Bytes => format!("_{}", self.unit.as_str()),
+            Unit::None => String::new(),
+        };
+        let suffix = match self.kind {
+            Kind::Counter => "_total",
+            Kind::Info => "_info",
+            Kind::Gauge | Kind::Histogram => "",
+        };
+        format!("lifeboat_{}{unit}{suffix}", self.name)
+    }
+}
+
+/// Names a row; its discriminant is the row's place in [`TABLE`].
+#[allow(missing_docs, reason = "the row's help says it")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Id {
+    ImdsPolls,
+    ImdsErrors,
+    ImdsReachable,
+    Notices,
+    NoticeAge,
+    NoticeLeft,
+    NoticeToCordon,
+    Evacuating,
+    Evacuations,
+    EvacuationSeconds,
+    Evictions,
+    Departures,
+    States,
+    SaveSeconds,
+    CommitSeconds,
+    SavedBytes,
+    SentBytes,
+    RestoredBytes,
+    Restores,
+    RestoreSeconds,
+    Tokens,
+    Headroom,
+    Link,
+    Pods,
+    AnnotationErrors,
+    EngineErrors,
+    Effects,
+    EffectSeconds,
+    LateAnswers,
+    Anomalies,
+    Events,
+    KubeRequests,
+    KubeSeconds,
+    WatchRestarts,
+    Build,
+}
+
+const OUTCOME: Label = Label {
+    name: "outcome",
+    values: &[
+        "done", "refused", "throttled", "transient", "permanent", "not_found", "mismatch", "timed_out", "panicked",
+    ],
+};
+const ACTION: Label = Label {
+    name: "action",
+    values: &[
+        "mark", "unmark", "set_hold", "look", "intend", "abandon_intent", "quiesce", "resume", "flush", "save",
+        "commit", "evict", "mark_disrupted", "let_go", "write_report", "publish", "find_lineage", "claim",
+        "renew_claim", "fetch", "prove", "hand_over", "verify", "finish_claim", "open_gate", "cancel", "anomaly",
+    ],
+};
+const VERB: Label = Label { name: "verb", values: &["get", "list", "watch", "create", "patch", "delete"] };
+const CODE: Label = Label {
+    name: "code",
+    values: &[
+        "200", "201", "400", "401", "403", "404", "405", "409", "410", "415", "422", "429", "500", "502", "503",
+        "504", "timeout", "transport",
+    ],
+};
+
+const fn row(id: Id, name: &'static str, kind: Kind, unit: Unit, labels: &'static [Label], help: &'static str) -> Row {
+    Row { id, name, kind, unit, labels, help }
+}
+
+/// Every metric, in the order of the documentation.
+pub const TABLE: [Row; 35] = [
+    row(Id::ImdsPolls, "imds_polls", Kind::Counter, Unit::None, &[], "Polls of the instance metadata service"),
+    row(
+        Id::ImdsErrors,
+        "imds_errors",
+        Kind::Counter,
+        Unit::None,
+        &[Label {
+            name: "kind",
+            values: &["timeout", "connect", "token", "unauthorized", "forbidden", "server_error", "malformed"],
+        }],
+        "Polls of the instance metadata service that failed",
+    ),
+    row(Id::ImdsReachable, "imds_reachable", Kind::Gauge, Unit::None, &[], "1 if the last poll was answered"),
+    row(
+        Id::Notices,
+        "notices",
+        Kind::Counter,
+        Unit::None,
+        &[Label { name: "kind", values: &["terminate", "stop", "hibernate", "rebalance", "maintenance"] }],
+        "Notices seen for the first time",
+    ),
+    row(
+        Id::NoticeAge,
+        "notice_age",
+        Kind::Histogram,
+        Unit::Seconds,
+        &[],
+        "How long a notice may have stood before it was seen",
+    ),
+    row(
+        Id::NoticeLeft,
+        "notice_left",
+        Kind::Histogram,
+        Unit::Seconds,
+        &[],
+        "Time left to the moment that a notice names, when it was first seen",
+    ),
+    row(
+        Id::NoticeToCordon,
+        "notice_to_cordon",
+        Kind::Histogram,
+        Unit::Seconds,
+        &[],
+        "From the first sight of a notice to the acknowledged cordon",
+    ),
+    row(Id::Evacuating, "evacuating", Kind::Gauge, Unit::None, &[], "1 while this node is being evacuated"),
+    row(
+        Id::Evacuations,
+        "evacuations",
+        Kind::Counter,
+        Unit::None,
+        &[Label { name: "outcome", values: &["complete", "incomplete"] }],
+        "Evacuations that have ended; complete if everything that was to happen has",
+    ),
+    row(
+        Id::EvacuationSeconds,
+        "evacuation",
+        Kind::Histogram,
+        Unit::Seconds,
+        &[],
+        "From the first sight of a notice to the end of its evacuation",
+    ),
+    row(Id::Evictions, "evictions", Kind::Counter, Unit::None, &[OUTCOME], "Attempts to evict; refused by a PodDisruptionBudget is not throttled by the API server"),
+    row(
+        Id::Departures,
+        "departures",
+        Kind::Counter,
+        Unit::None,
+        &[Label { name: "outcome", values: &["stays", "pending", "leaving", "let_go", "gone", "abandoned"] }],
+        "Pods of evacuations, by what became of them",
+    ),
+    row(
+        Id::States,
+        "states",
+        Kind::Counter,
+        Unit::None,
+        &[Label { name: "outcome", values: &["none", "pending", "saved", "partial", "earlier", "lost"] }],
+        "Pods of departures, by what became of their state",
+    ),
+    row(Id::SaveSeconds, "save", Kind::Histogram, Unit::Seconds, &[OUTCOME], "Time to bring a flushed state into the store"),
+    row(Id::CommitSeconds, "commit", Kind::Histogram, Unit::Seconds, &[OUTCOME], "Time to write a manifest and its generation"),
+    row(Id::SavedBytes, "state_saved", Kind::Counter, Unit::Bytes, &[], "State held by checkpoints that were saved"),
+    row(Id::SentBytes, "state_sent", Kind::Counter, Unit::Bytes, &[], "Bytes sent to the store for them"),
+    row(Id::RestoredBytes, "state_restored", Kind::Counter, Unit::Bytes, &[], "State put back into engines"),
+    row(
+        Id::Restores,
+        "restores",
+        Kind::Counter,
+        Unit::None,
+        &[Label {
+            name: "reason",
+            values: &[
+                "Restored",
+                "RestoredUnverified",
+                "NothingToRestore",
+                "Refused",
+                "Corrupt",
+                "TimedOut",
+                "Fenced",
+                "Failed",
+                "HadState",
+            ],
+        }],
+        "Restores decided, by the reason of the pod's condition lifeboat.dev/restored",
+    ),
+    row(Id::RestoreSeconds, "restore", Kind::Histogram, Unit::Seconds, &[], "From the first sight of a pod to its decided restore"),
+    row(
+        Id::Tokens,
+        "tokens",
+        Kind::Counter,
+        Unit::None,
+        &[Label { name: "stage", values: &["saved", "restored", "verified"] }],
+        "Tokens in committed checkpoints, taken by engines, and shown to be used by them",
+    ),
+    row(Id::Headroom, "headroom", Kind::Gauge, Unit::Seconds, &[], "Time that an evacuation begun now would have left at its deadline; negative if it would not make it"),
+    row(Id::Link, "link_bytes_per_second", Kind::Gauge, Unit::None, &[], "The uplink to the store as last measured"),
+    row(
+        Id::Pods,
+        "pods",
+        Kind::Gauge,
+        Unit::None,
+        &[Label { name: "kind", values: &["stateful", "stateless"] }],
+        "Pods of this node; stateful are those that opted in with valid annotations",
+    ),
+    row(Id::AnnotationErrors, "annotation_errors", Kind::Counter, Unit::None, &[], "Annotations that could not be followed, each counted once for each pod and value"),
+    row(
+        Id::EngineErrors,
+        "engine_errors",
+        Kind::Counter,
+        Unit::None,
+        &[
+            Label { name: "engine", values: &["http", "llama-server"] },
+            Label {
+                name: "kind",
+                values: &["refused", "throttled", "transient", "permanent", "not_found", "mismatch"],
+            },
+        ],
+        "Calls to engines that failed",
+    ),
+    row(Id::Effects, "effects", Kind::Counter, Unit::None, &[ACTION, OUTCOME], "Effects that were answered"),
+    row(Id::EffectSeconds, "effect", Kind::Histogram, Unit::Seconds, &[ACTION], "Time from an effect's start to its answer"),
+    row(Id::LateAnswers, "late_answers", Kind::Counter, Unit::None, &[], "Answers that came after their effect had been answered"),
+    row(Id::Anomalies, "anomalies", Kind::Counter, Unit::None, &[], "Things that should not happen and did; the log names them"),
+    row(
+        Id::Events,
+        "events",
+        Kind::Counter,
+        Unit::None,
+        &[Label {
+            name: "event",
+            values: &[
+                "started", "node_seen", "pod_seen", "pod_gone", "noticed", "withdrawn", "answered", "link_measured",
+                "woke",
+            ],
+        }],
+        "Events handed to the core",
+    ),
+    row(Id::KubeRequests, "kube_requests", Kind::Counter, Unit::None, &[VERB, CODE], "Requests to the API server, but for the watches"),
+    row(Id::KubeSeconds, "kube_request", Kind::Histogram, Unit::Seconds, &[VERB], "Time to the answer of the API server"),
+    row(
+        Id::WatchRestarts,
+        "watch_restarts",
+        Kind::Counter,
+        Unit::None,
+        &[Label { name: "resource", values: &["nodes", "pods"] }],
+        "Watches that failed and were started again",
+    ),
+    row(
+        Id::Build,
+        "build",
+        Kind::Info,
+        Unit::None,
+        &[Label { name: "version", values: &[env!("CARGO_PKG_VERSION")] }],
+        "This build of lifeboat",
+    ),
+];

@@ -1,0 +1,252 @@
+//! The replacement's side: effects about a new pod whose state may be in the store.
+//!
+//! ```text
+//!   find ─► claim ─► fetch into .lifeboat/restore/… ─► prove ─► install, hand over ─► verify ─► finish
+//!            │  renewed meanwhile, by itself
+//! ```
+
+use crate::clock;
+use crate::executor::bench::{Baseline, Bench, Fetched};
+use crate::executor::failure::Failure;
+use crate::executor::source::{claim_request, store};
+use crate::executor::Tools;
+use checkpoint::claim::ClaimState;
+use checkpoint::generation;
+use checkpoint::intent::IntentState as Intent;
+use checkpoint::key::{GenerationNumber, LineageId};
+use checkpoint::lineage::{self, LineageState};
+use checkpoint::manifest;
+use checkpoint::restore::{self as state, FetchProgress};
+use evacuation::effect::Action;
+use evacuation::event::{Candidate, Done, FailureKind, IntentState, Source};
+use evacuation::moment::{Moment, Span};
+use std::sync::Arc;
+
+/// Ranged GETs in flight at once.
+const PARALLEL: usize = 8;
+
+pub(crate) async fn perform(
+    tools: &Tools,
+    bench: &Bench,
+    action: Action,
+    deadline: Moment,
+) -> Result<Done, Failure> {
+    match action {
+        Action::FindLineage { .. } => find(tools, bench, deadline).await,
+        Action::Claim { lineage, .. } => claim(tools, bench, &lineage, deadline).await,
+        Action::RenewClaim { .. } => {
+            let store = store(tools).await?;
+            let mut held = bench.claim.lock().await;
+            let held = held.as_mut().ok_or_else(not_held)?;
+            held.renew(store.as_ref(), clock::instant(deadline)).await?;
+            Ok(Done::Nothing)
+        }
+        Action::Fetch { lineage, generation, .. } => fetch(tools, bench, &lineage, &generation, deadline).await,
+        Action::Prove { .. } => prove(tools, bench, deadline).await,
+        Action::HandOver { .. } => hand_over(tools, bench, deadline).await,
+        Action::Verify { .. } => verify(tools, bench, deadline).await,
+        Action::FinishClaim { .. } => finish(tools, bench, deadline).await,
+        other => {
+            let why = format!("{} is no effect about a restore", other.name());
+            Err(Failure::new(FailureKind::Permanent, why))
+        }
+    }
+}
+
+fn not_held() -> Failure {
+    Failure::new(FailureKind::Refused, "the claim is not held: the agent was restarted")
+}
+
+fn nothing_fetched() -> Failure {
+    Failure::new(FailureKind::Transient, "nothing is fetched: the agent was restarted")
+}
+
+/// The lineages of the pod's workload.
+async fn find(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
+    let store = store(tools).await?;
+    let workload = bench.workload(tools)?;
+    let states = lineage::survey(store.as_ref(), &workload, clock::instant(deadline)).await?;
+    let record = bench.record();
+    let mut candidates = Vec::with_capacity(states.len());
+    for found in states {
+        let own_name = record.workload.named && found.id.as_str() == record.workload.lineage;
+        // What this very pod wrote is in this very pod.
+        let of_this_pod = found.head.as_ref().is_some_and(|head| head.source.uid == record.facts.uid.0);
+        if of_this_pod && !own_name {
+            continue;
+        }
+        for unreadable in &found.unreadable {
+            tracing::warn!(lineage = %found.id, unreadable, "passed over");
+        }
+        candidates.push(Candidate {
+            own_name,
+            spec_matches: spec_key(&found) == Some(record.workload.spec_key.as_str()),
+            generations: found.head.iter().chain(&found.older).map(|g| g.number.to_string()).collect(),
+            newest_unix_ms: found
+                .head
+                .as_ref()
+                .map_or(0, |head| u64::try_from(head.created.as_millisecond()).unwrap_or(0)),
+            source: source(tools, &found, &record.facts.uid.0, deadline).await,
+            intent: intent(&found),
+            taken: is_taken(&found, &record.facts.uid.0, own_name),
+            lineage: found.id.to_string(),
+        });
+    }
+    Ok(Done::Lineages(candidates))
+}
+
+fn spec_key(found: &LineageState) -> Option<&str> {
+    match (&found.intent, &found.head) {
+        (_, Some(head)) => Some(&head.spec_key),
+        (Some(intent), None) => Some(&intent.intent.spec_key),
+        (None, None) => None,
+    }
+}
+
+fn written_by(found: &LineageState) -> Option<&manifest::Source> {
+    match (&found.intent, &found.head) {
+        (Some(intent), _) => Some(&intent.intent.source),
+        (None, Some(head)) => Some(&head.source),
+        (None, None) => None,
+    }
+}
+
+fn intent(found: &LineageState) -> IntentState {
+    let Some(intent) = &found.intent else { return IntentState::None };
+    match (&intent.intent.state, intent.time_left()) {
+        (Intent::Coming, Some(left)) => {
+            IntentState::Coming { left: Span::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)) }
+        }
+        (Intent::Coming, None) | (Intent::Abandoned { .. }, _) => IntentState::Abandoned,
+        (Intent::Committed { .. }, _) => IntentState::None,
+    }
+}
+
+/// Whether the pod that wrote it still needs it: by its intent, else by looking for that very pod.
+async fn source(tools: &Tools, found: &LineageState, own_uid: &str, deadline: Moment) -> Source {
+    if let Some(intent) = &found.intent
+        && !matches!(intent.intent.state, Intent::Abandoned { .. })
+        && intent.intent.writer != own_uid
+    {
+        return Source::Leaving;
+    }
+    let Some(writer) = written_by(found) else { return Source::Living };
+    if writer.uid == own_uid {
+        return Source::Living;
+    }
+    match tools.cluster.named_pod(&writer.namespace, &writer.name, deadline).await {
+        Ok(None) => Source::Gone,
+        Ok(Some(pod)) if pod.uid.0 != writer.uid || pod.finished => Source::Gone,
+        Ok(Some(pod)) if pod.terminating => Source::Leaving,
+        Ok(Some(_)) => Source::Living,
+        Err(error) => {
+            // Taking the state of a pod that lives would be worse than not restoring.
+            tracing::warn!(%error, pod = writer.name, "cannot tell whether it lives: its lineage is left alone");
+            Source::Living
+        }
+    }
+}
+
+fn is_taken(found: &LineageState, own_uid: &str, own_name: bool) -> bool {
+    let Some(claim) = &found.claim else { return false };
+    let own = claim.claim.holder.pod_uid == own_uid;
+    match claim.claim.state {
+        ClaimState::Restoring => !own && !claim.expired(),
+        // Restored once; only a name that comes again may follow.
+        ClaimState::Done => own || !own_name,
+    }
+}
+
+async fn claim(tools: &Tools, bench: &Bench, lineage: &str, deadline: Moment) -> Result<Done, Failure> {
+    let store = store(tools).await?;
+    let workload = bench.workload(tools)?;
+    let request = claim_request(tools, bench, LineageId::new(lineage)?);
+    let named = request.named;
+    let held =
+        checkpoint::claim::take(store.as_ref(), &workload, &request, clock::instant(deadline)).await?;
+    let epoch = held.epoch();
+    if named {
+        // The lineage goes on under this pod: what it commits is of this epoch.
+        bench.source.lock().await.epoch = Some(epoch);
+    }
+    *bench.claim.lock().await = Some(held);
+    Ok(Done::Claimed { epoch })
+}
+
+async fn fetch(
+    tools: &Tools,
+    bench: &Bench,
+    lineage: &str,
+    generation: &str,
+    deadline: Moment,
+) -> Result<Done, Failure> {
+    let store = store(tools).await?;
+    let workload = bench.workload(tools)?;
+    let lineage = LineageId::new(lineage)?;
+    let number = GenerationNumber::parse(generation)
+        .ok_or_else(|| Failure::new(FailureKind::Mismatch, format!("{generation:?} is no generation's number")))?;
+    let until = clock::instant(deadline);
+    let found = generation::read(store.as_ref(), &workload, &lineage, number, until).await?;
+    let manifest = state::load_manifest(&store, &workload, found.manifest, None, until).await?;
+    let folder = bench.folder(tools)?;
+    let staging = state::staging(number);
+    let progress = Arc::new(FetchProgress::default());
+    state::fetch(&store, &manifest, &folder, &staging, PARALLEL, until, &progress).await?;
+    let bytes = manifest.bytes_total();
+    let manifest = Arc::new(manifest);
+    *bench.restore.lock().await = Some(Fetched { manifest, lineage, number, staging, installed: false });
+    Ok(Done::Fetched { bytes })
+}
+
+async fn prove(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
+    let expected = {
+        let fetched = bench.restore.lock().await;
+        fetched.as_ref().ok_or_else(nothing_fetched)?.manifest.fingerprint.clone()
+    };
+    let proven = bench.engine(tools).await?.prove(&expected, deadline).await?;
+    bench.set_fingerprint(proven.fingerprint);
+    Ok(Done::Proven { state_bytes: proven.state_bytes })
+}
+
+async fn hand_over(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
+    let mut fetched = bench.restore.lock().await;
+    let fetched = fetched.as_mut().ok_or_else(nothing_fetched)?;
+    if !fetched.installed {
+        state::install(bench.folder(tools)?.as_ref(), &fetched.staging, &fetched.manifest).await?;
+        fetched.installed = true;
+    }
+    let files: Vec<String> = fetched.manifest.files.iter().map(|file| file.path.clone()).collect();
+    let count = bench.engine(tools).await?.hand_over(&fetched.manifest.engine, &files, deadline).await?;
+    if let Some(tokens) = count {
+        tools.metrics.tokens_restored(tokens);
+    }
+    Ok(Done::Tokens { count })
+}
+
+async fn verify(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
+    let fetched = bench.restore.lock().await;
+    let fetched = fetched.as_ref().ok_or_else(nothing_fetched)?;
+    let count = bench.engine(tools).await?.verify(&fetched.manifest.engine, deadline).await?;
+    if let Some(tokens) = count {
+        tools.metrics.tokens_verified(tokens);
+    }
+    Ok(Done::Tokens { count })
+}
+
+async fn finish(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
+    let store = store(tools).await?;
+    {
+        let mut held = bench.claim.lock().await;
+        held.as_mut().ok_or_else(not_held)?.finish(store.as_ref(), clock::instant(deadline)).await?;
+    }
+    let fetched = bench.restore.lock().await;
+    let fetched = fetched.as_ref().ok_or_else(nothing_fetched)?;
+    // The pod's own first generation names this one as its parent, and shares its packs.
+    let mut side = bench.source.lock().await;
+    side.baseline = Some(Baseline {
+        manifest: Arc::clone(&fetched.manifest),
+        lineage: fetched.lineage.clone(),
+        number: fetched.number,
+    });
+    Ok(Done::Nothing)
+}

@@ -1,0 +1,232 @@
+//! Asks a store to prove what the protocol needs of it.
+//!
+//! Several S3-compatible stores accept conditions and ignore them, or check them and let two writers through
+//! (facts/store.md §5). Such a store would let two nodes restore one state, so it is asked before anything depends on
+//! it: in sequence, and in a race.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use tokio::time::Instant;
+
+use crate::{
+    hash, retry,
+    store::{Condition, ObjectStore, Store, StoreError, Version},
+};
+
+/// Writers in the race.
+const RACERS: usize = 8;
+/// The prefix of what is written; nodes may not delete, so a lifecycle rule removes it.
+pub const PREFIX: &str = "preflight";
+
+/// A store that cannot be used, by what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PreflightError {
+    /// Nothing answers.
+    #[error("the store {store} cannot be reached: {why}; check --store, the endpoint, DNS, the S3 gateway endpoint, and the pod's credentials")]
+    Unreachable {
+        /// Which store.
+        store: String,
+        /// The last failure.
+        why: String,
+    },
+    /// The bucket or folder is missing.
+    #[error("the store {store} is not there: {why}")]
+    NoBucket {
+        /// Which store.
+        store: String,
+        /// What was said.
+        why: String,
+    },
+    /// The credentials are not enough.
+    #[error("the store {store} refuses this agent: {why}")]
+    Denied {
+        /// Which store.
+        store: String,
+        /// What was said.
+        why: String,
+    },
+    /// The bucket is elsewhere.
+    #[error("the store {store} is in another region: {why}")]
+    WrongRegion {
+        /// Which store.
+        store: String,
+        /// What was said.
+        why: String,
+    },
+    /// It accepts conditions and ignores them, or decides them wrongly.
+    #[error("the store {store} does not decide conditional writes: {how}; use S3, MinIO or versitygw, or let a Kubernetes Lease be the claim (one writer per lineage is then not proven by the store)")]
+    IgnoresConditions {
+        /// Which store.
+        store: String,
+        /// What it did.
+        how: String,
+    },
+    /// What was written is not what is read.
+    #[error("the store {store} does not give back what it was given: {how}")]
+    Inconsistent {
+        /// Which store.
+        store: String,
+        /// What differed.
+        how: String,
+    },
+    /// Anything else, in the store's words.
+    #[error("the store {store} failed: {why}")]
+    Failed {
+        /// Which store.
+        store: String,
+        /// What was said.
+        why: String,
+    },
+}
+
+impl PreflightError {
+    /// A fixed word per variant, for metric labels.
+    #[must_use]
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::NoBucket { .. } => "no_bucket",
+            Self::Denied { .. } => "denied",
+            Self::WrongRegion { .. } => "wrong_region",
+            Self::IgnoresConditions { .. } => "ignores_conditions",
+            Self::Inconsistent { .. } => "inconsistent",
+            Self::Failed { .. } => "failed",
+        }
+    }
+
+    fn from_store(store: &dyn ObjectStore, error: &StoreError) -> Self {
+        let (store, why) = (store.describe(), error.to_string());
+        match error {
+            StoreError::NoSuchBucket { .. } => Self::NoBucket { store, why },
+            StoreError::Denied { .. } => Self::Denied { store, why },
+            StoreError::WrongRegion { .. } => Self::WrongRegion { store, why },
+            StoreError::Transient { .. } | StoreError::TimedOut { .. } => Self::Unreachable { store, why },
+            _ => Self::Failed { store, why },
+        }
+    }
+}
+
+/// Proves reading, listing and conditional writes, with about a dozen small objects.
+///
+/// # Errors
+/// [`PreflightError`], whose message says how to fix it.
+pub async fn prove(store: &Store, deadline: Instant) -> Result<(), PreflightError> {
+    let failed = |error: StoreError| PreflightError::from_store(store.as_ref(), &error);
+    let ignores = |how: &str| PreflightError::IgnoresConditions { store: store.describe(), how: how.to_owned() };
+    let base = format!("{PREFIX}/{}", hash::nonce());
+    let key = format!("{base}/sequence");
+
+    let first = write(store, &key, "first", Condition::IfAbsent, deadline).await.map_err(failed)?;
+    match write(store, &key, "second", Condition::IfAbsent, deadline).await {
+        Ok(_) => return Err(ignores("an object that exists was written again under If-None-Match")),
+        Err(StoreError::ConditionFailed { .. }) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    write(store, &key, "third", Condition::IfMatch(first.clone()), deadline).await.map_err(failed)?;
+    match write(store, &key, "fourth", Condition::IfMatch(first), deadline).await {
+        Ok(_) => return Err(ignores("an object that had changed was written under If-Match of its old version")),
+        Err(StoreError::ConditionFailed { .. }) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    read_back(store, &base, &key, deadline).await?;
+
+    let race = format!("{base}/race");
+    let (winners, errors) = run_race(store, &race, deadline).await;
+    match (winners, errors) {
+        (1, None) => Ok(()),
+        (0, Some(error)) => Err(failed(error)),
+        (1, Some(error)) => Err(failed(error)),
+        (winners, _) => Err(ignores(&format!("{winners} of {RACERS} writers created the same object at once"))),
+    }
+}
+
+async fn read_back(store: &Store, base: &str, key: &str, deadline: Instant) -> Result<(), PreflightError> {
+    let failed = |error: StoreError| PreflightError::from_store(store.as_ref(), &error);
+    let inconsistent = |how: &str| PreflightError::Inconsistent { store: store.describe(), how: how.to_owned() };
+    let found = retry::get(store.as_ref(), key, 1024, deadline).await.map_err(failed)?;
+    if found.bytes != "third" {
+        return Err(inconsistent("the object read is not the one written last"));
+    }
+    let part = retry::with_retries("GET of a range", deadline, |_| store.get_range(key, 1..3)).await.map_err(failed)?;
+    if part != "hi" {
+        return Err(inconsistent("a range read is not the range asked for"));
+    }
+    let listed = retry::list(store.as_ref(), &format!("{base}/"), deadline).await.map_err(failed)?;
+    if listed.len() != 1 || listed[0].key != key || listed[0].version != found.version {
+        return Err(inconsistent("the listing does not show the object just written"));
+    }
+    Ok(())
+}
+
+/// How many of several writers created the same object; and a failure that was not about the condition.
+async fn run_race(store: &Store, key: &str, deadline: Instant) -> (usize, Option<StoreError>) {
+    let racers = (0..RACERS).map(|racer| {
+        let (store, key) = (Arc::clone(store), key.to_owned());
+        // Tasks of their own, so that they really run beside each other.
+        tokio::spawn(async move { write(&store, &key, &racer.to_string(), Condition::IfAbsent, deadline).await })
+    });
+    let mut winners = 0;
+    let mut failure = None;
+    for outcome in join_all(racers).await {
+        match outcome {
+            Ok(Ok(_)) => winners += 1,
+            Ok(Err(StoreError::ConditionFailed { .. })) => {}
+            Ok(Err(error)) => failure = Some(error),
+            Err(panicked) => failure = Some(StoreError::permanent(panicked.to_string())),
+        }
+    }
+    (winners, failure)
+}
+
+async fn write(
+    store: &Store,
+    key: &str,
+    body: &str,
+    condition: Condition,
+    deadline: Instant,
+) -> Result<Version, StoreError> {
+    retry::put(store.as_ref(), key, Bytes::copy_from_slice(body.as_bytes()), condition, deadline).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::{
+        directory::DirectoryStore,
+        faulty::{FaultPlan, FaultyStore},
+    };
+
+    async fn prove_with(faults: &str) -> Result<(), PreflightError> {
+        let root = tempfile::tempdir().unwrap();
+        let store: Store = Arc::new(DirectoryStore::open(root.path()).unwrap());
+        let store: Store = Arc::new(FaultyStore::new(store, FaultPlan::parse(faults).unwrap()));
+        prove(&store, Instant::now() + Duration::from_secs(2)).await
+    }
+
+    #[tokio::test]
+    async fn a_directory_proves_itself() {
+        prove_with("").await.unwrap();
+        prove_with("put=lost#1,put=503*1,get=lost#1").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_store_that_fails_is_named_with_its_failing() {
+        for (faults, expected) in [
+            ("put=unconditional", "ignores_conditions"),
+            // Sequential conditions hold, the race does not.
+            ("put=unconditional@5", "ignores_conditions"),
+            ("*=gone", "unreachable"),
+            ("*=hang", "unreachable"),
+            ("put=denied", "denied"),
+            ("get=torn", "inconsistent"),
+            ("range=torn", "inconsistent"),
+        ] {
+            let error = prove_with(faults).await.unwrap_err();
+            assert_eq!(error.category(), expected, "{faults}: {error}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The one place that tries again.
+//!
+//! The SDK is told to try once (facts/store.md §1.2: its retry bucket empties in one burst), nothing above this
+//! module loops over failures, so the number of requests a failing store sees is decided here: full jitter, at
+//! most [`SPACING_MAX`] apart, and never past the deadline.
+
+use std::{future::Future, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::store::{Condition, ObjectStore, StoreError, Version};
+
+/// First upper bound of the wait between attempts; it doubles each time.
+const BASE: Duration = Duration::from_millis(50);
+/// The same when the store asks for fewer requests.
+const BASE_THROTTLED: Duration = Duration::from_millis(500);
+/// The longest wait between two attempts.
+pub const SPACING_MAX: Duration = Duration::from_secs(1);
+/// The longest a single attempt at a small request may take.
+const ATTEMPT_MAX: Duration = Duration::from_secs(8);
+/// A single transfer slower than this (bytes per second) is taken for stalled and tried again.
+const STALLED_RATE: u64 = 128 * 1024;
+
+/// How long one attempt that moves `bytes` may take.
+#[must_use]
+pub fn attempt_limit(bytes: u64) -> Duration {
+    ATTEMPT_MAX + Duration::from_secs(bytes / STALLED_RATE)
+}
+
+/// Runs `op` until it succeeds, fails for good, or `deadline` comes. `what` names it in the error.
+///
+/// `op` is given the number of the attempt, from 0.
+///
+/// # Errors
+/// What `op` returned if that is not retryable; [`StoreError::TimedOut`] at the deadline.
+pub async fn with_retries<T, F, Fut>(what: &str, deadline: Instant, op: F) -> Result<T, StoreError>
+where
+    F: FnMut(u32) -> Fut,
+    Fut: Future<Output = Result<T, StoreError>>,
+{
+    with_retries_of(what, deadline, ATTEMPT_MAX, op).await
+}
+
+/// [`with_retries`] where a single attempt may take up to `attempt_max` (see [`attempt_limit`]).
+///
+/// # Errors
+/// As [`with_retries`].
+pub async fn with_retries_of<T, F, Fut>(
+    what: &str,
+    deadline: Instant,
+    attempt_max: Duration,
+    mut op: F,
+) -> Result<T, StoreError>
+where
+    F: FnMut(u32) -> Fut,
+    Fut: Future<Output = Result<T, StoreError>>,
+{
+    let began = Instant::now();
+    let mut last: Option<StoreError> = None;
+    let mut attempt = 0_u32;
+    loop {
+        let now = Instant::now();
+        if now >= deadline {
+            return Err(timed_out(what, began, last));
+        }
+        let bound = deadline.min(now + attempt_max);
+        let failure = match tokio::time::timeout_at(bound, op(attempt)).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) if !error.is_retryable() => return Err(error),
+            Ok(Err(error)) => error,
+            Err(_) => StoreError::transient(format!("{what}: no answer in {} ms", (bound - now).as_millis())),
+        };
+        let pause = spacing(&failure, attempt);
+        tracing::debug!(what, attempt, error = %failure, pause_ms = pause.as_millis(), "store request failed");
+        last = Some(failure);
+        if Instant::now() + pause >= deadline {
+            return Err(timed_out(what, began, last));
+        }
+        tokio::time::sleep(pause).await;
+        attempt = attempt.saturating_add(1);
+    }
+}
+
+/// Writes under `condition` and finds out what really happened when an answer was lost.
+///
+/// A `put` whose answer was lost may have been carried out; its repetition then meets its own work and is told
+/// that the condition failed. So before that is believed the object is read: if it holds exactly our bytes, the
+/// write was ours. The bytes must therefore be unique to this writer (documents carry a nonce) or be named by their
+/// content.
+///
+/// # Errors
+/// [`StoreError::ConditionFailed`] only if somebody else's bytes are there; else as [`with_retries`].
+pub async fn put(
+    store: &dyn ObjectStore,
+    key: &str,
+    body: Bytes,
+    condition: Condition,
+    deadline: Instant,
+) -> Result<Version, StoreError> {
+    let limit = attempt_limit(body.len() as u64);
+    let written = with_retries_of(&format!("PUT {key}"), deadline, limit, |_| {
+        store.put(key, body.clone(), condition.clone())
+    })
+    .await;
+    match written {
+        Err(StoreError::ConditionFailed { key }) => match get(store, &key, body.len() as u64, deadline).await {
+            Ok(found) if found.bytes == body => Ok(found.version),
+            Err(error @ StoreError::TimedOut { .. }) => Err(error),
+            _ => Err(StoreError::ConditionFailed { key }),
+        },
+        other => other,
+    }
+}
+
+/// Reads a small object of at most `at_most` bytes, with retries.
+///
+/// # Errors
+/// As [`with_retries`] and [`ObjectStore::get`].
+pub async fn get(
+    store: &dyn ObjectStore,
+    key: &str,
+    at_most: u64,
+    deadline: Instant,
+) -> Result<crate::store::Object, StoreError> {
+    with_retries_of(&format!("GET {key}"), deadline, attempt_limit(at_most.min(crate::MIB)), |_| {
+        store.get(key, at_most)
+    })
+    .await
+}
+
+/// Lists a prefix, with retries.
+///
+/// # Errors
+/// As [`with_retries`] and [`ObjectStore::list`].
+pub async fn list(
+    store: &dyn ObjectStore,
+    prefix: &str,
+    deadline: Instant,
+) -> Result<Vec<crate::store::Listed>, StoreError> {
+    with_retries_of(&format!("LIST {prefix}"), deadline, attempt_limit(crate::MIB), |_| store.list(prefix)).await
+}
+
+/// Full jitter: anything from zero to the bound, so that a fleet that failed together does not return together.
+fn spacing(failure: &StoreError, attempt: u32) -> Duration {
+    let base = if matches!(failure, StoreError::Throttled { .. }) { BASE_THROTTLED } else { BASE };
+    let bound = base.saturating_mul(1_u32 << attempt.min(10)).min(SPACING_MAX);
+    bound.mul_f64(fastrand::f64())
+}
+
+fn timed_out(what: &str, began: Instant, last: Option<StoreError>) -> StoreError {
+    StoreError::TimedOut { what: what.to_owned(), waited: began.elapsed(), last: last.map(|error| error.to_string()) }
+}

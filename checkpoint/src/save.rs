@@ -1,0 +1,299 @@
+//! Files to packs: only what the store does not have yet, in the order of importance, until the deadline.
+//!
+//! ```text
+//!  blocking thread                                    async
+//!  ───────────────                                    ─────
+//!  pread → cut → BLAKE3 ── known? ── yes ─► extent
+//!                            │ no
+//!                            ▼
+//!                     a slot is needed ─────────────► Dispatcher::acquire(class, rank)
+//!                     fill a pack      ◄───────────── permit
+//!                     full, or the end ─────────────► PUT pack/<blake3> under the permit, with retries
+//! ```
+//!
+//! * Memory: a pack is filled only under a permit, so there are never more packs in memory than slots, plus one
+//!   read window per save.
+//! * A file is never mapped: the pod may truncate it under us, and a mapping would kill the agent. A file that
+//!   changes while it is read fails by name; the others go on.
+//! * The same files against the same parent give the same packs with the same names, so a save that is repeated after
+//!   a restart finds what it sent before ([`known_packs`]).
+//! * Dropping the future stops the reader at the next block and aborts the uploads; what was acknowledged stays.
+
+mod ledger;
+mod progress;
+mod reader;
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
+
+use self::{
+    ledger::Ledger,
+    reader::{Filled, Reader, Step},
+};
+pub use self::{
+    ledger::{FailedFile, FileProblem, Saved},
+    progress::Progress,
+};
+use crate::{
+    chunk::Chunking,
+    dispatcher::{Class, Dispatcher, Permit},
+    hash::ContentHash,
+    key::Workload,
+    manifest::{Manifest, PACK_MAX},
+    retry,
+    store::{Condition, Store, StoreError},
+};
+
+/// The usual size of a pack, in bytes.
+pub const PACK_SIZE: usize = 32 * 1024 * 1024;
+
+/// The smallest pack: it must hold the longest block.
+const PACK_SIZE_MIN: usize = 4 * 1024 * 1024;
+
+/// A file to save, opened already: its bytes survive the volume's removal.
+#[derive(Debug)]
+pub struct SourceFile {
+    /// Its path below the state volume.
+    pub path: String,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its size in bytes; not more and not less is saved.
+    pub size: u64,
+    /// Opened for reading.
+    pub file: File,
+    /// How its content changes between saves.
+    pub chunking: Chunking,
+}
+
+/// What to save, and how.
+#[derive(Debug)]
+pub struct SaveRequest<'a> {
+    /// Whose state.
+    pub workload: &'a Workload,
+    /// The files, most important first.
+    pub files: Vec<SourceFile>,
+    /// The newest manifest of this workload that is worth comparing with: what it names is not sent again.
+    pub parent: Option<&'a Manifest>,
+    /// The packs that the store has, if they were listed ([`known_packs`]): one that is about to be sent is skipped, and the
+    /// parent's blocks count only if their pack is among them. `None`: not listed; the parent is trusted.
+    pub known_packs: Option<HashMap<ContentHash, u64>>,
+    /// Size of a pack in bytes: [`PACK_SIZE`], or less near the deadline. Kept between 4 MiB and 1 GiB.
+    pub pack_size: usize,
+    /// What the bytes are for.
+    pub class: Class,
+    /// Lower goes first.
+    pub rank: u64,
+    /// When it must be over.
+    pub deadline: Instant,
+}
+
+/// A save that is not whole. What was acknowledged is in `partial`: whole files that can be committed as partial.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The deadline came first.
+    #[error("out of time: {} files of {} were saved whole, {} bytes sent", .partial.files.len(), .partial.files_total, .partial.bytes_sent)]
+    OutOfTime {
+        /// What is whole.
+        partial: Box<Saved>,
+    },
+    /// The store refused.
+    #[error("save: {source}")]
+    Store {
+        /// Why.
+        source: StoreError,
+        /// What is whole.
+        partial: Box<Saved>,
+    },
+}
+
+impl SaveError {
+    /// What can be committed as partial.
+    #[must_use]
+    pub fn into_partial(self) -> Saved {
+        match self {
+            Self::OutOfTime { partial } | Self::Store { partial, .. } => *partial,
+        }
+    }
+}
+
+/// The packs of a workload with their sizes in bytes, for [`SaveRequest::known_packs`]: one LIST.
+///
+/// # Errors
+/// Store errors.
+pub async fn known_packs(
+    store: &Store,
+    workload: &Workload,
+    deadline: Instant,
+) -> Result<HashMap<ContentHash, u64>, StoreError> {
+    let prefix = workload.packs();
+    let listed = retry::list(store.as_ref(), &prefix, deadline).await?;
+    let pack = |key: &str| key.strip_prefix(&prefix)?.parse::<ContentHash>().ok();
+    Ok(listed.iter().filter_map(|object| Some((pack(&object.key)?, object.size))).collect())
+}
+
+/// Saves `request.files`.
+///
+/// # Errors
+/// [`SaveError`], with the files that are whole nevertheless. A file that changed under the reader is no error of the
+/// save: it is in [`Saved::failed`], and what is committed must be marked partial.
+pub async fn save(
+    store: &Store,
+    request: SaveRequest<'_>,
+    dispatcher: &Dispatcher,
+    progress: &Arc<Progress>,
+) -> Result<Saved, SaveError> {
+    let ledger = Arc::new(Ledger::new(&request.files));
+    progress.begin(request.files.iter().map(|file| file.size).sum());
+    let mut run = Run {
+        store,
+        workload: request.workload,
+        dispatcher,
+        progress,
+        ledger: Arc::clone(&ledger),
+        known: HashMap::new(),
+        class: request.class,
+        rank: request.rank,
+        deadline: request.deadline,
+        uploads: JoinSet::new(),
+    };
+    // The keys of another workload's packs are not ours.
+    let parent = request.parent.filter(|parent| parent.workload == *request.workload);
+    let known = request.known_packs.as_ref();
+    let pack_size = request.pack_size.clamp(PACK_SIZE_MIN, PACK_MAX as usize);
+    let reader = Reader::new(request.files, parent, known, pack_size, Arc::clone(&ledger), Arc::clone(progress));
+    run.known = request.known_packs.unwrap_or_default();
+    let outcome = run.drive(reader).await;
+    drop(run);
+    let saved = ledger.close();
+    match outcome {
+        Ok(()) => Ok(saved),
+        Err(StoreError::TimedOut { .. }) => Err(SaveError::OutOfTime { partial: Box::new(saved) }),
+        Err(source) => Err(SaveError::Store { source, partial: Box::new(saved) }),
+    }
+}
+
+/// One save under way.
+struct Run<'a> {
+    store: &'a Store,
+    workload: &'a Workload,
+    dispatcher: &'a Dispatcher,
+    progress: &'a Arc<Progress>,
+    ledger: Arc<Ledger>,
+    known: HashMap<ContentHash, u64>,
+    class: Class,
+    rank: u64,
+    deadline: Instant,
+    /// Aborted when dropped.
+    uploads: JoinSet<Result<(), StoreError>>,
+}
+
+impl Run<'_> {
+    async fn drive(&mut self, mut reader: Reader) -> Result<(), StoreError> {
+        let stop = StopOnDrop::default();
+        let mut permit = None;
+        loop {
+            let flag = Arc::clone(&stop.0);
+            let stepping = tokio::task::spawn_blocking(move || {
+                let step = reader.step(&flag);
+                (reader, step)
+            });
+            let (back, step) = self.in_time(stepping).await?.map_err(|error| StoreError::permanent(error.to_string()))?;
+            reader = back;
+            match step {
+                Step::NeedsSlot => {
+                    permit = Some(self.slot().await?);
+                    reader.grant();
+                }
+                Step::Full(pack) => permit = self.dispose(pack, permit, &mut reader),
+                Step::End(last) => {
+                    if let Some(pack) = last {
+                        drop(self.dispose(pack, permit, &mut reader));
+                    }
+                    break;
+                }
+            }
+            while let Some(done) = self.uploads.try_join_next() {
+                settle(done)?;
+            }
+        }
+        let deadline = self.deadline;
+        while let Some(done) = timeout_at(deadline, self.uploads.join_next()).await.map_err(|_| out_of_time())? {
+            settle(done)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a slot, and meanwhile for uploads that fail.
+    async fn slot(&mut self) -> Result<Permit, StoreError> {
+        let acquiring = self.dispatcher.acquire(self.class, self.rank);
+        tokio::pin!(acquiring);
+        loop {
+            tokio::select! {
+                permit = &mut acquiring => return Ok(permit),
+                Some(done) = self.uploads.join_next() => settle(done)?,
+                () = tokio::time::sleep_until(self.deadline) => return Err(out_of_time()),
+            }
+        }
+    }
+
+    /// Sends a full pack under its permit; if the store has it already, the permit is kept for the next one.
+    fn dispose(&mut self, pack: Filled, permit: Option<Permit>, reader: &mut Reader) -> Option<Permit> {
+        let size = pack.bytes.len() as u64;
+        if self.known.get(&pack.hash) == Some(&size) {
+            self.ledger.acknowledge(pack.index, pack.hash, None);
+            self.progress.pack(pack.hash, 0);
+            reader.grant();
+            return permit;
+        }
+        let (store, key) = (Arc::clone(self.store), self.workload.pack(pack.hash));
+        let (ledger, progress, dispatcher) = (self.ledger.clone(), self.progress.clone(), self.dispatcher.clone());
+        let deadline = self.deadline;
+        self.uploads.spawn(async move {
+            // Always, not if-absent: the name is the content, so this can only heal a pack that was torn, and it makes
+            // an old one young again for the bucket's lifecycle.
+            retry::put(store.as_ref(), &key, pack.bytes, Condition::Always, deadline).await?;
+            ledger.acknowledge(pack.index, pack.hash, Some(size));
+            progress.pack(pack.hash, size);
+            dispatcher.acknowledged(size);
+            drop(permit);
+            Ok(())
+        });
+        None
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, StoreError> {
+        timeout_at(self.deadline, work).await.map_err(|_| out_of_time())
+    }
+}
+
+fn settle(done: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Result<(), StoreError> {
+    done.unwrap_or_else(|error| Err(StoreError::permanent(error.to_string())))
+}
+
+fn out_of_time() -> StoreError {
+    StoreError::TimedOut { what: "save".to_owned(), waited: std::time::Duration::ZERO, last: None }
+}
+
+/// Tells the reader that nobody listens any more.
+#[derive(Default)]
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

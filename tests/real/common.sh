@@ -1,0 +1,51 @@
+# shellcheck shell=bash
+# Sourced by the preparation scripts of this folder. Each of them leaves one real part in a cache outside the
+# checkout, does nothing if it is there, and prints one line: what it is, a colon, where it is.
+
+cache=${LIFEBOAT_CACHE:-$HOME/.cache/lifeboat}
+
+# The one message of a failure, on standard error. A script that can't do its work says why in one line.
+fail() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+need() {
+    local tool
+    for tool in "$@"; do
+        command -v "$tool" >/dev/null || fail "$tool is not installed on this machine"
+    done
+}
+
+# Two runs at once, from two checkouts or two terminals, take turns; the second finds the work of the first.
+one_at_a_time() {
+    need flock
+    mkdir -p "$cache/locks" "$cache/logs"
+    exec 9>"$cache/locks/$1"
+    flock 9
+}
+
+# Runs a command whose output nobody wants unless it fails. No child keeps the lock.
+quietly() {
+    local log="$cache/logs/prepare-${0##*/}.log"
+    "$@" >"$log" 2>&1 9>&- </dev/null || {
+        tail -n 40 "$log" >&2
+        fail "failed: $* (all of its output: $log)"
+    }
+}
+
+# A Go program by module path, into a folder named by its version: go_program NAME PACKAGE VERSION
+go_program() {
+    local name=$1 package=$2 version=$3
+    local folder="$cache/$name-$version"
+    one_at_a_time "$name"
+    if [ ! -x "$folder/$name" ]; then
+        need go
+        rm -rf "$folder.new"
+        quietly env GOBIN="$folder.new" nice go install "$package@$version"
+        [ -x "$folder.new/$name" ] || fail "go install of $package made no program called $name"
+        rm -rf "$folder"
+        mv "$folder.new" "$folder"
+    fi
+    echo "$name $version: $folder/$name"
+}
