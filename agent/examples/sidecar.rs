@@ -29,17 +29,29 @@ async fn main() -> anyhow::Result<()> {
             files: 4,
         }),
     };
-    let facts = [("engine", "lifeboat-sidecar"), ("engine_version", env!("CARGO_PKG_VERSION")), ("weights", "none:example")];
+    let facts = [
+        ("engine", "lifeboat-sidecar"),
+        ("engine_version", env!("CARGO_PKG_VERSION")),
+        ("weights", "none:example"),
+    ];
     let sidecar = Sidecar::start(SidecarOptions {
         listen: listen.parse().context("the first argument is IP:PORT")?,
         state_dir: state_dir.into(),
         state,
         token: std::env::var("LIFEBOAT_TOKEN").ok(),
-        facts: facts.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect::<BTreeMap<_, _>>(),
+        facts: facts
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
         bytes_per_second: None,
     })
     .await?;
-    println!("listening on http://{}, {} bytes of state {}", sidecar.addr(), sidecar.state_bytes(), sidecar.state_digest());
+    println!(
+        "listening on http://{}, {} bytes of state {}",
+        sidecar.addr(),
+        sidecar.state_bytes(),
+        sidecar.state_digest()
+    );
     tokio::signal::ctrl_c().await?;
     sidecar.stop().await;
     Ok(())

@@ -25,7 +25,7 @@ pub const HUNG_AFTER: Span = Span::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// Another process has it, or the host does not.
-    #[error("cannot listen on {address} for /livez, /readyz and /metrics: choose another with --admin-address")]
+    #[error("cannot listen on {address} for /livez, /readyz and /metrics: choose another with --admin-addr")]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -189,4 +189,88 @@ async fn metrics(State(sources): State<Sources>) -> Response {
 async fn status(State(sources): State<Sources>) -> Response {
     let status = sources.status.borrow().clone();
     Json(status).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    struct Running {
+        url: String,
+        sources: Sources,
+        status: watch::Sender<serde_json::Value>,
+        task: tokio::task::JoinHandle<Result<(), AdminError>>,
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            self.task.abort();
+        }
+    }
+
+    async fn running() -> Running {
+        let admin = Admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let (status, receiver) = watch::channel(json!({ "state": "watching" }));
+        let sources = Sources {
+            heartbeat: Heartbeat::new(),
+            readiness: Readiness::default(),
+            metrics: Metrics::new(),
+            status: receiver,
+        };
+        let url = format!("http://{}", admin.address());
+        Running { url, status, task: tokio::spawn(admin.serve(sources.clone())), sources }
+    }
+
+    async fn get(running: &Running, path: &str) -> (u16, String) {
+        let response = reqwest::get(format!("{}{path}", running.url)).await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_agent_lives_while_its_driver_turns() {
+        let running = running().await;
+        assert_eq!(get(&running, "/livez").await.0, 200);
+        let now = clock::now();
+        running.sources.heartbeat.beat(now - Span::from_secs(9));
+        assert_eq!(get(&running, "/livez").await.0, 200);
+        running.sources.heartbeat.beat(now - Span::from_secs(11));
+        let (code, why) = get(&running, "/livez").await;
+        assert_eq!(code, 503);
+        assert!(why.contains("driver"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn the_agent_is_ready_when_everything_has_happened_once_and_names_what_has_not() {
+        let running = running().await;
+        running.sources.readiness.latch(Latch::Imds);
+        running.sources.readiness.latch(Latch::Pods);
+        assert_eq!(get(&running, "/readyz").await, (503, "waiting for: node, store\n".to_owned()));
+        running.sources.readiness.latch(Latch::Node);
+        running.sources.readiness.latch(Latch::Store);
+        assert_eq!(get(&running, "/readyz").await, (200, "ok\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn metrics_and_status_are_what_they_are_now() {
+        let running = running().await;
+        running.sources.metrics.imds_poll();
+        running.status.send_replace(json!({ "state": "evacuating" }));
+        let response = reqwest::get(format!("{}/metrics", running.url)).await.unwrap();
+        let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+        assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+        assert!(response.text().await.unwrap().contains("lifeboat_imds_polls_total 1"));
+        let (_, status) = get(&running, "/status").await;
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&status).unwrap(),
+            json!({ "state": "evacuating" })
+        );
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_named_with_its_flag() {
+        let first = Admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let error = Admin::bind(first.address()).await.unwrap_err().to_string();
+        assert!(error.contains("--admin-addr") && error.contains(&first.address().to_string()), "{error}");
+    }
 }

@@ -92,7 +92,11 @@ impl Cluster {
         Self::with_config(config, options, metrics)
     }
 
-    fn with_config(config: kube::Config, options: Options, metrics: Metrics) -> Result<Cluster, ClusterError> {
+    fn with_config(
+        config: kube::Config,
+        options: Options,
+        metrics: Metrics,
+    ) -> Result<Cluster, ClusterError> {
         if !call::is_name(&options.node) {
             return Err(ClusterError::NodeName { name: options.node });
         }

@@ -42,7 +42,12 @@ pub struct RunArgs {
     admin_addr: SocketAddr,
 
     /// The instance metadata service
-    #[arg(long, env = "LIFEBOAT_IMDS_ENDPOINT", default_value = "http://169.254.169.254", help_heading = "Notices")]
+    #[arg(
+        long,
+        env = "LIFEBOAT_IMDS_ENDPOINT",
+        default_value = "http://169.254.169.254",
+        help_heading = "Notices"
+    )]
     imds_endpoint: String,
     /// Time between two polls
     #[arg(long, env = "LIFEBOAT_IMDS_POLL", default_value = "500ms", value_parser = span, help_heading = "Notices")]
@@ -64,7 +69,13 @@ pub struct RunArgs {
     #[arg(long, env = "LIFEBOAT_EVICT_ORDER", default_value = "highest-first", help_heading = "Evictions")]
     evict_order: Order,
     /// Pods of a lower priority than this are shed: evicted at once, nothing saved
-    #[arg(long, env = "LIFEBOAT_SHED_BELOW", default_value_t = 0, allow_hyphen_values = true, help_heading = "Evictions")]
+    #[arg(
+        long,
+        env = "LIFEBOAT_SHED_BELOW",
+        default_value_t = 0,
+        allow_hyphen_values = true,
+        help_heading = "Evictions"
+    )]
     shed_below: i32,
     /// How far a PodDisruptionBudget is respected
     #[arg(long, env = "LIFEBOAT_RESPECT_PDB", default_value = "until-deadline", help_heading = "Evictions")]
@@ -194,12 +205,17 @@ impl RunArgs {
     pub fn validate(self) -> Result<Config, ConfigError> {
         let mut wrong = Vec::new();
         let node_name = self.node_name.filter(|name| !name.is_empty()).unwrap_or_else(|| {
-            wrong.push("--node-name is missing: set NODE_NAME from the downward API (fieldRef: spec.nodeName)".into());
+            wrong.push(
+                "--node-name is missing: set NODE_NAME from the downward API (fieldRef: spec.nodeName)"
+                    .into(),
+            );
             String::new()
         });
         if !self.imds_endpoint.starts_with("http://") {
             let given = &self.imds_endpoint;
-            wrong.push(format!("--imds-endpoint {given:?}: IMDS speaks plain HTTP, give http://address[:port]"));
+            wrong.push(format!(
+                "--imds-endpoint {given:?}: IMDS speaks plain HTTP, give http://address[:port]"
+            ));
         }
         let boot = match std::fs::read_to_string(&self.boot_id_file) {
             Ok(boot) if !boot.trim().is_empty() => boot.trim().to_owned(),
@@ -309,7 +325,10 @@ mod tests {
 
     fn validate(args: &[&str]) -> Result<Config, ConfigError> {
         let args = std::iter::once("lifeboat").chain(args.iter().copied());
-        Cli::try_parse_from(args).unwrap().run.validate()
+        match Cli::try_parse_from(args) {
+            Ok(cli) => cli.run.validate(),
+            Err(error) => Err(ConfigError(vec![error.to_string()])),
+        }
     }
 
     #[test]
@@ -324,9 +343,14 @@ mod tests {
         ])
         .unwrap_err()
         .to_string();
-        for flag in
-            ["--node-name", "--imds-endpoint", "--boot-id-file", "--pack-size", "--store-fault", "--store-encryption"]
-        {
+        for flag in [
+            "--node-name",
+            "--imds-endpoint",
+            "--boot-id-file",
+            "--pack-size",
+            "--store-fault",
+            "--store-encryption",
+        ] {
             assert!(error.contains(flag), "{flag} is not named in:\n{error}");
         }
     }

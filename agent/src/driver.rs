@@ -21,10 +21,11 @@ use crate::imds::{FaultKind, Faults, Imds, ImdsEvent, LifeCycle};
 use crate::journal::{Journal, What};
 use crate::metrics::Metrics;
 use crate::store::StoreHandle;
+use crate::telemetry;
 use evacuation::Machine;
 use evacuation::event::Event;
 use evacuation::moment::{Moment, Span};
-use evacuation::notice::Notice;
+use evacuation::notice::{InstanceAction, Notice, NoticeKind};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -32,6 +33,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the loop beats at least: what `/livez` looks at.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How long a notice waits for the list of the node's pods.
+const LIST_PATIENCE: Span = Span::from_secs(3);
 
 /// How much may queue up before a source waits for the loop.
 const QUEUE: usize = 1024;
@@ -49,6 +53,7 @@ pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 /// written, a kubeconfig that cannot be read, an IMDS endpoint that is none. A store that cannot be
 /// used is not among them: the node's other pods can still be helped.
 pub async fn run(config: Config) -> Result<(), StartError> {
+    telemetry::start();
     let cancel = CancellationToken::new();
     let metrics = Metrics::new();
     let journal = Journal::open(&config.state_dir)?;
@@ -92,7 +97,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let driver = Driver {
         machine: Machine::new(config.policy.clone()),
         started: false,
+        listed: false,
         early: Vec::new(),
+        early_since: None,
         journal,
         executor,
         metrics,
@@ -100,6 +107,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         heartbeat,
         status: status_out,
         imds_faults,
+        polls_told: 0,
+        late_told: 0,
         imds_faults_told: [0; FaultKind::ALL.len()],
     };
     driver.run(imds_in, cluster_in, answers).await;
@@ -110,8 +119,11 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 struct Driver {
     machine: Machine,
     started: bool,
-    /// Notices that came before the node was read.
+    /// Every pod of the node was seen.
+    listed: bool,
+    /// Notices that came before that.
     early: Vec<Notice>,
+    early_since: Option<Moment>,
     journal: Journal,
     executor: Executor,
     metrics: Metrics,
@@ -119,6 +131,10 @@ struct Driver {
     heartbeat: Heartbeat,
     status: watch::Sender<serde_json::Value>,
     imds_faults: Arc<Faults>,
+    /// Requests to IMDS that the metrics know already.
+    polls_told: u64,
+    /// Late answers that the metrics know already.
+    late_told: u64,
     /// Of each kind, how many the metrics know already.
     imds_faults_told: [u64; FaultKind::ALL.len()],
 }
@@ -160,7 +176,14 @@ impl Driver {
 
     fn beat(&mut self) {
         self.heartbeat.beat(clock::now());
-        let counted = self.imds_faults.counts().map(|(kind, count)| (kind.as_str(), count)).collect::<Vec<_>>();
+        self.tell_early();
+        let polls = self.imds_faults.polls();
+        for _ in self.polls_told..polls {
+            self.metrics.imds_poll();
+        }
+        self.polls_told = polls;
+        let counted =
+            self.imds_faults.counts().map(|(kind, count)| (kind.as_str(), count)).collect::<Vec<_>>();
         for (position, (kind, count)) in counted.into_iter().enumerate() {
             let told = &mut self.imds_faults_told[position];
             for _ in *told..count {
@@ -175,11 +198,28 @@ impl Driver {
         self.publish_status();
     }
 
-    fn publish_status(&self) {
+    /// Hands over the notices that came before the node and its pods were known: an evacuation of no
+    /// pods would be over at once. The list is not waited for without end, since the cordon needs
+    /// none.
+    fn tell_early(&mut self) {
+        let waited = self.early_since.map_or(Span::ZERO, |since| clock::now().since(since));
+        if self.started && (self.listed || waited >= LIST_PATIENCE) {
+            self.early_since = None;
+            for notice in std::mem::take(&mut self.early) {
+                self.tell(Event::Noticed(notice));
+            }
+        }
+    }
+
+    fn publish_status(&mut self) {
         let status = self.machine.status();
         let stateful = status.pods.iter().filter(|pod| pod.engine).count();
         self.metrics.pods(stateful, status.pods.len() - stateful);
         self.metrics.evacuating(status.left.is_some());
+        for _ in self.late_told..status.late_answers {
+            self.metrics.late_answer();
+        }
+        self.late_told = status.late_answers;
         let mut json = serde_json::to_value(&status).unwrap_or_default();
         json["store"] = self.executor.store_status().into();
         // Nobody may be listening.
@@ -189,11 +229,18 @@ impl Driver {
     fn imds(&mut self, event: ImdsEvent) {
         match event {
             ImdsEvent::Notice(notice) => {
-                self.metrics.notice(notice.kind, u64::try_from(notice.left_ms).ok().map(Span::from_millis), None);
-                tracing::warn!(kind = notice.kind.as_str(), id = notice.id, left_ms = notice.left_ms, "notice");
-                if self.started {
+                let left = u64::try_from(notice.left_ms).ok().map(Span::from_millis);
+                self.metrics.notice(notice.kind, left, left.and_then(|left| age(notice.kind, left)));
+                tracing::warn!(
+                    kind = notice.kind.as_str(),
+                    id = notice.id,
+                    left_ms = notice.left_ms,
+                    "notice"
+                );
+                if self.started && self.listed {
                     self.tell(Event::Noticed(notice));
                 } else {
+                    self.early_since.get_or_insert_with(clock::now);
                     self.early.push(notice);
                 }
             }
@@ -222,9 +269,6 @@ impl Driver {
                 self.started = true;
                 self.readiness.latch(Latch::Node);
                 self.tell(Event::Started(node));
-                for notice in std::mem::take(&mut self.early) {
-                    self.tell(Event::Noticed(notice));
-                }
             }
             ClusterEvent::Node(node) => self.tell(Event::NodeSeen(node)),
             ClusterEvent::Pod(record) => {
@@ -236,7 +280,11 @@ impl Driver {
                 self.tell(Event::PodGone(uid.clone()));
                 self.executor.pod_gone(&uid);
             }
-            ClusterEvent::PodsListed => self.readiness.latch(Latch::Pods),
+            ClusterEvent::PodsListed => {
+                self.readiness.latch(Latch::Pods);
+                self.listed = true;
+                self.tell_early();
+            }
             ClusterEvent::Reachable(reachable) => {
                 tracing::info!(reachable, "API server");
             }
@@ -268,6 +316,18 @@ impl Driver {
 fn spawn(cancel: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
     let cancel = cancel.clone();
     tokio::spawn(async move { cancel.run_until_cancelled(work).await });
+}
+
+/// How old a notice is by the two minutes that EC2 gives to a termination or a stop.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html>
+fn age(kind: NoticeKind, left: Span) -> Option<Span> {
+    let given = Span::from_secs(120);
+    match kind {
+        NoticeKind::Interruption(InstanceAction::Terminate | InstanceAction::Stop) if left <= given => {
+            Some(given.less(left))
+        }
+        NoticeKind::Interruption(_) | NoticeKind::Rebalance | NoticeKind::Maintenance => None,
+    }
 }
 
 async fn sleep_until(moment: Option<Moment>) {

@@ -56,7 +56,12 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// [`EngineError`]; then nothing that was flushed may be relied upon.
-    async fn flush(&self, round: Round, checkpoint_id: &str, deadline: Moment) -> Result<Flushed, EngineError>;
+    async fn flush(
+        &self,
+        round: Round,
+        checkpoint_id: &str,
+        deadline: Moment,
+    ) -> Result<Flushed, EngineError>;
 
     /// Waits until the engine answers (it may still be loading) and compares it with `expected`.
     ///

@@ -103,7 +103,8 @@ impl Executor {
             bench.gone();
         }
         // Kept while a task still works on it; a later commit must find what was saved.
-        self.benches.retain(|_, bench| !bench.is_gone() || Arc::strong_count(bench) > 1 || bench.has_unsaved());
+        self.benches
+            .retain(|_, bench| !bench.is_gone() || Arc::strong_count(bench) > 1 || bench.has_unsaved());
     }
 
     /// Bytes per second to the store, as last measured.
@@ -140,11 +141,15 @@ impl Executor {
         );
         let (id, deadline) = (effect.id, effect.deadline);
         let tools = Arc::clone(&self.tools);
-        let work = tokio::spawn(perform(tools, bench, effect.action, deadline).instrument(span.clone()));
+        let work =
+            tokio::spawn(perform(tools, bench.clone(), effect.action, deadline).instrument(span.clone()));
         let abort = work.abort_handle();
         lock(&self.running).insert(id, abort.clone());
-        let (running, answers, metrics) = (Arc::clone(&self.running), self.answers.clone(), self.tools.metrics.clone());
+        let (running, answers, metrics) =
+            (Arc::clone(&self.running), self.answers.clone(), self.tools.metrics.clone());
         let began = clock::now();
+        let engine =
+            bench.as_ref().and_then(|bench| bench.settings().ok()).map(|settings| settings.engine.as_str());
         tokio::spawn(
             async move {
                 let outcome = match tokio::time::timeout_at(clock::instant(deadline), work).await {
@@ -161,7 +166,7 @@ impl Executor {
                 };
                 lock(&running).remove(&id);
                 let took = clock::now().since(began);
-                metrics.effect(action, &outcome, took);
+                measure(&metrics, action, engine, &outcome, took);
                 log(&outcome, took);
                 // The loop has ended: nobody is left to know.
                 let _ = answers.send(Answer { id, outcome }).await;
@@ -175,6 +180,34 @@ impl Executor {
         tokio::spawn(async move {
             let _ = answers.send(Answer { id, outcome }).await;
         });
+    }
+}
+
+/// Counts what an effect came to.
+fn measure(
+    metrics: &Metrics,
+    action: &'static str,
+    engine: Option<&'static str>,
+    outcome: &Outcome,
+    took: Span,
+) {
+    metrics.effect(action, outcome, took);
+    match (action, outcome) {
+        ("evict", _) => metrics.eviction(outcome),
+        ("commit", _) => metrics.commit(outcome, took),
+        ("save", Outcome::Done(Done::Saved { bytes, sent, .. })) => {
+            metrics.save(outcome, took, *bytes, *sent)
+        }
+        ("save", _) => metrics.save(outcome, took, 0, 0),
+        (
+            "look" | "quiesce" | "resume" | "flush" | "prove" | "hand_over" | "verify",
+            Outcome::Failed { kind, .. },
+        ) => {
+            if let Some(engine) = engine {
+                metrics.engine_error(engine, *kind);
+            }
+        }
+        _ => {}
     }
 }
 

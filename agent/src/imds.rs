@@ -69,7 +69,8 @@ pub enum LifeCycle {
 
 impl LifeCycle {
     fn parse(text: &str) -> Option<Self> {
-        let plain = !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+        let plain =
+            !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
         plain.then(|| match text {
             "spot" => LifeCycle::Spot,
             "on-demand" => LifeCycle::OnDemand,
@@ -92,7 +93,9 @@ impl fmt::Display for LifeCycle {
 #[derive(Debug, thiserror::Error)]
 pub enum ImdsError {
     /// The endpoint is not one.
-    #[error("the IMDS endpoint {endpoint:?} is refused: {why}; give one like http://169.254.169.254 or http://[fd00:ec2::254]")]
+    #[error(
+        "the IMDS endpoint {endpoint:?} is refused: {why}; give one like http://169.254.169.254 or http://[fd00:ec2::254]"
+    )]
     BadEndpoint {
         /// What was given.
         endpoint: String,
@@ -150,7 +153,8 @@ impl Imds {
                     sent = out.send(event) => if sent.is_err() { return },
                 }
             }
-            busy_answers = if fault.is_some_and(FaultKind::asks_for_less) { busy_answers.saturating_add(1) } else { 0 };
+            busy_answers =
+                if fault.is_some_and(FaultKind::asks_for_less) { busy_answers.saturating_add(1) } else { 0 };
             let pause = self.poll.saturating_mul(1 << busy_answers.min(8)).min(PAUSE_MAX.max(self.poll));
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -208,7 +212,8 @@ impl Watch {
             return Err(Fault::garbage(PATH, "it answered 404"));
         };
         let text = String::from_utf8_lossy(&answer.body);
-        let life_cycle = LifeCycle::parse(text.trim()).ok_or_else(|| Fault::garbage(PATH, "it is not a word"))?;
+        let life_cycle =
+            LifeCycle::parse(text.trim()).ok_or_else(|| Fault::garbage(PATH, "it is not a word"))?;
         tracing::info!(%life_cycle, "instance life cycle is known");
         events.push(ImdsEvent::LifeCycle(life_cycle.clone()));
         self.life_cycle = Some(life_cycle);
@@ -232,13 +237,16 @@ impl Watch {
         answer.date.unwrap_or_else(|| {
             if !self.clockless {
                 self.clockless = true;
-                tracing::warn!("IMDS answers without a Date: the time left is measured by this node's own clock");
+                tracing::warn!(
+                    "IMDS answers without a Date: the time left is measured by this node's own clock"
+                );
             }
             jiff::Timestamp::now()
         })
     }
 
     fn note(&self, asked: Result<(), Fault>, first: &mut Option<Fault>) {
+        self.faults.poll();
         if let Err(fault) = asked {
             self.faults.count(fault.kind);
             first.get_or_insert(fault);

@@ -16,4 +16,5 @@ pub mod metrics;
 pub mod restore;
 pub mod sidecar;
 pub mod store;
+pub mod telemetry;
 pub mod volume;

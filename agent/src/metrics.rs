@@ -8,8 +8,8 @@ mod reference;
 mod series;
 mod table;
 
-use evacuation::event::{Event, FailureKind, Outcome};
 use evacuation::effect::RestoreOutcome;
+use evacuation::event::{Event, FailureKind, Outcome};
 use evacuation::moment::Span;
 use evacuation::notice::NoticeKind;
 use evacuation::report::{DepartureOutcome, StateOutcome};
@@ -159,12 +159,6 @@ impl Metrics {
         self.series.count(Id::Tokens, &["verified"], tokens);
     }
 
-    /// Time that an evacuation begun now would have left at its deadline; negative if it would not
-    /// make it. From measured flush, disk and link rates.
-    pub fn headroom(&self, seconds: f64) {
-        self.series.set(Id::Headroom, &[], seconds);
-    }
-
     /// The uplink as last measured.
     pub fn link(&self, bytes_per_second: u64) {
         self.series.set(Id::Link, &[], bytes_per_second as f64);
@@ -244,7 +238,11 @@ mod tests {
     fn what_is_counted_is_in_the_text() {
         let metrics = Metrics::new();
         metrics.imds_error("timeout");
-        metrics.effect("evict", &Outcome::Failed { kind: FailureKind::Refused, why: String::new() }, Span::from_secs(1));
+        metrics.effect(
+            "evict",
+            &Outcome::Failed { kind: FailureKind::Refused, why: String::new() },
+            Span::from_secs(1),
+        );
         metrics.save(&Outcome::Done(Done::Nothing), Span::from_secs(2), 100, 40);
         metrics.kube_request("create", "429", Span::from_millis(3));
         metrics.cordoned(Span::from_millis(30));
@@ -256,7 +254,7 @@ mod tests {
             "lifeboat_state_sent_bytes_total 40",
             "lifeboat_kube_requests_total{verb=\"create\",code=\"429\"} 1",
             "lifeboat_notice_to_cordon_seconds_count 1",
-            concat!("lifeboat_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+            concat!("lifeboat_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1.0"),
         ] {
             assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
         }
@@ -275,11 +273,22 @@ mod tests {
     fn every_outcome_and_kind_of_the_core_is_in_its_set() {
         let has = |id: Id, label: usize, value: &str| {
             let row = &TABLE[id as usize];
-            assert!(row.labels[label].values.contains(&value), "{value} is not among the {} of {}", row.labels[label].name, row.name);
+            assert!(
+                row.labels[label].values.contains(&value),
+                "{value} is not among the {} of {}",
+                row.labels[label].name,
+                row.name
+            );
         };
         for kind in FailureKind::ALL {
             let outcome = Outcome::Failed { kind, why: String::new() };
-            for (id, label) in [(Id::Effects, 1), (Id::Evictions, 0), (Id::SaveSeconds, 0), (Id::CommitSeconds, 0), (Id::EngineErrors, 1)] {
+            for (id, label) in [
+                (Id::Effects, 1),
+                (Id::Evictions, 0),
+                (Id::SaveSeconds, 0),
+                (Id::CommitSeconds, 0),
+                (Id::EngineErrors, 1),
+            ] {
                 has(id, label, outcome_label(&outcome));
             }
         }
@@ -309,11 +318,49 @@ mod tests {
         ] {
             has(Id::Restores, 0, outcome.as_str());
         }
-        for outcome in [DepartureOutcome::Stays, DepartureOutcome::Pending, DepartureOutcome::Leaving, DepartureOutcome::LetGo, DepartureOutcome::Gone, DepartureOutcome::Abandoned] {
+        for outcome in [
+            DepartureOutcome::Stays,
+            DepartureOutcome::Pending,
+            DepartureOutcome::Leaving,
+            DepartureOutcome::LetGo,
+            DepartureOutcome::Gone,
+            DepartureOutcome::Abandoned,
+        ] {
             has(Id::Departures, 0, departure_label(outcome));
         }
-        for outcome in [StateOutcome::None, StateOutcome::Pending, StateOutcome::Saved, StateOutcome::Partial, StateOutcome::Earlier, StateOutcome::Lost] {
+        for outcome in [
+            StateOutcome::None,
+            StateOutcome::Pending,
+            StateOutcome::Saved,
+            StateOutcome::Partial,
+            StateOutcome::Earlier,
+            StateOutcome::Lost,
+        ] {
             has(Id::States, 0, state_label(outcome));
         }
+    }
+
+    /// The names a `name()` of the core gives, read from its source: there is no list of its variants.
+    fn names<'s>(source: &'s str, of: &str) -> Vec<&'s str> {
+        let arms = source.lines().filter(|line| line.trim_start().starts_with(of) && line.contains("=> \""));
+        arms.filter_map(|line| line.split('"').nth(1)).collect()
+    }
+
+    #[test]
+    fn every_action_event_engine_and_fault_is_in_its_set() {
+        let check = |id: Id, names: Vec<&str>| {
+            assert!(names.len() > 1, "{names:?}");
+            for name in names {
+                assert!(
+                    TABLE[id as usize].labels[0].values.contains(&name),
+                    "{name} is not in {}",
+                    TABLE[id as usize].name
+                );
+            }
+        };
+        check(Id::Effects, names(include_str!("../core/src/effect.rs"), "Action::"));
+        check(Id::Events, names(include_str!("../core/src/event.rs"), "Event::"));
+        check(Id::EngineErrors, crate::engine::EngineKind::ALL.iter().map(|kind| kind.as_str()).collect());
+        check(Id::ImdsErrors, crate::imds::FaultKind::ALL.iter().map(|kind| kind.as_str()).collect());
     }
 }

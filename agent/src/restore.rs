@@ -6,10 +6,10 @@
 //! ```
 
 use crate::clock;
+use crate::executor::Tools;
 use crate::executor::bench::{Baseline, Bench, Fetched};
 use crate::executor::failure::Failure;
 use crate::executor::source::{claim_request, store};
-use crate::executor::Tools;
 use checkpoint::claim::ClaimState;
 use checkpoint::generation;
 use checkpoint::intent::IntentState as Intent;
@@ -24,6 +24,9 @@ use std::sync::Arc;
 
 /// Ranged GETs in flight at once.
 const PARALLEL: usize = 8;
+
+/// How often a pod that has no address yet is looked at.
+const STARTING: std::time::Duration = std::time::Duration::from_millis(100);
 
 pub(crate) async fn perform(
     tools: &Tools,
@@ -41,7 +44,9 @@ pub(crate) async fn perform(
             held.renew(store.as_ref(), clock::instant(deadline)).await?;
             Ok(Done::Nothing)
         }
-        Action::Fetch { lineage, generation, .. } => fetch(tools, bench, &lineage, &generation, deadline).await,
+        Action::Fetch { lineage, generation, .. } => {
+            fetch(tools, bench, &lineage, &generation, deadline).await
+        }
         Action::Prove { .. } => prove(tools, bench, deadline).await,
         Action::HandOver { .. } => hand_over(tools, bench, deadline).await,
         Action::Verify { .. } => verify(tools, bench, deadline).await,
@@ -114,9 +119,9 @@ fn written_by(found: &LineageState) -> Option<&manifest::Source> {
 fn intent(found: &LineageState) -> IntentState {
     let Some(intent) = &found.intent else { return IntentState::None };
     match (&intent.intent.state, intent.time_left()) {
-        (Intent::Coming, Some(left)) => {
-            IntentState::Coming { left: Span::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)) }
-        }
+        (Intent::Coming, Some(left)) => IntentState::Coming {
+            left: Span::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+        },
         (Intent::Coming, None) | (Intent::Abandoned { .. }, _) => IntentState::Abandoned,
         (Intent::Committed { .. }, _) => IntentState::None,
     }
@@ -162,8 +167,7 @@ async fn claim(tools: &Tools, bench: &Bench, lineage: &str, deadline: Moment) ->
     let workload = bench.workload(tools)?;
     let request = claim_request(tools, bench, LineageId::new(lineage)?);
     let named = request.named;
-    let held =
-        checkpoint::claim::take(store.as_ref(), &workload, &request, clock::instant(deadline)).await?;
+    let held = checkpoint::claim::take(store.as_ref(), &workload, &request, clock::instant(deadline)).await?;
     let epoch = held.epoch();
     if named {
         // The lineage goes on under this pod: what it commits is of this epoch.
@@ -183,8 +187,9 @@ async fn fetch(
     let store = store(tools).await?;
     let workload = bench.workload(tools)?;
     let lineage = LineageId::new(lineage)?;
-    let number = GenerationNumber::parse(generation)
-        .ok_or_else(|| Failure::new(FailureKind::Mismatch, format!("{generation:?} is no generation's number")))?;
+    let number = GenerationNumber::parse(generation).ok_or_else(|| {
+        Failure::new(FailureKind::Mismatch, format!("{generation:?} is no generation's number"))
+    })?;
     let until = clock::instant(deadline);
     let found = generation::read(store.as_ref(), &workload, &lineage, number, until).await?;
     let manifest = state::load_manifest(&store, &workload, found.manifest, None, until).await?;
@@ -203,6 +208,10 @@ async fn prove(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, F
         let fetched = bench.restore.lock().await;
         fetched.as_ref().ok_or_else(nothing_fetched)?.manifest.fingerprint.clone()
     };
+    // The fetch is often done while the image is still being pulled.
+    while bench.record().pod_ip.is_none() && clock::now() < deadline {
+        tokio::time::sleep(STARTING).await;
+    }
     let proven = bench.engine(tools).await?.prove(&expected, deadline).await?;
     bench.set_fingerprint(proven.fingerprint);
     Ok(Done::Proven { state_bytes: proven.state_bytes })

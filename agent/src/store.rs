@@ -81,7 +81,12 @@ impl StoreHandle {
     }
 }
 
-async fn keep_opening(url: &str, options: &StoreOptions, out: &watch::Sender<Standing>, readiness: &Readiness) {
+async fn keep_opening(
+    url: &str,
+    options: &StoreOptions,
+    out: &watch::Sender<Standing>,
+    readiness: &Readiness,
+) {
     let (mut pause, most) = RETRY;
     let mut said = String::new();
     // One handle for all attempts: a fault plan counts its occurrences there.

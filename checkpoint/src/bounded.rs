@@ -84,7 +84,8 @@ struct Budget<'a> {
 
 impl Budget<'_> {
     fn spend<E: Error>(&mut self) -> Result<(), E> {
-        *self.left = self.left.checked_sub(1).ok_or_else(|| E::custom("too many values in free-form JSON"))?;
+        *self.left =
+            self.left.checked_sub(1).ok_or_else(|| E::custom("too many values in free-form JSON"))?;
         Ok(())
     }
 }

@@ -101,7 +101,11 @@ mod tests {
         let after = [&before[..1000], b"inserted", &before[1000..]].concat();
         let new = |chunking| {
             let known: HashSet<_> = blocks(chunking, &before).into_iter().collect();
-            blocks(chunking, &after).into_iter().filter(|block| !known.contains(block)).map(<[u8]>::len).sum::<usize>()
+            blocks(chunking, &after)
+                .into_iter()
+                .filter(|block| !known.contains(block))
+                .map(<[u8]>::len)
+                .sum::<usize>()
         };
         assert!(new(Chunking::ContentDefined) < 512 << 10);
         assert!(new(Chunking::Fixed) > 7 << 20);

@@ -216,7 +216,8 @@ pub async fn take(
         let resumed = found.as_ref().is_some_and(|found| found.claim.epoch == epoch);
         // A commit may have been made under an epoch that no claim in the store remembers.
         let floor = generation::newest(store, workload, &request.lineage, deadline).await?;
-        let epoch = if resumed { epoch } else { epoch.max(floor.map_or(0, |number| number.epoch).saturating_add(1)) };
+        let epoch =
+            if resumed { epoch } else { epoch.max(floor.map_or(0, |number| number.epoch).saturating_add(1)) };
         let claim = Claim {
             format: FORMAT,
             lineage: request.lineage.clone(),
@@ -281,7 +282,12 @@ impl HeldClaim {
         self.write(store, ClaimState::Done, deadline).await
     }
 
-    async fn write(&mut self, store: &dyn ObjectStore, state: ClaimState, deadline: Instant) -> Result<(), ClaimError> {
+    async fn write(
+        &mut self,
+        store: &dyn ObjectStore,
+        state: ClaimState,
+        deadline: Instant,
+    ) -> Result<(), ClaimError> {
         let claim = Claim { nonce: hash::nonce(), state, ..self.claim.clone() };
         let body = document::encode(KIND, BYTES_MAX, &claim).map_err(ReadError::from)?;
         let key = self.workload.claim(&claim.lineage);
@@ -298,3 +304,6 @@ impl HeldClaim {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,7 +174,8 @@ impl Rate {
             return;
         }
         let sample = self.bytes as f64 / elapsed.max(Duration::from_millis(1)).as_secs_f64();
-        self.smoothed = Some(self.smoothed.map_or(sample, |before| NEWEST * sample + (1.0 - NEWEST) * before));
+        self.smoothed =
+            Some(self.smoothed.map_or(sample, |before| NEWEST * sample + (1.0 - NEWEST) * before));
         self.resume(now);
     }
 }

@@ -44,7 +44,11 @@ struct Head {
 ///
 /// The version is looked at before the shape, so that a newer document is refused for its version and not for a
 /// field that this lifeboat happens not to know.
-pub(crate) fn parse<T: DeserializeOwned>(kind: &'static str, known: u64, bytes: &[u8]) -> Result<T, DocumentError> {
+pub(crate) fn parse<T: DeserializeOwned>(
+    kind: &'static str,
+    known: u64,
+    bytes: &[u8],
+) -> Result<T, DocumentError> {
     let malformed = |error: serde_json::Error| DocumentError::Malformed { kind, message: error.to_string() };
     let head: Head = serde_json::from_slice(bytes).map_err(malformed)?;
     if head.format != known {
@@ -54,9 +58,13 @@ pub(crate) fn parse<T: DeserializeOwned>(kind: &'static str, known: u64, bytes: 
 }
 
 /// Writes `kind`, refusing what a reader would refuse.
-pub(crate) fn encode<T: Serialize>(kind: &'static str, at_most: u64, value: &T) -> Result<Bytes, DocumentError> {
-    let bytes =
-        serde_json::to_vec(value).map_err(|error| DocumentError::Malformed { kind, message: error.to_string() })?;
+pub(crate) fn encode<T: Serialize>(
+    kind: &'static str,
+    at_most: u64,
+    value: &T,
+) -> Result<Bytes, DocumentError> {
+    let bytes = serde_json::to_vec(value)
+        .map_err(|error| DocumentError::Malformed { kind, message: error.to_string() })?;
     if bytes.len() as u64 > at_most {
         let message = format!("{} bytes, at most {at_most} are allowed", bytes.len());
         return Err(DocumentError::TooLarge { kind, message });

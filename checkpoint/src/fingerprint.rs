@@ -164,9 +164,9 @@ impl Probe {
             return Err("log-probabilities are known on one side only".to_owned());
         }
         for (at, (was, is)) in self.top_logprobs.iter().zip(&live.top_logprobs).enumerate() {
-            was.within(is, tolerance).and_then(|()| is.within(was, tolerance)).map_err(|why| {
-                format!("at token {at}, {why} (tolerance {tolerance})")
-            })?;
+            was.within(is, tolerance)
+                .and_then(|()| is.within(was, tolerance))
+                .map_err(|why| format!("at token {at}, {why} (tolerance {tolerance})"))?;
         }
         Ok(())
     }
@@ -182,8 +182,7 @@ impl Candidates {
                 Some((_, there)) => (logprob - there).abs(),
                 None => logprob - last,
             };
-            // Written so that a NaN is a difference.
-            if !(difference <= tolerance) {
+            if difference.is_nan() || difference > tolerance {
                 return Err(format!("the log-probability of {token} differs by {difference:.3}"));
             }
         }
@@ -204,7 +203,10 @@ pub fn digest_of(bytes: &[u8]) -> String {
 }
 
 fn shown(value: Option<&String>) -> impl fmt::Display {
-    value.map_or_else(|| "absent".to_owned(), |value| format!("{:?}", value.chars().take(200).collect::<String>()))
+    value.map_or_else(
+        || "absent".to_owned(),
+        |value| format!("{:?}", value.chars().take(200).collect::<String>()),
+    )
 }
 
 #[cfg(test)]

@@ -87,7 +87,9 @@ pub enum FolderError {
         needed: u64,
     },
     /// The kernel lacks `openat2`.
-    #[error("this kernel has no openat2, without which a volume cannot be opened safely: Linux 5.6 or newer is needed")]
+    #[error(
+        "this kernel has no openat2, without which a volume cannot be opened safely: Linux 5.6 or newer is needed"
+    )]
     Kernel,
     /// Anything else.
     #[error("{path}: {message}")]
@@ -120,9 +122,11 @@ impl Folder {
         path::check(relative)?;
         let shown = format!("{}/{relative}", root.display());
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let trusted = nix::fcntl::open(root, flags, Mode::empty()).map_err(|errno| failed(errno, &shown, 0))?;
-        let resolve =
-            ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let trusted =
+            nix::fcntl::open(root, flags, Mode::empty()).map_err(|errno| failed(errno, &shown, 0))?;
+        let resolve = ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let how = OpenHow::new().flags(flags).resolve(resolve);
         let opened = openat2(&trusted, relative, how).map_err(|errno| failed(errno, &shown, 0))?;
         Self::around(opened, shown)
@@ -181,7 +185,8 @@ impl Folder {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         // Nobody but us until it has its owner.
         let how = OpenHow::new().flags(flags).mode(Mode::from_bits_truncate(0o600)).resolve(beneath());
-        let file = openat2(&*self.root, path, how).map(File::from).map_err(|errno| self.failed(errno, path))?;
+        let file =
+            openat2(&*self.root, path, how).map(File::from).map_err(|errno| self.failed(errno, path))?;
         self.give(&file, mode).map_err(|errno| self.failed(errno, path))?;
         Ok(file)
     }
@@ -343,7 +348,10 @@ pub(crate) fn io(error: &std::io::Error, path: &str, needed: u64) -> FolderError
 }
 
 fn modified(seconds: i64, nanoseconds: i64) -> Timestamp {
-    i32::try_from(nanoseconds).ok().and_then(|nanos| Timestamp::new(seconds, nanos).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
+    i32::try_from(nanoseconds)
+        .ok()
+        .and_then(|nanos| Timestamp::new(seconds, nanos).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 #[cfg(test)]

@@ -58,7 +58,9 @@ pub struct Generation {
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// Another writer holds the lineage: stop writing to it.
-    #[error("fenced: lineage {lineage} belongs to epoch {by} now, this writer has epoch {epoch}; what it saves is no longer used")]
+    #[error(
+        "fenced: lineage {lineage} belongs to epoch {by} now, this writer has epoch {epoch}; what it saves is no longer used"
+    )]
     Fenced {
         /// The lineage.
         lineage: LineageId,
@@ -106,7 +108,9 @@ pub async fn commit(
             if number.epoch > epoch {
                 return Err(fenced(number.epoch));
             }
-            if number.epoch == epoch && read(store, workload, lineage, number, deadline).await?.writer != writer {
+            if number.epoch == epoch
+                && read(store, workload, lineage, number, deadline).await?.writer != writer
+            {
                 return Err(fenced(epoch));
             }
         }
@@ -128,7 +132,9 @@ pub async fn commit(
         match retry::put(store, &key, body, Condition::IfAbsent, deadline).await {
             Ok(_) => return Ok(generation),
             // Somebody took this number: look who, and either stop or take the next.
-            Err(StoreError::ConditionFailed { .. }) => newest = self::newest(store, workload, lineage, deadline).await?,
+            Err(StoreError::ConditionFailed { .. }) => {
+                newest = self::newest(store, workload, lineage, deadline).await?
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -198,7 +204,12 @@ impl From<ReadError> for CommitError {
         match error {
             ReadError::Document(error) => Self::Document(error),
             ReadError::Store(error) => Self::Store(error),
-            misplaced @ ReadError::Misplaced { .. } => Self::Store(StoreError::permanent(misplaced.to_string())),
+            misplaced @ ReadError::Misplaced { .. } => {
+                Self::Store(StoreError::permanent(misplaced.to_string()))
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -256,7 +256,10 @@ mod tests {
         let workload = Workload::new("prod_EU-1", "chat", "deployment.llama").unwrap();
         let prefix = workload.prefix();
         let parts: Vec<_> = prefix.split('/').collect();
-        assert_eq!((parts[0], parts[1], parts[3], parts[4], parts[5]), ("v1", "prod_EU-1", "chat", "deployment.llama", ""));
+        assert_eq!(
+            (parts[0], parts[1], parts[3], parts[4], parts[5]),
+            ("v1", "prod_EU-1", "chat", "deployment.llama", "")
+        );
         assert_eq!(parts[2].len(), 2);
         assert!(workload.pack(ContentHash::of(b"x")).starts_with(&workload.packs()));
     }
@@ -276,7 +279,13 @@ mod tests {
         let number = GenerationNumber { epoch: 2, n: 0x1f };
         assert_eq!(number.to_string(), "0000000000000002-000000000000001f");
         assert_eq!(GenerationNumber::parse(&number.to_string()), Some(number));
-        for bad in ["", "2-1f", "0000000000000002-000000000000001F", "000000000000002x-0000000000000001", "+000000000000002-0000000000000001"] {
+        for bad in [
+            "",
+            "2-1f",
+            "0000000000000002-000000000000001F",
+            "000000000000002x-0000000000000001",
+            "+000000000000002-0000000000000001",
+        ] {
             assert_eq!(GenerationNumber::parse(bad), None, "{bad}");
         }
         assert!(number > GenerationNumber { epoch: 1, n: u64::MAX });

@@ -60,6 +60,8 @@ pub mod store;
 
 mod bounded;
 mod document;
+#[cfg(test)]
+mod fixture;
 
 pub use document::DocumentError;
 

@@ -62,7 +62,9 @@ pub async fn survey(
     let prefix = workload.lineages();
     let mut present: BTreeMap<LineageId, Present> = BTreeMap::new();
     for object in retry::list(store, &prefix, deadline).await? {
-        let Some((id, rest)) = object.key.strip_prefix(&prefix).and_then(|rest| rest.split_once('/')) else { continue };
+        let Some((id, rest)) = object.key.strip_prefix(&prefix).and_then(|rest| rest.split_once('/')) else {
+            continue;
+        };
         let Ok(id) = LineageId::new(id) else { continue };
         let lineage = present.entry(id).or_default();
         match rest.strip_prefix("gen/").map(GenerationNumber::parse) {
@@ -101,12 +103,10 @@ async fn look(
     let generations = futures::future::join_all(
         numbers.iter().map(|number| generation::read(store, workload, &id, *number, deadline)),
     );
-    let intent = async {
-        if present.intent { Intent::read(store, workload, &id, deadline).await } else { Ok(None) }
-    };
-    let claim = async {
-        if present.claim { claim::read(store, workload, &id, deadline).await } else { Ok(None) }
-    };
+    let intent =
+        async { if present.intent { Intent::read(store, workload, &id, deadline).await } else { Ok(None) } };
+    let claim =
+        async { if present.claim { claim::read(store, workload, &id, deadline).await } else { Ok(None) } };
     let (generations, intent, claim) = futures::join!(generations, intent, claim);
 
     let mut note = |what: &str, error: ReadError| unreadable.push(format!("{what}: {error}"));

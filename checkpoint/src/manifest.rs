@@ -228,7 +228,10 @@ impl Manifest {
             while let Some((above, _)) = parent.rsplit_once('/') {
                 if paths.contains(above) {
                     let path = file.path.chars().take(120).collect();
-                    return Err(ManifestError::Layout { path, why: "a folder above it is also named as a file" });
+                    return Err(ManifestError::Layout {
+                        path,
+                        why: "a folder above it is also named as a file",
+                    });
                 }
                 parent = above;
             }

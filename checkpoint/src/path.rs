@@ -59,7 +59,10 @@ pub fn check(path: &str) -> Result<(), BadPath> {
 pub fn check_state(path: &str) -> Result<(), BadPath> {
     check(path)?;
     if path.split('/').next() == Some(OURS) {
-        return Err(BadPath { path: path.chars().take(120).collect(), why: ".lifeboat/ is not part of a state" });
+        return Err(BadPath {
+            path: path.chars().take(120).collect(),
+            why: ".lifeboat/ is not part of a state",
+        });
     }
     Ok(())
 }
@@ -70,7 +73,18 @@ mod tests {
 
     #[test]
     fn a_path_that_leads_elsewhere_is_refused() {
-        for bad in ["", "/etc/passwd", "..", "a/../b", "a//b", "a/", "./a", "a\0b", &"a/".repeat(40), &"a".repeat(256)] {
+        for bad in [
+            "",
+            "/etc/passwd",
+            "..",
+            "a/../b",
+            "a//b",
+            "a/",
+            "./a",
+            "a\0b",
+            &"a/".repeat(40),
+            &"a".repeat(256),
+        ] {
             assert!(check(bad).is_err(), "{bad:?}");
         }
         check("slots/0.bin").unwrap();

@@ -24,7 +24,9 @@ pub const PREFIX: &str = "preflight";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PreflightError {
     /// Nothing answers.
-    #[error("the store {store} cannot be reached: {why}; check --store, the endpoint, DNS, the S3 gateway endpoint, and the pod's credentials")]
+    #[error(
+        "the store {store} cannot be reached: {why}; check --store, the endpoint, DNS, the S3 gateway endpoint, and the pod's credentials"
+    )]
     Unreachable {
         /// Which store.
         store: String,
@@ -56,7 +58,9 @@ pub enum PreflightError {
         why: String,
     },
     /// It accepts conditions and ignores them, or decides them wrongly.
-    #[error("the store {store} does not decide conditional writes: {how}; use S3, MinIO or versitygw, or let a Kubernetes Lease be the claim (one writer per lineage is then not proven by the store)")]
+    #[error(
+        "the store {store} does not decide conditional writes: {how}; use S3, MinIO or versitygw, or let a Kubernetes Lease be the claim (one writer per lineage is then not proven by the store)"
+    )]
     IgnoresConditions {
         /// Which store.
         store: String,
@@ -114,7 +118,8 @@ impl PreflightError {
 /// [`PreflightError`], whose message says how to fix it.
 pub async fn prove(store: &Store, deadline: Instant) -> Result<(), PreflightError> {
     let failed = |error: StoreError| PreflightError::from_store(store.as_ref(), &error);
-    let ignores = |how: &str| PreflightError::IgnoresConditions { store: store.describe(), how: how.to_owned() };
+    let ignores =
+        |how: &str| PreflightError::IgnoresConditions { store: store.describe(), how: how.to_owned() };
     let base = format!("{PREFIX}/{}", hash::nonce());
     let key = format!("{base}/sequence");
 
@@ -126,7 +131,9 @@ pub async fn prove(store: &Store, deadline: Instant) -> Result<(), PreflightErro
     }
     write(store, &key, "third", Condition::IfMatch(first.clone()), deadline).await.map_err(failed)?;
     match write(store, &key, "fourth", Condition::IfMatch(first), deadline).await {
-        Ok(_) => return Err(ignores("an object that had changed was written under If-Match of its old version")),
+        Ok(_) => {
+            return Err(ignores("an object that had changed was written under If-Match of its old version"));
+        }
         Err(StoreError::ConditionFailed { .. }) => {}
         Err(error) => return Err(failed(error)),
     }
@@ -138,18 +145,23 @@ pub async fn prove(store: &Store, deadline: Instant) -> Result<(), PreflightErro
         (1, None) => Ok(()),
         (0, Some(error)) => Err(failed(error)),
         (1, Some(error)) => Err(failed(error)),
-        (winners, _) => Err(ignores(&format!("{winners} of {RACERS} writers created the same object at once"))),
+        (winners, _) => {
+            Err(ignores(&format!("{winners} of {RACERS} writers created the same object at once")))
+        }
     }
 }
 
 async fn read_back(store: &Store, base: &str, key: &str, deadline: Instant) -> Result<(), PreflightError> {
     let failed = |error: StoreError| PreflightError::from_store(store.as_ref(), &error);
-    let inconsistent = |how: &str| PreflightError::Inconsistent { store: store.describe(), how: how.to_owned() };
+    let inconsistent =
+        |how: &str| PreflightError::Inconsistent { store: store.describe(), how: how.to_owned() };
     let found = retry::get(store.as_ref(), key, 1024, deadline).await.map_err(failed)?;
     if found.bytes != "third" {
         return Err(inconsistent("the object read is not the one written last"));
     }
-    let part = retry::with_retries("GET of a range", deadline, |_| store.get_range(key, 1..3)).await.map_err(failed)?;
+    let part = retry::with_retries("GET of a range", deadline, |_| store.get_range(key, 1..3))
+        .await
+        .map_err(failed)?;
     if part != "hi" {
         return Err(inconsistent("a range read is not the range asked for"));
     }
@@ -165,7 +177,9 @@ async fn run_race(store: &Store, key: &str, deadline: Instant) -> (usize, Option
     let racers = (0..RACERS).map(|racer| {
         let (store, key) = (Arc::clone(store), key.to_owned());
         // Tasks of their own, so that they really run beside each other.
-        tokio::spawn(async move { write(&store, &key, &racer.to_string(), Condition::IfAbsent, deadline).await })
+        tokio::spawn(
+            async move { write(&store, &key, &racer.to_string(), Condition::IfAbsent, deadline).await },
+        )
     });
     let mut winners = 0;
     let mut failure = None;

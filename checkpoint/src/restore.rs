@@ -136,7 +136,8 @@ pub async fn load_manifest(
     if ContentHash::of(&object.bytes) != hash {
         return Err(refuse(format!("its {} bytes are not the ones it is named after", object.bytes.len())));
     }
-    let manifest = Manifest::parse(&object.bytes, mac_key).map_err(|error: ManifestError| refuse(error.to_string()))?;
+    let manifest =
+        Manifest::parse(&object.bytes, mac_key).map_err(|error: ManifestError| refuse(error.to_string()))?;
     if manifest.workload != *workload {
         return Err(refuse(format!("it belongs to {}", manifest.workload)));
     }
@@ -161,7 +162,8 @@ pub async fn fetch(
     progress.total.store(total, Relaxed);
     progress.kept.store(0, Relaxed);
     progress.fetched.store(0, Relaxed);
-    let out_of_time = || RestoreError::OutOfTime { done: progress.bytes_kept() + progress.bytes_fetched(), total };
+    let out_of_time =
+        || RestoreError::OutOfTime { done: progress.bytes_kept() + progress.bytes_fetched(), total };
 
     // Staging: one file after another, as it reads what is there.
     let mut missing = Vec::new();
@@ -203,7 +205,8 @@ pub async fn fetch(
 /// [`RestoreError::Folder`] that names the file. What was renamed before it stays.
 pub async fn install(folder: &Folder, staging: &str, manifest: &Manifest) -> Result<(), RestoreError> {
     let (folder, staging) = (folder.clone(), staging.to_owned());
-    let files: Vec<(String, u32)> = manifest.files.iter().map(|file| (file.path.clone(), file.mode)).collect();
+    let files: Vec<(String, u32)> =
+        manifest.files.iter().map(|file| (file.path.clone(), file.mode)).collect();
     blocking(move || {
         let mut folders = std::collections::BTreeSet::new();
         for (path, mode) in &files {
@@ -240,7 +243,8 @@ fn stage(folder: &Folder, staged: &str, file: &FileEntry) -> Result<Vec<usize>, 
         folder.create_dir_all(above)?;
     }
     let created = folder.create(staged, 0o600)?;
-    reserve(&created, file.size).map_err(|error| io(&error, &format!("{}/{staged}", folder.describe()), file.size))?;
+    reserve(&created, file.size)
+        .map_err(|error| io(&error, &format!("{}/{staged}", folder.describe()), file.size))?;
     Ok((0..file.extents.len()).collect())
 }
 
@@ -284,7 +288,9 @@ async fn one_run(
     let pieces: Vec<(String, Extent)> = run
         .extents
         .iter()
-        .map(|(file, extent)| (manifest.files[*file].path.clone(), manifest.files[*file].extents[*extent].clone()))
+        .map(|(file, extent)| {
+            (manifest.files[*file].path.clone(), manifest.files[*file].extents[*extent].clone())
+        })
         .collect();
     let bytes = source::verified(store, &manifest.workload, &run, pieces.clone(), deadline).await?;
     let (folder, into, progress) = (folder.clone(), into.to_owned(), Arc::clone(progress));
@@ -306,7 +312,9 @@ async fn one_run(
 /// The bytes of an extent in a run that is complete.
 fn slice(bytes: &Bytes, run: &Run, extent: &Extent) -> Bytes {
     let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-    bytes.slice(at(extent.pack_offset - run.range.start)..at(extent.pack_offset + extent.len - run.range.start))
+    bytes.slice(
+        at(extent.pack_offset - run.range.start)..at(extent.pack_offset + extent.len - run.range.start),
+    )
 }
 
 fn paths(manifest: &Manifest) -> Vec<String> {

@@ -104,7 +104,8 @@ pub async fn put(
     })
     .await;
     match written {
-        Err(StoreError::ConditionFailed { key }) => match get(store, &key, body.len() as u64, deadline).await {
+        Err(StoreError::ConditionFailed { key }) => match get(store, &key, body.len() as u64, deadline).await
+        {
             Ok(found) if found.bytes == body => Ok(found.version),
             Err(error @ StoreError::TimedOut { .. }) => Err(error),
             _ => Err(StoreError::ConditionFailed { key }),
@@ -138,7 +139,8 @@ pub async fn list(
     prefix: &str,
     deadline: Instant,
 ) -> Result<Vec<crate::store::Listed>, StoreError> {
-    with_retries_of(&format!("LIST {prefix}"), deadline, attempt_limit(crate::MIB), |_| store.list(prefix)).await
+    with_retries_of(&format!("LIST {prefix}"), deadline, attempt_limit(crate::MIB), |_| store.list(prefix))
+        .await
 }
 
 /// Full jitter: anything from zero to the bound, so that a fleet that failed together does not return together.
@@ -149,5 +151,12 @@ fn spacing(failure: &StoreError, attempt: u32) -> Duration {
 }
 
 fn timed_out(what: &str, began: Instant, last: Option<StoreError>) -> StoreError {
-    StoreError::TimedOut { what: what.to_owned(), waited: began.elapsed(), last: last.map(|error| error.to_string()) }
+    StoreError::TimedOut {
+        what: what.to_owned(),
+        waited: began.elapsed(),
+        last: last.map(|error| error.to_string()),
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,7 +171,8 @@ pub async fn save(
     let parent = request.parent.filter(|parent| parent.workload == *request.workload);
     let known = request.known_packs.as_ref();
     let pack_size = request.pack_size.clamp(PACK_SIZE_MIN, PACK_MAX as usize);
-    let reader = Reader::new(request.files, parent, known, pack_size, Arc::clone(&ledger), Arc::clone(progress));
+    let reader =
+        Reader::new(request.files, parent, known, pack_size, Arc::clone(&ledger), Arc::clone(progress));
     run.known = request.known_packs.unwrap_or_default();
     let outcome = run.drive(reader).await;
     drop(run);
@@ -208,7 +209,8 @@ impl Run<'_> {
                 let step = reader.step(&flag);
                 (reader, step)
             });
-            let (back, step) = self.in_time(stepping).await?.map_err(|error| StoreError::permanent(error.to_string()))?;
+            let (back, step) =
+                self.in_time(stepping).await?.map_err(|error| StoreError::permanent(error.to_string()))?;
             reader = back;
             match step {
                 Step::NeedsSlot => {
@@ -228,7 +230,9 @@ impl Run<'_> {
             }
         }
         let deadline = self.deadline;
-        while let Some(done) = timeout_at(deadline, self.uploads.join_next()).await.map_err(|_| out_of_time())? {
+        while let Some(done) =
+            timeout_at(deadline, self.uploads.join_next()).await.map_err(|_| out_of_time())?
+        {
             settle(done)?;
         }
         Ok(())
@@ -257,7 +261,8 @@ impl Run<'_> {
             return permit;
         }
         let (store, key) = (Arc::clone(self.store), self.workload.pack(pack.hash));
-        let (ledger, progress, dispatcher) = (self.ledger.clone(), self.progress.clone(), self.dispatcher.clone());
+        let (ledger, progress, dispatcher) =
+            (self.ledger.clone(), self.progress.clone(), self.dispatcher.clone());
         let deadline = self.deadline;
         self.uploads.spawn(async move {
             // Always, not if-absent: the name is the content, so this can only heal a pack that was torn, and it makes

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-pub use self::{error::StoreError, location::open, location::StoreOptions};
+pub use self::{error::StoreError, location::StoreOptions, location::open};
 
 /// A shared handle to a store.
 pub type Store = Arc<dyn ObjectStore>;

@@ -1,1 +1,7 @@
-//! scenarios
+//! Wire tests: the real agent in a process of its own, over real HTTP, against stand-ins that speak the real protocols.
+//! What the stand-ins prove and what they do not is written beside each (`lifeboat::drill`).
+
+mod bad_input;
+mod documentation;
+mod drills;
+mod lifecycle;

@@ -78,24 +78,35 @@ impl Pod {
         }
     }
 
+    /// The state in its engine is its own, and worth a save. (A pod that is terminating when it is
+    /// first seen never begins a restore.)
+    fn is_restored(&self) -> bool {
+        self.restoration.is_over() || self.facts.restore_decided
+    }
+
+    /// It is part of an evacuation, but was to stay as it is.
+    pub(crate) fn is_staying(&self) -> bool {
+        self.departure.as_ref().is_some_and(|departure| {
+            matches!(departure.leave.way, Way::Stays(_)) && departure.keep.step == Step::Nothing
+        })
+    }
+
     /// Begins its departure under a notice.
     pub(crate) fn depart(&mut self, notice: &str, began: Moment, deadline: Moment, ctx: &mut Context<'_>) {
+        let deleted = self.facts.terminating.is_some() && self.facts.owner != Owner::Finished;
         let saves = self.facts.engine.is_some()
-            && self.facts.stays().is_none()
+            && (self.facts.stays().is_none() || deleted)
             && !order::is_shed(ctx.policy, &self.facts)
-            && (self.restoration.is_over() || self.facts.restore_decided);
+            && self.is_restored();
         self.stop_other_work(ctx);
-        let held = saves && self.facts.terminating.is_none() && self.can_be_held();
-        let deadline = match self.facts.terminating {
-            Some(ends) if saves => deadline.min(ends),
-            Some(_) | None => deadline,
+        let (deadline, held) = match self.facts.terminating {
+            // Terminating already, evicted by us before a restart or deleted by another: it ends at
+            // its grace, and waits for its hold if it can.
+            Some(ends) if saves => (deadline.min(ends), self.waits_for_hold()),
+            Some(_) => (deadline, false),
+            None => (deadline, saves && self.can_be_held()),
         };
-        let mut times = self.times(began, deadline, held, ctx);
-        if self.facts.is_late() {
-            // It leaves in the last seconds: its cut-off is half of them.
-            let late = budget::late(ctx.policy, began, deadline);
-            times.cutoff = late + deadline.since(late).div(2);
-        }
+        let times = self.times(began, deadline, held, ctx);
         self.departure = Some(Departure {
             cause: Cause::Notice,
             times,
@@ -109,11 +120,13 @@ impl Pod {
     /// Begins its departure because somebody deleted it: its own grace is its deadline.
     pub(crate) fn deleted(&mut self, ends: Moment, ctx: &mut Context<'_>) {
         let Some(engine) = &self.facts.engine else { return };
-        let saves = engine.on_delete == OnDelete::Save && self.restoration.is_over();
+        let saves = engine.on_delete == OnDelete::Save
+            && self.is_restored()
+            && self.facts.owner != Owner::Finished
+            && !order::is_shed(ctx.policy, &self.facts);
         self.stop_other_work(ctx);
         let began = ctx.now;
-        // The pod is terminating already: it ends as soon as it is released, or at its grace.
-        let times = self.times(began, ends, true, ctx);
+        let times = self.times(began, ends, self.waits_for_hold(), ctx);
         self.departure = Some(Departure {
             cause: Cause::Deleted,
             times,
@@ -132,13 +145,29 @@ impl Pod {
         let times = self.times(began.min(departure.began), deadline, departure.times.held, ctx);
         if let Some(departure) = &mut self.departure {
             departure.cause = Cause::Notice;
+            if times.cutoff < departure.times.cutoff {
+                departure.keep.hurry(ctx);
+            }
             departure.times = times;
         }
     }
 
     fn times(&self, began: Moment, deadline: Moment, held: bool, ctx: &Context<'_>) -> Times {
-        let cutoff = budget::cutoff(ctx.policy, &self.facts, began, deadline, held);
+        // What terminates already needs no grace after its save: it has it.
+        let ends_by_itself = held || self.facts.terminating.is_some();
+        let cutoff = if self.facts.is_late() && self.facts.terminating.is_none() {
+            // It leaves in the last seconds: its cut-off is half of them.
+            let late = budget::late(ctx.policy, began, deadline);
+            late + deadline.since(late).div(2)
+        } else {
+            budget::cutoff(ctx.policy, &self.facts, began, deadline, ends_by_itself)
+        };
         Times { deadline, cutoff, held }
+    }
+
+    /// Its containers end only when its hold is released or has passed.
+    fn waits_for_hold(&self) -> bool {
+        self.facts.engine.as_ref().is_some_and(|engine| engine.holds)
     }
 
     fn stop_other_work(&mut self, ctx: &mut Context<'_>) {
@@ -148,19 +177,30 @@ impl Pod {
         }
     }
 
-    /// Takes back a departure that has done nothing yet; true if there was one.
-    pub(crate) fn stand_down(&mut self, ctx: &mut Context<'_>) -> bool {
-        let Some(departure) = &self.departure else { return false };
-        let idle = departure.keep.has_not_begun() && departure.leave.has_not_begun();
-        if !idle || departure.cause != Cause::Notice {
-            return false;
+    /// Takes back a departure that has done nothing yet, or has given the pod up: it goes on.
+    pub(crate) fn stand_down(&mut self, ctx: &mut Context<'_>) {
+        let Some(departure) = &self.departure else { return };
+        let (keep, leave) = (&departure.keep, &departure.leave);
+        let given_up = matches!(leave.way, Way::Abandoned(_));
+        let idle = keep.has_not_begun() && (leave.has_not_begun() || given_up);
+        if departure.cause != Cause::Notice || !(idle || (given_up && keep.is_over())) {
+            return;
         }
-        if departure.keep.step != Step::Nothing {
-            let why = "the notice was withdrawn".to_owned();
-            ctx.fire(Action::AbandonIntent { pod: self.facts.uid.clone(), why });
+        let pod = || self.facts.uid.clone();
+        if !keep.has_not_begun() {
+            ctx.fire(Action::Resume { pod: pod() });
+        } else if keep.step != Step::Nothing {
+            ctx.fire(Action::AbandonIntent { pod: pod(), why: "the notice was withdrawn".to_owned() });
         }
-        self.departure = None;
-        true
+        self.take_back(ctx);
+    }
+
+    /// It goes on as if it had never been about to leave.
+    pub(crate) fn take_back(&mut self, ctx: &mut Context<'_>) {
+        if let Some(mut departure) = self.departure.take() {
+            departure.keep.cancel(ctx);
+            departure.leave.cancel(ctx);
+        }
     }
 
     /// The save's next step.
@@ -210,8 +250,9 @@ impl Pod {
     /// The pod may be evicted now, as far as it is concerned itself.
     pub(crate) fn is_ready(&mut self, ctx: &mut Context<'_>) -> bool {
         let Some(departure) = &self.departure else { return false };
-        if self.facts.is_late() {
-            return ctx.has_come(budget::late(ctx.policy, departure.began, departure.times.deadline));
+        let late = budget::late(ctx.policy, departure.began, departure.times.deadline);
+        if self.facts.is_late() && !ctx.has_come(late) {
+            return false;
         }
         if departure.keep.is_over() || ctx.has_come(departure.times.cutoff) {
             return true;
@@ -222,7 +263,7 @@ impl Pod {
     /// A hold that cannot be written protects nothing: such a pod is evicted after its save.
     pub(crate) fn give_up_hold(&mut self, ctx: &mut Context<'_>) {
         let Some(departure) = &self.departure else { return };
-        if !departure.times.held || !departure.leave.has_not_begun() || self.holding.failures < 2 {
+        if !departure.times.held || departure.leave.way != Way::Waiting || self.holding.failures < 2 {
             return;
         }
         let times = self.times(departure.began, departure.times.deadline, false, ctx);

@@ -6,7 +6,7 @@
 use crate::departure::Pod;
 use crate::effect::{Action, Subject};
 use crate::event::Outcome;
-use crate::keep::Surroundings;
+use crate::keep::{Step, Surroundings};
 use crate::ledger::{Attempts, Context, Purpose};
 use crate::moment::{Moment, Span};
 use crate::notice::{InstanceAction, NoticeKind, Standing};
@@ -20,6 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The pods of the node.
 pub(crate) type Pods = BTreeMap<PodUid, Pod>;
 
+/// How long after a restart the pods of the node are read.
+const SETTLE: Span = Span::from_secs(1);
+
 /// What a hibernating pod's report says.
 const HIBERNATES: &str = "hibernate: the pod comes back with the memory of its instance";
 
@@ -29,6 +32,11 @@ pub(crate) struct Evacuation {
     pub(crate) standing: Standing,
     pub(crate) short: bool,
     pub(crate) withdrawn: Option<Moment>,
+    /// The id that IMDS showed last: a notice whose time moves has a new one with every poll.
+    pub(crate) latest: String,
+    /// After a restart: when the pods are known again.
+    settled: Option<Moment>,
+    cordon_is_decided: bool,
     cordoned: Option<Moment>,
     report: Attempts,
     written: Option<Report>,
@@ -38,14 +46,27 @@ pub(crate) struct Evacuation {
 impl Evacuation {
     pub(crate) fn new(standing: Standing, short: bool) -> Self {
         Self {
+            latest: standing.notice.clone(),
             standing,
             short,
             withdrawn: None,
+            settled: None,
+            cordon_is_decided: false,
             cordoned: None,
             report: Attempts::default(),
             written: None,
             writing: None,
         }
+    }
+
+    /// The evacuation that an agent finds on its node when it starts: its pods come one by one.
+    pub(crate) fn resume(standing: Standing, now: Moment) -> Self {
+        Self { settled: Some(now + SETTLE), ..Self::new(standing, false) }
+    }
+
+    /// Every pod of the node is to leave, as far as it can.
+    pub(crate) fn takes_all(&self) -> bool {
+        self.withdrawn.is_none() && !self.hibernates()
     }
 
     /// The instance freezes with its memory: nothing is evicted.
@@ -55,7 +76,7 @@ impl Evacuation {
 
     /// Lets every pod that has not begun to leave begin.
     pub(crate) fn depart(&self, pods: &mut Pods, ctx: &mut Context<'_>) {
-        if self.withdrawn.is_some() || self.hibernates() {
+        if !self.takes_all() {
             return;
         }
         for pod in pods.values_mut().filter(|pod| pod.present && pod.departure.is_none()) {
@@ -64,14 +85,8 @@ impl Evacuation {
     }
 
     /// The notice is gone: what has begun goes on, nothing else begins.
-    pub(crate) fn withdraw(&mut self, pods: &mut Pods, ctx: &mut Context<'_>) {
-        if self.withdrawn.is_some() {
-            return;
-        }
-        self.withdrawn = Some(ctx.now);
-        for pod in pods.values_mut() {
-            pod.stand_down(ctx);
-        }
+    pub(crate) fn withdraw(&mut self, now: Moment) {
+        self.withdrawn.get_or_insert(now);
     }
 
     /// The next steps of all that leave.
@@ -86,7 +101,13 @@ impl Evacuation {
         if mark.is_cordoned() && self.cordoned.is_none() {
             self.cordoned = Some(ctx.now);
         }
+        self.cordon_is_decided = self.cordoned.is_some() || mark.forbidden;
         self.depart(pods, ctx);
+        if self.withdrawn.is_some() {
+            for pod in pods.values_mut() {
+                pod.stand_down(ctx);
+            }
+        }
         advance_saves(pods, bytes_per_second, ctx);
         for pod in pods.values_mut() {
             pod.give_up_hold(ctx);
@@ -155,11 +176,14 @@ impl Evacuation {
     }
 
     /// Everything that was to happen has happened.
-    pub(crate) fn is_complete(&self, pods: &Pods) -> bool {
+    fn is_complete(&self, pods: &Pods, now: Moment) -> bool {
+        if self.settled.is_some_and(|settled| now < settled) {
+            return false;
+        }
         pods.values()
             .filter_map(|pod| pod.departure.as_ref())
             .all(|departure| departure.keep.is_over() && departure.leave.is_over())
-            && (self.cordoned.is_some() || pods.is_empty())
+            && self.cordon_is_decided
     }
 
     /// The report as it would be written now, without its `written`.
@@ -178,7 +202,7 @@ impl Evacuation {
             deadline: self.standing.deadline,
             cordoned: self.cordoned,
             written: ctx.now,
-            complete: self.is_complete(pods),
+            complete: self.is_complete(pods, ctx.now),
             pods: order
                 .into_iter()
                 .chain(staying)
@@ -205,26 +229,34 @@ impl Evacuation {
         if self.report.open.is_some() {
             return;
         }
-        let complete = self.is_complete(pods);
-        let early = ctx.has_come(self.standing.deadline - ctx.policy.report_lead);
-        let last = ctx.has_come(self.standing.deadline);
-        let before = self.written.as_ref();
-        let due = match before {
+        let deadline = self.standing.deadline;
+        if let Some(settled) = self.settled
+            && !ctx.has_come(settled)
+        {
+            return;
+        }
+        let complete = self.is_complete(pods, ctx.now);
+        let early = ctx.has_come(deadline - ctx.policy.report_lead);
+        let last = ctx.has_come(deadline);
+        let due = match &self.written {
             None => complete || early,
-            Some(report) => {
-                (complete && !report.complete)
-                    || (last && report.written < self.standing.deadline && !report.complete)
-            }
+            Some(report) => complete || (last && report.written < deadline && !report.complete),
         };
         if !due || !self.report.may_start(ctx) {
             return;
         }
         let report = self.report(node, pods, ctx);
+        // What was given up may be gone in the end, and new pods may have come and left.
+        if self.written.as_ref().is_some_and(|written| written.complete && written.pods == report.pods) {
+            return;
+        }
         self.writing = Some(report.clone());
         let attempt = self.report.next();
         let span = ctx.policy.call_timeout;
+        // The one before the deadline must not be in the way of the one at it.
+        let by = if last { ctx.now + span } else { deadline };
         let action = Action::WriteReport(Box::new(report));
-        self.report.open = Some(ctx.ask(span, ctx.now + span, attempt, Purpose::Report, action));
+        self.report.open = Some(ctx.ask(span, by, attempt, Purpose::Report, action));
     }
 
     /// Takes the answer to a report.
@@ -263,7 +295,11 @@ impl Evacuation {
 pub(crate) fn advance_saves(pods: &mut Pods, bytes_per_second: Option<u64>, ctx: &mut Context<'_>) {
     let order: Vec<PodUid> = order::saving(
         ctx.policy,
-        pods.values().filter(|pod| pod.departure.is_some()).map(|pod| (&pod.facts, pod.look.state_bytes())),
+        pods.values()
+            .filter(|pod| {
+                pod.departure.as_ref().is_some_and(|departure| departure.keep.step != Step::Nothing)
+            })
+            .map(|pod| (&pod.facts, pod.look.state_bytes())),
     )
     .into_iter()
     .map(|facts| facts.uid.clone())
@@ -274,7 +310,9 @@ pub(crate) fn advance_saves(pods: &mut Pods, bytes_per_second: Option<u64>, ctx:
     let mut bytes = 0u64;
     for (rank, uid) in (0u64..).zip(order) {
         let Some(pod) = pods.get_mut(&uid) else { continue };
-        bytes = bytes.saturating_add(pod.look.state_bytes());
+        if pod.departure.as_ref().is_some_and(|departure| !departure.keep.is_over()) {
+            bytes = bytes.saturating_add(pod.look.state_bytes());
+        }
         let mut around = Surroundings {
             rank,
             bytes_before_and_own: bytes,

@@ -62,7 +62,8 @@ impl Holding {
             self.tries = Attempts::default();
             self.failures = 0;
         } else {
-            self.writing = None;
+            // It may have been written all the same: what the file says is not known any more.
+            (self.writing, self.written) = (None, None);
             self.failures = self.failures.saturating_add(1);
             self.tries.failed(ctx.now, Span::from_secs(1));
         }

@@ -49,6 +49,8 @@ pub(crate) struct Keep {
     departure: String,
     tries: Attempts,
     flush_began: Option<Moment>,
+    /// The cut-off under which the flush was asked for.
+    flush_by: Moment,
     last_problem: Option<String>,
 }
 
@@ -94,6 +96,7 @@ impl Keep {
             departure: departure.to_owned(),
             tries: Attempts::default(),
             flush_began: None,
+            flush_by: Moment::default(),
             last_problem: None,
         }
     }
@@ -123,13 +126,28 @@ impl Keep {
         self.tries = Attempts::default();
     }
 
-    /// Gives the state up; what may still be open is cancelled, and the replacement is told not to
-    /// wait.
-    pub(crate) fn lose(&mut self, pod: &PodUid, why: String, ctx: &mut Context<'_>) {
+    /// The departure is taken back: what is under way has no one to answer to any more.
+    pub(crate) fn cancel(&mut self, ctx: &mut Context<'_>) {
         if let Some(open) = self.tries.open.take() {
             ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
         }
-        if self.is_announced() {
+    }
+
+    /// The cut-off moved nearer: a save that is under way is asked for again with less time, and sends
+    /// nothing twice.
+    pub(crate) fn hurry(&mut self, ctx: &mut Context<'_>) {
+        if self.step == Step::Save {
+            self.cancel(ctx);
+            self.tries = Attempts::default();
+        }
+    }
+
+    /// Gives the state up; what may still be open is cancelled, and the replacement is told not to
+    /// wait.
+    pub(crate) fn lose(&mut self, pod: &PodUid, why: String, ctx: &mut Context<'_>) {
+        self.cancel(ctx);
+        // An intent that was asked for may have reached the store without an answer.
+        if self.is_announced() || self.tries.made > 0 {
             ctx.fire(Action::AbandonIntent { pod: pod.clone(), why: why.clone() });
         }
         self.go(Step::Lost { why });
@@ -154,7 +172,12 @@ impl Keep {
     ) {
         let purpose = || Purpose::Keep(pod.uid.clone());
         if self.tries.open.is_some() {
-            return;
+            // The deadline moved nearer while the engine writes: what it has then is too late.
+            let overdue = self.step == Step::Flush && times.cutoff < self.flush_by;
+            if !overdue || !ctx.has_come(times.cutoff) {
+                return;
+            }
+            self.cancel(ctx);
         }
         if matches!(self.step, Step::Announce | Step::Wait | Step::Quiesce | Step::Flush)
             && ctx.has_come(times.cutoff)
@@ -192,6 +215,7 @@ impl Keep {
                 let timeout = pod.engine.as_ref().map_or(Span::ZERO, |engine| engine.flush_timeout);
                 let action = Action::Flush { pod: pod.uid.clone(), round: Round::Final };
                 self.flush_began = Some(ctx.now);
+                self.flush_by = times.cutoff;
                 self.tries.open = Some(ctx.ask(timeout, times.cutoff, self.tries.next(), purpose(), action));
             }
             Step::Save => {

@@ -38,7 +38,6 @@ pub(crate) struct Leave {
     pub(crate) evicted: Option<Moment>,
     pub(crate) gone: Option<Moment>,
     tries: Attempts,
-    refused: bool,
     last_problem: Option<String>,
 }
 
@@ -55,15 +54,7 @@ impl Leave {
     }
 
     fn on(way: Way, evicted: Option<Moment>) -> Self {
-        Self {
-            way,
-            refusals: 0,
-            evicted,
-            gone: None,
-            tries: Attempts::default(),
-            refused: false,
-            last_problem: None,
-        }
+        Self { way, refusals: 0, evicted, gone: None, tries: Attempts::default(), last_problem: None }
     }
 
     /// An eviction or delete is under way.
@@ -73,7 +64,11 @@ impl Leave {
 
     /// It was never asked to go.
     pub(crate) fn has_not_begun(&self) -> bool {
-        self.way == Way::Waiting && self.tries.made == 0
+        match self.way {
+            Way::Waiting => self.tries.made == 0,
+            Way::Stays(_) => true,
+            Way::Disrupting | Way::LettingGo | Way::Leaving { .. } | Way::Gone | Way::Abandoned(_) => false,
+        }
     }
 
     /// It was never evicted nor deleted by us.
@@ -84,6 +79,20 @@ impl Leave {
     /// It is gone, given up, or was never to leave.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.way, Way::Stays(_) | Way::Gone | Way::Abandoned(_))
+    }
+
+    /// The pod runs nothing any more, or is no longer ours to end.
+    pub(crate) fn seen_staying(&mut self, why: &str) {
+        if matches!(self.way, Way::Waiting | Way::Disrupting | Way::LettingGo) {
+            self.way = Way::Stays(why.to_owned());
+        }
+    }
+
+    /// The departure is taken back: what is under way has no one to answer to any more.
+    pub(crate) fn cancel(&mut self, ctx: &mut Context<'_>) {
+        if let Some(open) = self.tries.open.take() {
+            ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
+        }
     }
 
     /// The pod was seen terminating.
@@ -125,11 +134,14 @@ impl Leave {
         let purpose = Purpose::Leave(pod.uid.clone());
         match self.way {
             Way::Waiting => {
-                let refused_for_ever = self.refused && ctx.policy.respect_pdb == RespectPdb::Always;
-                if ctx.has_come(times.cutoff) && !refused_for_ever && (self.tries.made > 0 || !ready) {
+                let late = ctx.has_come(times.cutoff);
+                // A delete does not ask the budgets: with `always` it is never used, not even for a
+                // pod whose eviction has had no answer yet.
+                let may_delete = ctx.policy.respect_pdb == RespectPdb::UntilDeadline;
+                if late && may_delete && (self.tries.made > 0 || !ready) {
                     return self.mark_disrupted(pod, times, ctx);
                 }
-                if !ready || !self.tries.may_start(ctx) {
+                if !(ready || late) || !self.tries.may_start(ctx) {
                     return false;
                 }
                 let grace = budget::grace(pod, ctx.now, times.deadline, times.held);
@@ -170,9 +182,7 @@ impl Leave {
             Some(problem) => format!("{why}: {problem}"),
             None => why.to_owned(),
         };
-        if let Some(open) = self.tries.open.take() {
-            ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
-        }
+        self.cancel(ctx);
         self.way = Way::Abandoned(why);
     }
 
@@ -195,13 +205,11 @@ impl Leave {
                 self.seen_gone(ctx.now);
             }
             (Way::Waiting | Way::LettingGo, Outcome::Failed { kind, why }) => {
-                self.refused = kind == FailureKind::Refused;
-                self.refusals += u32::from(self.refused);
+                self.refusals += u32::from(kind == FailureKind::Refused);
                 self.last_problem = Some(why);
                 self.tries.failed(ctx.now, ctx.policy.eviction_retry);
             }
             (Way::Waiting | Way::LettingGo, Outcome::TimedOut | Outcome::Panicked) => {
-                self.refused = false;
                 self.last_problem = Some("the API server did not answer in time".into());
                 self.tries.failed(ctx.now, ctx.policy.eviction_retry);
             }

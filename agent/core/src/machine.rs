@@ -108,7 +108,7 @@ impl Machine {
         match event {
             Event::Started(node) => self.started(node),
             Event::NodeSeen(node) => {
-                self.mark.seen(&node, self.now);
+                self.mark.seen(&node);
                 self.node = Some(node);
             }
             Event::PodSeen(facts) => self.pod_seen(*facts),
@@ -128,7 +128,7 @@ impl Machine {
                 self.mark.resume(standing.clone(), marked, self.now);
                 self.seen_notices.insert(standing.notice.clone());
                 if standing.is_hard() {
-                    self.evacuation = Some(Evacuation::new(standing, false));
+                    self.evacuation = Some(Evacuation::resume(standing, self.now));
                 } else if standing.kind == NoticeKind::Maintenance {
                     self.maintenance = Some((standing.notice, standing.deadline));
                 }
@@ -145,10 +145,22 @@ impl Machine {
         let pod = self.pods.entry(uid).or_insert_with(|| Pod::new(facts.clone()));
         pod.facts = facts;
         let mut ctx = context!(self);
-        let Some(ends) = pod.facts.terminating else { return };
-        match &mut pod.departure {
-            Some(departure) => departure.leave.seen_terminating(self.now),
-            None => pod.deleted(ends, &mut ctx),
+        let takes_all = self.evacuation.as_ref().is_some_and(Evacuation::takes_all);
+        if pod.facts.terminating.is_some() && pod.is_staying() {
+            // It was to stay, and somebody deletes it.
+            pod.take_back(&mut ctx);
+        }
+        match (&mut pod.departure, pod.facts.terminating) {
+            (Some(departure), Some(_)) => departure.leave.seen_terminating(self.now),
+            (Some(departure), None) => {
+                if let Some(why) = pod.facts.stays() {
+                    departure.leave.seen_staying(why);
+                }
+            }
+            // Under a notice it departs with all the others, under the notice's name: it may be one
+            // that an earlier life has evicted.
+            (None, Some(ends)) if !takes_all => pod.deleted(ends, &mut ctx),
+            (None, Some(_) | None) => {}
         }
     }
 
@@ -172,31 +184,24 @@ impl Machine {
             return context!(self).fire(Action::Anomaly { what });
         };
         let (hard, deadline, short) = self.meaning(&notice);
-        if let Some(evacuation) = &mut self.evacuation {
-            let over = self.now > evacuation.standing.deadline + REARM;
-            let same = evacuation.standing.notice == notice.id || self.seen_notices.contains(&notice.id);
-            if !over || same || !hard {
-                self.repeated += u64::from(hard);
-                // One absolute deadline: a notice that moves later changes nothing, one that moves
-                // nearer counts.
-                if hard && !over && !short && deadline + Span::from_secs(1) < evacuation.standing.deadline {
-                    evacuation.standing.deadline = deadline;
-                    evacuation.standing.notice.clone_from(&notice.id);
-                    let standing = evacuation.standing.clone();
-                    let mut ctx = context!(self);
-                    for pod in self.pods.values_mut() {
-                        pod.tighten(standing.began, deadline, &mut ctx);
-                    }
-                    self.mark.want(standing, &mut ctx);
-                }
-                self.seen_notices.insert(notice.id);
+        let fresh = !self.seen_notices.contains(&notice.id);
+        let was_schedulable = self.was_schedulable();
+        if self.evacuation.is_some() {
+            if !hard {
                 return;
             }
-            // The time passed long ago and the node is alive: this is a new evacuation.
+            self.seen_notices.insert(notice.id.clone());
+            if !(fresh && self.is_another(&notice)) {
+                return self.repeated(&notice, deadline, short);
+            }
             self.end_evacuation();
         }
         self.seen_notices.insert(notice.id.clone());
-        if notice.kind == NoticeKind::Rebalance && self.policy.rebalance == RebalancePolicy::Off {
+        let is_rebalance = notice.kind == NoticeKind::Rebalance;
+        // IMDS goes on showing it: what came to nothing does not begin again.
+        if (!fresh && (is_rebalance || !hard))
+            || (is_rebalance && self.policy.rebalance == RebalancePolicy::Off)
+        {
             return;
         }
         let standing = Standing {
@@ -206,7 +211,7 @@ impl Machine {
             began: self.now,
             deadline,
             hard,
-            was_schedulable: self.was_schedulable(),
+            was_schedulable,
         };
         if !hard {
             if notice.kind == NoticeKind::Maintenance {
@@ -224,6 +229,41 @@ impl Machine {
             return self.mark.want(standing, &mut ctx);
         }
         self.evacuate(standing, short);
+    }
+
+    /// A hard notice that is not the one under which the node is evacuated: the node outlived that
+    /// one, or woke from hibernation, or that one was withdrawn.
+    fn is_another(&self, notice: &Notice) -> bool {
+        self.evacuation.as_ref().is_some_and(|evacuation| {
+            let over = self.now > evacuation.standing.deadline + REARM;
+            let hibernates = notice.kind == NoticeKind::Interruption(InstanceAction::Hibernate);
+            let woke = evacuation.hibernates() && !hibernates;
+            let again = evacuation.withdrawn.is_some() && notice.kind != NoticeKind::Rebalance;
+            evacuation.latest != notice.id && (over || woke || again)
+        })
+    }
+
+    /// The notice that stands, once more. One absolute deadline: one that moves later changes
+    /// nothing, one that moves nearer counts. The evacuation keeps its name.
+    fn repeated(&mut self, notice: &Notice, deadline: Moment, short: bool) {
+        let Some(evacuation) = &mut self.evacuation else { return };
+        self.repeated += 1;
+        if notice.kind != NoticeKind::Rebalance {
+            evacuation.withdrawn = None;
+            evacuation.latest.clone_from(&notice.id);
+        }
+        let over = self.now > evacuation.standing.deadline + REARM;
+        if over || deadline + Span::from_secs(1) >= evacuation.standing.deadline {
+            return;
+        }
+        evacuation.standing.deadline = deadline;
+        evacuation.short |= short;
+        let standing = evacuation.standing.clone();
+        let mut ctx = context!(self);
+        for pod in self.pods.values_mut() {
+            pod.tighten(standing.began, deadline, &mut ctx);
+        }
+        self.mark.want(standing, &mut ctx);
     }
 
     /// Hard or soft, until when, and whether the window is the minimum one.
@@ -255,10 +295,10 @@ impl Machine {
     }
 
     fn was_schedulable(&self) -> bool {
-        match self.mark.wanted() {
-            Some(standing) => standing.was_schedulable,
-            None => self.node.as_ref().is_some_and(|node| !node.unschedulable),
-        }
+        let Some(node) = &self.node else { return false };
+        // The annotation may be of a request that an earlier life left on its way.
+        let noted = || node.standing.as_ref().filter(|it| it.is_hard()).map(|it| it.was_schedulable);
+        self.mark.was_schedulable().or_else(noted).unwrap_or(!node.unschedulable)
     }
 
     fn evacuate(&mut self, standing: Standing, short: bool) {
@@ -281,9 +321,9 @@ impl Machine {
     fn withdrawn(&mut self, id: &str) {
         let mut ctx = context!(self);
         if let Some(evacuation) = &mut self.evacuation
-            && evacuation.standing.notice == id
+            && evacuation.latest == id
         {
-            evacuation.withdraw(&mut self.pods, &mut ctx);
+            evacuation.withdraw(self.now);
         }
         if self.maintenance.as_ref().is_some_and(|(notice, _)| notice == id) {
             self.maintenance = None;
@@ -375,9 +415,8 @@ impl Machine {
             .collect();
         serving.sort_by_key(|pod| std::cmp::Reverse(pod.facts.priority));
         for (rank, pod) in (0u64..).zip(serving) {
-            if !frozen {
-                pod.restoration.advance(&pod.facts, &mut ctx);
-            }
+            // Frozen or not: a gate is opened in time, and a claim that ran out meanwhile is noticed.
+            pod.restoration.advance(&pod.facts, &mut ctx);
             if !pod.restoration.is_over() || !pod.facts.running {
                 continue;
             }
@@ -443,7 +482,7 @@ impl Machine {
             {
                 // It was never evicted, and its node stays: it goes on.
                 ctx.fire(Action::Resume { pod: pod.facts.uid.clone() });
-                pod.departure = None;
+                pod.take_back(&mut ctx);
             }
         }
     }

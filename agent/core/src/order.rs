@@ -15,10 +15,8 @@ pub fn is_shed(policy: &Policy, pod: &PodFacts) -> bool {
 /// smaller state (the more value per byte). Only pods whose state is to be saved are in the answer;
 /// the position is the pod's rank.
 pub fn saving<'a>(policy: &Policy, pods: impl IntoIterator<Item = (&'a PodFacts, u64)>) -> Vec<&'a PodFacts> {
-    let mut order: Vec<_> = pods
-        .into_iter()
-        .filter(|(pod, _)| pod.engine.is_some() && pod.stays().is_none() && !is_shed(policy, pod))
-        .collect();
+    let mut order: Vec<_> =
+        pods.into_iter().filter(|(pod, _)| pod.engine.is_some() && !is_shed(policy, pod)).collect();
     order.sort_by_key(|(pod, bytes)| {
         (Reverse(pod.priority), pod.role, *bytes, &pod.namespace, &pod.name, &pod.uid)
     });

@@ -74,12 +74,13 @@ impl Restoration {
         self.outcome.as_ref()
     }
 
-    /// Gives up without a word: the pod leaves again. Its claim runs out.
+    /// Stops without a word: the pod leaves again. Its claim runs out. If it stays after all, it
+    /// begins anew.
     pub(crate) fn cancel(&mut self, ctx: &mut Context<'_>) {
         for open in [self.tries.open.take(), self.renewal.open.take()].into_iter().flatten() {
             ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
         }
-        self.step = Step::Decided;
+        *self = Self::default();
     }
 
     fn go(&mut self, step: Step) {
@@ -109,6 +110,12 @@ impl Restoration {
             } else {
                 self.go(Step::Find);
             }
+        }
+        if pod.restore_decided && !self.is_over() {
+            // The gate was opened by a request that an earlier life left on its way, or by the fleet:
+            // the engine may serve by now.
+            self.cancel(ctx);
+            self.go(Step::Decided);
         }
         if self.step == Step::Decided {
             return;

@@ -17,6 +17,10 @@ pub(crate) struct NodeMark {
     wanted: Option<Standing>,
     acknowledged: Option<Standing>,
     acknowledged_at: Moment,
+    /// A cordon of ours is acknowledged, if not with the newest deadline.
+    cordon: bool,
+    /// The watch shows the node without what we put there.
+    missing: bool,
     writing: Option<Standing>,
     tries: Attempts,
     uncordon: bool,
@@ -33,13 +37,14 @@ impl NodeMark {
     /// The mark found at the start, of this boot.
     pub(crate) fn resume(&mut self, standing: Standing, marked: bool, now: Moment) {
         self.wanted = Some(standing.clone());
+        self.cordon = marked && standing.is_hard();
         self.acknowledged = marked.then_some(standing);
         self.acknowledged_at = now;
     }
 
     /// A mark found at the start that means nothing any more: it is taken back.
     pub(crate) fn take_back(&mut self, standing: Standing) {
-        self.uncordon = standing.was_schedulable;
+        self.uncordon = standing.is_hard() && standing.was_schedulable;
         self.acknowledged = Some(standing);
         self.wanted = None;
     }
@@ -48,14 +53,23 @@ impl NodeMark {
     pub(crate) fn want(&mut self, standing: Standing, ctx: &mut Context<'_>) {
         self.supersede(ctx);
         self.forbidden = false;
+        self.acknowledged = None;
         self.wanted = Some(standing);
+    }
+
+    /// The node was schedulable before we cordoned it; `None` where no cordon of ours is on it.
+    pub(crate) fn was_schedulable(&self) -> Option<bool> {
+        let standing = self.wanted.as_ref().into_iter().chain(&self.acknowledged).find(|it| it.is_hard());
+        standing.map(|standing| standing.was_schedulable)
     }
 
     /// From now on nothing of ours is to be on the node.
     pub(crate) fn clear(&mut self, ctx: &mut Context<'_>) {
         self.supersede(ctx);
+        self.cordon = false;
         if let Some(wanted) = self.wanted.take() {
-            self.uncordon = wanted.was_schedulable;
+            // Only a hard mark cordons; a cordon during a soft one is somebody else's.
+            self.uncordon |= wanted.is_hard() && wanted.was_schedulable;
             // Something of it may be on the node even if no answer said so.
             self.acknowledged.get_or_insert(wanted);
         }
@@ -69,22 +83,32 @@ impl NodeMark {
         self.tries = Attempts::default();
     }
 
-    /// The wanted mark is acknowledged, and it is a cordon.
+    /// A cordon is wanted, and one is acknowledged: a deadline that moves does not lift it.
     pub(crate) fn is_cordoned(&self) -> bool {
-        self.acknowledged.as_ref().is_some_and(Standing::is_hard) && self.acknowledged == self.wanted
+        self.cordon && self.wanted.as_ref().is_some_and(Standing::is_hard)
     }
 
     /// The node as a watch shows it: somebody may have taken our taint or the cordon away.
-    pub(crate) fn seen(&mut self, node: &NodeFacts, now: Moment) {
-        let Some(standing) = &self.acknowledged else { return };
-        let missing = !node.tainted || (standing.is_hard() && !node.unschedulable);
-        if missing && self.wanted.is_some() && now.since(self.acknowledged_at) > WATCH_LAG {
+    pub(crate) fn seen(&mut self, node: &NodeFacts) {
+        let hard = self.wanted.as_ref().is_some_and(Standing::is_hard);
+        self.missing = !node.tainted || (hard && !node.unschedulable);
+    }
+
+    /// What the watch shows is believed once it cannot be older than our own PATCH.
+    fn believe(&mut self, ctx: &mut Context<'_>) {
+        if self.missing
+            && self.wanted.is_some()
+            && self.acknowledged.is_some()
+            && ctx.has_come(self.acknowledged_at + WATCH_LAG)
+        {
             self.acknowledged = None;
+            self.cordon = false;
         }
     }
 
     /// Writes or takes back what differs.
     pub(crate) fn advance(&mut self, ctx: &mut Context<'_>) {
+        self.believe(ctx);
         if self.wanted == self.acknowledged || !self.tries.may_start(ctx) {
             return;
         }
@@ -104,6 +128,9 @@ impl NodeMark {
     pub(crate) fn answered(&mut self, outcome: &Outcome, ctx: &mut Context<'_>) {
         let written = self.writing.take();
         if let Outcome::Done(_) = outcome {
+            self.cordon = written.as_ref().is_some_and(|written| written.is_hard());
+            self.uncordon &= written.is_some();
+            self.missing = false;
             self.acknowledged = written;
             self.acknowledged_at = ctx.now;
             self.tries = Attempts::default();

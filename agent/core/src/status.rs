@@ -74,7 +74,9 @@ impl Status {
                         .restoration
                         .outcome()
                         .map(|(outcome, message)| format!("{}: {message}", outcome.as_str())),
-                    restoring: pod.facts.engine.is_some() && !pod.restoration.is_over(),
+                    restoring: pod.facts.engine.is_some()
+                        && pod.departure.is_none()
+                        && !pod.restoration.is_over(),
                     precopied: pod.precopy.committed.as_ref().map(|(generation, _)| generation.clone()),
                 })
                 .collect(),

@@ -1,9 +1,9 @@
 //! Annotations that mean something only against the pod they stand on: its containers, its volumes,
 //! its owner.
 
-use crate::engine::EngineKind;
 use super::{DEFAULT_FLUSH_TIMEOUT, Drain, EngineSettings, PREFIX, Reader, StateVolume, known, value};
 use crate::cluster::workload::controller;
+use crate::engine::EngineKind;
 use evacuation::moment::Span;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -20,7 +20,11 @@ pub(super) fn drain(reader: &mut Reader<'_>, pod: &Pod) -> Option<Drain> {
     let daemon = controller(pod).is_some_and(|owner| owner.kind == "DaemonSet");
     match drain {
         Drain::Early | Drain::Late if !daemon => {
-            reader.wrong("drain", "is for pods of a DaemonSet", "remove it, or use \"true\" on a pod without controller");
+            reader.wrong(
+                "drain",
+                "is for pods of a DaemonSet",
+                "remove it, or use \"true\" on a pod without controller",
+            );
             None
         }
         Drain::Yes if daemon => {
@@ -57,7 +61,11 @@ pub(super) fn engine(reader: &mut Reader<'_>, pod: &Pod) -> Option<EngineSetting
     let state_volume = state_volume(reader, spec, container);
     let auth_file = reader.parsed("auth-file", value::relative_path);
     if auth_file.is_some() && reader.raw("state-volume").is_none() {
-        reader.wrong("auth-file", "lies in the state volume, and there is none", format!("add {PREFIX}state-volume"));
+        reader.wrong(
+            "auth-file",
+            "lies in the state volume, and there is none",
+            format!("add {PREFIX}state-volume"),
+        );
     }
     let settings = EngineSettings {
         engine: engine?,
@@ -104,11 +112,16 @@ fn container<'p>(reader: &mut Reader<'_>, spec: &'p PodSpec) -> Option<&'p Conta
     let Some(name) = reader.raw("container") else {
         return spec.containers.first();
     };
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let sidecars =
+        spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let found = spec.containers.iter().chain(sidecars).find(|container| container.name == name);
     if found.is_none() {
         let names: Vec<&str> = spec.containers.iter().map(|container| container.name.as_str()).collect();
-        reader.wrong("container", "is not a container of this pod", format!("use one of {}", names.join(", ")));
+        reader.wrong(
+            "container",
+            "is not a container of this pod",
+            format!("use one of {}", names.join(", ")),
+        );
     }
     found
 }
@@ -118,7 +131,8 @@ fn port(reader: &mut Reader<'_>, container: Option<&Container>) -> Option<u16> {
         return reader.parsed("port", value::port);
     }
     let container = container?;
-    let first = container.ports.iter().flatten().next().and_then(|port| u16::try_from(port.container_port).ok());
+    let first =
+        container.ports.iter().flatten().next().and_then(|port| u16::try_from(port.container_port).ok());
     if first.is_none() {
         reader.wrong(
             "port",
@@ -129,13 +143,21 @@ fn port(reader: &mut Reader<'_>, container: Option<&Container>) -> Option<u16> {
     first
 }
 
-fn state_volume(reader: &mut Reader<'_>, spec: &PodSpec, container: Option<&Container>) -> Option<StateVolume> {
+fn state_volume(
+    reader: &mut Reader<'_>,
+    spec: &PodSpec,
+    container: Option<&Container>,
+) -> Option<StateVolume> {
     const NAME: &str = "state-volume";
     let name = reader.raw(NAME)?;
     let volumes = spec.volumes.as_deref().unwrap_or_default();
     let Some(volume) = volumes.iter().find(|volume| volume.name == name) else {
         let empty_dirs = empty_dir_names(volumes);
-        reader.wrong(NAME, "is not a volume of this pod", format!("use one of its emptyDir volumes ({empty_dirs})"));
+        reader.wrong(
+            NAME,
+            "is not a volume of this pod",
+            format!("use one of its emptyDir volumes ({empty_dirs})"),
+        );
         return None;
     };
     let Some(empty_dir) = &volume.empty_dir else {
@@ -157,7 +179,11 @@ fn state_volume(reader: &mut Reader<'_>, spec: &PodSpec, container: Option<&Cont
     };
     if mount.sub_path.is_some() || mount.sub_path_expr.is_some() {
         // The engine would see another root than the agent does, and .lifeboat/hold would be elsewhere.
-        reader.wrong(NAME, format!("is mounted with subPath by container {}", container.name), "mount the whole volume");
+        reader.wrong(
+            NAME,
+            format!("is mounted with subPath by container {}", container.name),
+            "mount the whole volume",
+        );
         return None;
     }
     Some(StateVolume {
@@ -169,8 +195,11 @@ fn state_volume(reader: &mut Reader<'_>, spec: &PodSpec, container: Option<&Cont
 }
 
 fn empty_dir_names(volumes: &[Volume]) -> String {
-    let names: Vec<&str> =
-        volumes.iter().filter(|volume| volume.empty_dir.is_some()).map(|volume| volume.name.as_str()).collect();
+    let names: Vec<&str> = volumes
+        .iter()
+        .filter(|volume| volume.empty_dir.is_some())
+        .map(|volume| volume.name.as_str())
+        .collect();
     if names.is_empty() { "it has none".to_owned() } else { names.join(", ") }
 }
 

@@ -57,14 +57,24 @@ impl Call {
         Self { as_node, ..self }
     }
 
-    fn new(verb: &'static str, method: Method, path: String, what: impl Into<String>, body: Option<Value>) -> Self {
+    fn new(
+        verb: &'static str,
+        method: Method,
+        path: String,
+        what: impl Into<String>,
+        body: Option<Value>,
+    ) -> Self {
         Self { verb, what: what.into(), method, path, content_type: "application/json", body, as_node: false }
     }
 }
 
 impl Cluster {
     /// Sends a call and reads its answer, both before the deadline.
-    pub(super) async fn send<T: DeserializeOwned>(&self, call: Call, deadline: Moment) -> Result<T, ClusterError> {
+    pub(super) async fn send<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        deadline: Moment,
+    ) -> Result<T, ClusterError> {
         let (verb, what) = (call.verb, call.what.clone());
         let began = clock::now();
         let answer = timeout_at(clock::instant(deadline), self.exchange(call)).await;
@@ -90,7 +100,8 @@ impl Cluster {
 
     async fn exchange(&self, call: Call) -> Result<(http::StatusCode, bytes::Bytes), ClusterError> {
         let Call { verb, what, method, path, content_type, body, as_node } = call;
-        let mut request = Request::builder().method(method).uri(path).header(http::header::ACCEPT, "application/json");
+        let mut request =
+            Request::builder().method(method).uri(path).header(http::header::ACCEPT, "application/json");
         if body.is_some() {
             request = request.header(http::header::CONTENT_TYPE, content_type);
         }
@@ -98,10 +109,13 @@ impl Cluster {
             request = request.header("Impersonate-User", format!("system:node:{}", self.options.node));
         }
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        let request = request
-            .body(Body::from(body))
-            .map_err(|source| ClusterError::Request { verb, what: what.clone(), source })?;
-        let unreachable = |source| ClusterError::Unreachable { verb, what: what.clone(), source: Box::new(source) };
+        let request = request.body(Body::from(body)).map_err(|source| ClusterError::Request {
+            verb,
+            what: what.clone(),
+            source,
+        })?;
+        let unreachable =
+            |source| ClusterError::Unreachable { verb, what: what.clone(), source: Box::new(source) };
         let response = self.client.send(request).await.map_err(unreachable)?;
         let code = response.status();
         let bytes = response.into_body().collect_bytes().await.map_err(unreachable)?;
@@ -139,5 +153,9 @@ pub(super) fn pod_path(namespace: &str, name: &str) -> Result<String, ClusterErr
 
 /// The path of a node.
 pub(super) fn node_path(name: &str) -> Result<String, ClusterError> {
-    if is_name(name) { Ok(format!("/api/v1/nodes/{name}")) } else { Err(ClusterError::Name { name: name.to_owned() }) }
+    if is_name(name) {
+        Ok(format!("/api/v1/nodes/{name}"))
+    } else {
+        Err(ClusterError::Name { name: name.to_owned() })
+    }
 }

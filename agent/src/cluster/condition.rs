@@ -18,7 +18,12 @@ impl Cluster {
     ///
     /// # Errors
     /// `NotFound` where this very pod is no more.
-    pub async fn mark_disrupted(&self, pod: &PodRef, message: &str, deadline: Moment) -> Result<(), ClusterError> {
+    pub async fn mark_disrupted(
+        &self,
+        pod: &PodRef,
+        message: &str,
+        deadline: Moment,
+    ) -> Result<(), ClusterError> {
         self.set_condition(pod, "DisruptionTarget", "SpotInterruption", message, deadline).await
     }
 

@@ -38,6 +38,8 @@ pub struct PodRecord {
     pub workload: Workload,
     /// `imageID` of the stateful container: the digest that runs, where the runtime knows it.
     pub image_id: Option<String>,
+    /// `containerID` of the stateful container: names this life of the engine.
+    pub container_id: Option<String>,
     /// How often the stateful container was restarted: another number is another life of the engine.
     pub restarts: u32,
 }
@@ -91,6 +93,7 @@ impl Distiller {
             node: spec.node_name.clone().unwrap_or_default(),
             workload: workload(pod, settings.as_ref()),
             image_id: status.map(|status| status.image_id.clone()).filter(|id| !id.is_empty()),
+            container_id: status.and_then(|status| status.container_id.clone()).filter(|id| !id.is_empty()),
             restarts: status.and_then(|status| u32::try_from(status.restart_count).ok()).unwrap_or(0),
             settings,
             facts,
@@ -104,7 +107,8 @@ impl Distiller {
     }
 
     fn owner(&self, pod: &Pod, said: &Annotations) -> Owner {
-        let annotated = |key: &str| pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(key));
+        let annotated =
+            |key: &str| pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(key));
         if annotated(MIRROR) {
             return Owner::Static;
         }
@@ -150,7 +154,8 @@ fn phase(pod: &Pod) -> &str {
 
 /// In phase Running (every container has started at least once) and none of them down right now.
 fn is_running(pod: &Pod) -> bool {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let statuses =
+        pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
     let up = |status: &ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
     phase(pod) == "Running" && !statuses.is_empty() && statuses.iter().all(up)
 }

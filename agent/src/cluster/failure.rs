@@ -16,19 +16,25 @@ pub enum ClusterError {
         source: Box<kube::config::KubeconfigError>,
     },
     /// There is no service account to use.
-    #[error("no service account in this pod (set automountServiceAccountToken, or outside a cluster name a file with --kubeconfig)")]
+    #[error(
+        "no service account in this pod (set automountServiceAccountToken, or outside a cluster name a file with --kubeconfig)"
+    )]
     InCluster {
         /// What is missing.
         source: kube::config::InClusterError,
     },
     /// No client can be made of the configuration.
-    #[error("the API server's address or certificates cannot be used: check server, certificate-authority and user in the kubeconfig")]
+    #[error(
+        "the API server's address or certificates cannot be used: check server, certificate-authority and user in the kubeconfig"
+    )]
     Client {
         /// What is wrong.
         source: Box<kube::Error>,
     },
     /// The node's name is none.
-    #[error("the node's name {name:?} is not one: set --node-name or NODE_NAME to spec.nodeName of the agent's pod")]
+    #[error(
+        "the node's name {name:?} is not one: set --node-name or NODE_NAME to spec.nodeName of the agent's pod"
+    )]
     NodeName {
         /// What was given.
         name: String,
@@ -94,9 +100,9 @@ impl ClusterError {
     pub fn failure_kind(&self) -> FailureKind {
         match self {
             ClusterError::Answered { status, .. } => answered(status),
-            ClusterError::TimedOut { .. } | ClusterError::Unreachable { .. } | ClusterError::Malformed { .. } => {
-                FailureKind::Transient
-            }
+            ClusterError::TimedOut { .. }
+            | ClusterError::Unreachable { .. }
+            | ClusterError::Malformed { .. } => FailureKind::Transient,
             ClusterError::Kubeconfig { .. }
             | ClusterError::InCluster { .. }
             | ClusterError::Client { .. }
@@ -150,11 +156,12 @@ fn budget_refused(status: &Status) -> bool {
 
 /// "the UID in the precondition (…) does not match the UID in record" of a DELETE or an eviction,
 /// "Precondition failed: UID in precondition: …" of a PATCH, "metadata.uid: … field is immutable" of
-/// a PATCH that older servers validate first.
+/// a PATCH that is validated first.
 fn names_uid(status: &Status) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     status.message.contains("UID in precondition")
         || status.message.contains("UID in the precondition")
+        || status.message.contains("uid mismatch")
         || status.message.contains("metadata.uid")
         || causes.into_iter().any(|cause| cause.field == "metadata.uid")
 }
@@ -166,7 +173,8 @@ mod tests {
 
     fn kind(status: serde_json::Value) -> FailureKind {
         let status: Status = serde_json::from_value(status).expect("a status");
-        ClusterError::Answered { verb: "create", what: "eviction".into(), status: Box::new(status) }.failure_kind()
+        ClusterError::Answered { verb: "create", what: "eviction".into(), status: Box::new(status) }
+            .failure_kind()
     }
 
     #[test]
@@ -185,7 +193,10 @@ mod tests {
         let two = json!({"code": 500, "reason": "InternalError", "message":
             "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."});
         assert_eq!(kind(two), FailureKind::Refused);
-        assert_eq!(kind(json!({"code": 500, "message": "etcdserver: leader changed"})), FailureKind::Transient);
+        assert_eq!(
+            kind(json!({"code": 500, "message": "etcdserver: leader changed"})),
+            FailureKind::Transient
+        );
     }
 
     #[test]
@@ -194,7 +205,10 @@ mod tests {
             "Operation cannot be fulfilled on pods \"a\": the UID in the precondition (x) does not match the UID in record (y). The object might have been deleted and then recreated",
             "Operation cannot be fulfilled on pods \"a\": Precondition failed: UID in precondition: x, UID in object meta: y",
         ] {
-            assert_eq!(kind(json!({"code": 409, "reason": "Conflict", "message": message})), FailureKind::NotFound);
+            assert_eq!(
+                kind(json!({"code": 409, "reason": "Conflict", "message": message})),
+                FailureKind::NotFound
+            );
         }
         let immutable = json!({"code": 422, "reason": "Invalid", "message": "Pod \"a\" is invalid",
             "details": {"causes": [{"reason": "FieldValueInvalid", "field": "metadata.uid"}]}});

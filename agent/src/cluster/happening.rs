@@ -65,7 +65,8 @@ impl Cluster {
             "lastTimestamp": now,
             "count": 1,
         });
-        let call = Call::create(format!("/api/v1/namespaces/{namespace}/events"), format!("event {reason}"), body);
+        let call =
+            Call::create(format!("/api/v1/namespaces/{namespace}/events"), format!("event {reason}"), body);
         let written = self.send::<Value>(call, deadline).await.map(|_| ());
         if let Err(error) = &written {
             tracing::debug!(error = error as &dyn std::error::Error, reason, "event was not written");

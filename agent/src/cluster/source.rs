@@ -51,7 +51,8 @@ impl Cluster {
     /// # Errors
     /// As the API server answers.
     pub async fn node_ready(&self, name: &str, deadline: Moment) -> Result<Option<bool>, ClusterError> {
-        let node: Node = match self.send(Call::get(node_path(name)?, format!("node {name}")), deadline).await {
+        let node: Node = match self.send(Call::get(node_path(name)?, format!("node {name}")), deadline).await
+        {
             Ok(node) => node,
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error),

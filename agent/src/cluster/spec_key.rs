@@ -5,7 +5,7 @@
 
 use crate::annotations::EngineSettings;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
-use serde_json::{Value, json};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Plain variables that EKS adds at admission (Pod Identity and IRSA webhooks): they name the
@@ -20,26 +20,51 @@ const INJECTED: [&str; 7] = [
     "AWS_WEB_IDENTITY_TOKEN_FILE",
 ];
 
-/// BLAKE3 of the distilled template, in hex.
-pub(super) fn spec_key(pod: &Pod, settings: Option<&EngineSettings>) -> String {
-    let distilled = pod.spec.as_ref().map(|spec| distilled(spec, settings)).unwrap_or(Value::Null);
-    // serde_json keeps an object's keys sorted, so the text is canonical.
-    blake3::hash(distilled.to_string().as_bytes()).to_hex().to_string()
+/// What of a template decides whether a state fits. Its JSON is what is hashed, so its fields keep
+/// their order and its maps are sorted; a change of either is a new `version`.
+#[derive(Serialize)]
+struct Distilled<'p> {
+    version: u32,
+    engine: Option<&'static str>,
+    image: Option<&'p str>,
+    command: &'p [String],
+    args: &'p [String],
+    env: BTreeMap<&'p str, &'p str>,
+    models: BTreeMap<String, Model<'p>>,
 }
 
-fn distilled(spec: &PodSpec, settings: Option<&EngineSettings>) -> Value {
+/// What a mounted volume refers to outside the pod.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Model<'p> {
+    Image(Option<&'p str>),
+    Claim(&'p str),
+    HostPath(&'p str),
+    Nfs(&'p str, &'p str),
+    Csi(&'p str, Option<&'p BTreeMap<String, String>>),
+    ConfigMap(&'p str),
+}
+
+/// BLAKE3 of the distilled template, in hex.
+pub(super) fn spec_key(pod: &Pod, settings: Option<&EngineSettings>) -> String {
+    let distilled = pod.spec.as_ref().and_then(|spec| distilled(spec, settings));
+    // Strings and maps with string keys: writing them as JSON cannot fail.
+    let text = serde_json::to_vec(&distilled).unwrap_or_default();
+    blake3::hash(&text).to_hex().to_string()
+}
+
+fn distilled<'p>(spec: &'p PodSpec, settings: Option<&EngineSettings>) -> Option<Distilled<'p>> {
     let named = settings.map(|settings| settings.container.as_str());
-    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let container = all.into_iter().find(|c| Some(c.name.as_str()) == named).or(spec.containers.first());
-    let Some(container) = container else { return Value::Null };
-    json!({
-        "version": 1,
-        "engine": settings.map(|settings| settings.engine.as_str()),
-        "image": container.image,
-        "command": container.command,
-        "args": container.args,
-        "env": plain_env(container),
-        "models": models(spec, container),
+    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let container = all.find(|c| Some(c.name.as_str()) == named).or(spec.containers.first())?;
+    Some(Distilled {
+        version: 1,
+        engine: settings.map(|settings| settings.engine.as_str()),
+        image: container.image.as_deref(),
+        command: container.command.as_deref().unwrap_or_default(),
+        args: container.args.as_deref().unwrap_or_default(),
+        env: plain_env(container),
+        models: models(spec, container),
     })
 }
 
@@ -54,7 +79,7 @@ fn plain_env(container: &Container) -> BTreeMap<&str, &str> {
 
 /// Where the container's models come from: mounted volumes that name something outside the pod, by
 /// mount path. A claim of a StatefulSet's replica carries the replica's name, and so do its lineages.
-fn models(spec: &PodSpec, container: &Container) -> BTreeMap<String, Value> {
+fn models<'p>(spec: &'p PodSpec, container: &'p Container) -> BTreeMap<String, Model<'p>> {
     let volumes = spec.volumes.as_deref().unwrap_or_default();
     let mounts = container.volume_mounts.iter().flatten();
     let named = mounts.filter_map(|mount| {
@@ -65,24 +90,22 @@ fn models(spec: &PodSpec, container: &Container) -> BTreeMap<String, Value> {
     named.collect()
 }
 
-/// What a volume refers to. Projected volumes (the service account's token), secrets, downward API
-/// and emptyDirs hold no model.
-fn model(volume: &Volume) -> Option<Value> {
+/// Projected volumes (the service account's token), secrets, downward API and emptyDirs hold no model.
+fn model(volume: &Volume) -> Option<Model<'_>> {
     if let Some(image) = &volume.image {
-        return Some(json!({ "image": image.reference }));
+        return Some(Model::Image(image.reference.as_deref()));
     }
     if let Some(claim) = &volume.persistent_volume_claim {
-        return Some(json!({ "claim": claim.claim_name }));
+        return Some(Model::Claim(&claim.claim_name));
     }
     if let Some(path) = &volume.host_path {
-        return Some(json!({ "hostPath": path.path }));
+        return Some(Model::HostPath(&path.path));
     }
     if let Some(nfs) = &volume.nfs {
-        return Some(json!({ "nfs": [nfs.server, nfs.path] }));
+        return Some(Model::Nfs(&nfs.server, &nfs.path));
     }
     if let Some(csi) = &volume.csi {
-        return Some(json!({ "csi": csi.driver, "attributes": csi.volume_attributes }));
+        return Some(Model::Csi(&csi.driver, csi.volume_attributes.as_ref()));
     }
-    let config = volume.config_map.as_ref()?;
-    Some(json!({ "configMap": config.name }))
+    volume.config_map.as_ref().map(|config| Model::ConfigMap(&config.name))
 }

@@ -1,6 +1,7 @@
 //! The methods of [`Cluster`] over real HTTP.
 
 mod fake;
+mod stand_in;
 
 use super::*;
 use crate::clock;
@@ -66,6 +67,7 @@ fn standing(kind: NoticeKind) -> Standing {
         boot: "boot-1".into(),
         began: Moment::from_millis(1000),
         deadline: Moment::from_millis(116_000),
+        hard: matches!(kind, NoticeKind::Interruption(_)),
         was_schedulable: true,
     }
 }
@@ -128,7 +130,8 @@ async fn a_cordon_of_somebody_else_is_not_taken_for_ours() {
     let fake = Fake::start(node(), vec![]).await;
     let cluster = self::cluster(&fake);
     cluster.mark(&standing(TERMINATE), soon()).await.unwrap();
-    let again = Standing { was_schedulable: false, deadline: Moment::from_millis(90_000), ..standing(TERMINATE) };
+    let again =
+        Standing { was_schedulable: false, deadline: Moment::from_millis(90_000), ..standing(TERMINATE) };
     assert!(cluster.mark(&again, soon()).await.unwrap().was_schedulable);
 }
 
@@ -340,7 +343,11 @@ fn name(event: &ClusterEvent) -> String {
 }
 
 fn pods_only(events: &[ClusterEvent]) -> Vec<String> {
-    events.iter().map(name).filter(|name| name.starts_with("pod ") || name.starts_with("gone") || name == "listed").collect()
+    events
+        .iter()
+        .map(name)
+        .filter(|name| name.starts_with("pod ") || name.starts_with("gone") || name == "listed")
+        .collect()
 }
 
 #[tokio::test]
@@ -360,7 +367,8 @@ async fn the_watch_tells_what_changes_on_this_node_and_asks_for_nothing_else() {
     let later = watched.until(|event| matches!(event, ClusterEvent::PodGone(_))).await;
     assert_eq!(pods_only(&later), ["pod b", "gone u1"]);
     for seen in &fake.world().seen {
-        let selected = seen.query.contains("fieldSelector=metadata.name%3Dnode-a") && seen.path == "/api/v1/nodes"
+        let selected = seen.query.contains("fieldSelector=metadata.name%3Dnode-a")
+            && seen.path == "/api/v1/nodes"
             || seen.query.contains("fieldSelector=spec.nodeName%3Dnode-a") && seen.path == "/api/v1/pods";
         assert!(selected, "{} {}?{}", seen.method, seen.path, seen.query);
     }
@@ -388,6 +396,18 @@ async fn a_list_that_hangs_is_begun_anew_and_a_server_that_is_back_is_reachable(
     assert!(begun.contains(&ClusterEvent::Reachable(false)), "{begun:#?}");
     let last = begun.iter().rev().find(|event| matches!(event, ClusterEvent::Reachable(_)));
     assert_eq!(last, Some(&ClusterEvent::Reachable(true)));
+}
+
+#[tokio::test]
+async fn a_server_that_is_back_is_reachable_even_if_nothing_happens_on_the_node() {
+    let fake = Fake::start(node(), vec![pod("a", "u1")]).await;
+    let mut watched = Watched::of(cluster(&fake));
+    watched.until(|event| *event == ClusterEvent::PodsListed).await;
+    let busy = json!({ "kind": "Status", "code": 503, "reason": "ServiceUnavailable", "message": "later" });
+    fake.instead(Method::GET, "/pods", Instead::Answer(503, busy));
+    fake.hang_up();
+    watched.until(|event| *event == ClusterEvent::Reachable(false)).await;
+    watched.until(|event| *event == ClusterEvent::Reachable(true)).await;
 }
 
 #[tokio::test]

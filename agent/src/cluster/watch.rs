@@ -9,9 +9,9 @@ use evacuation::moment::Span;
 use evacuation::pod::PodUid;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Config, Event, watcher};
-use kube::runtime::WatchStreamExt;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
@@ -227,7 +227,8 @@ impl Picture {
             }
             Event::InitDone => {
                 self.reachable(true).await?;
-                let gone: Vec<PodUid> = self.pods.keys().filter(|uid| !self.listed.contains(*uid)).cloned().collect();
+                let gone: Vec<PodUid> =
+                    self.pods.keys().filter(|uid| !self.listed.contains(*uid)).cloned().collect();
                 for uid in gone {
                     self.gone(uid).await?;
                 }
@@ -258,7 +259,6 @@ impl Picture {
             return Ok(());
         }
         self.pods.insert(record.facts.uid.clone(), record.clone());
-        self.count();
         self.tell(ClusterEvent::Pod(Box::new(record))).await
     }
 
@@ -268,7 +268,6 @@ impl Picture {
         if self.pods.remove(&uid).is_none() {
             return Ok(());
         }
-        self.count();
         self.tell(ClusterEvent::PodGone(uid)).await
     }
 
@@ -290,14 +289,11 @@ impl Picture {
             tokio::spawn(async move {
                 let deadline = clock::now() + Span::from_secs(5);
                 // A failure has been logged, and news is all this was.
-                let _ = cluster.publish(About::Pod(&pod), "InvalidAnnotation", &error.to_string(), true, deadline).await;
+                let _ = cluster
+                    .publish(About::Pod(&pod), "InvalidAnnotation", &error.to_string(), true, deadline)
+                    .await;
             });
         }
-    }
-
-    fn count(&self) {
-        let stateful = self.pods.values().filter(|record| record.settings.is_some()).count();
-        self.cluster.metrics.pods(stateful, self.pods.len() - stateful);
     }
 
     async fn probe(&mut self) -> Result<(), NobodyListens> {

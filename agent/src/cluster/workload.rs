@@ -46,7 +46,9 @@ fn owner_name(pod: &Pod, owner: &OwnerReference) -> String {
     let labels = pod.metadata.labels.as_ref();
     let hash = HASH_LABELS.iter().find_map(|label| labels?.get(*label));
     let stem = match (owner.kind.as_str(), hash) {
-        ("ReplicaSet", Some(hash)) => owner.name.strip_suffix(hash.as_str()).and_then(|stem| stem.strip_suffix('-')),
+        ("ReplicaSet", Some(hash)) => {
+            owner.name.strip_suffix(hash.as_str()).and_then(|stem| stem.strip_suffix('-'))
+        }
         _ => None,
     };
     stem.filter(|stem| !stem.is_empty()).unwrap_or(&owner.name).to_owned()

@@ -54,6 +54,8 @@ enum Order {
     Run,
     /// SIGKILL for this life (counted from 1).
     Kill(usize),
+    /// SIGKILL, and no further life: the node is gone.
+    Perish,
     Stop,
 }
 
@@ -78,6 +80,11 @@ impl Agent {
     pub fn kill(&self) {
         let life = self.lives().len();
         self.orders.send_replace(Order::Kill(life));
+    }
+
+    /// The node dies, and its agent with it.
+    pub fn perish(&self) {
+        self.orders.send_replace(Order::Perish);
     }
 
     /// Its lives so far.
@@ -134,6 +141,12 @@ async fn supervise(
                             let _ = child.wait().await;
                             chronicle.warn(&subject, "is killed (SIGKILL)");
                             break None;
+                        }
+                        Order::Perish => {
+                            let _ = child.start_kill();
+                            let _ = child.wait().await;
+                            change(&mut |lives| end(lives, "killed"));
+                            return;
                         }
                         Order::Stop => {
                             terminate(&mut child).await;
@@ -218,7 +231,8 @@ impl AgentPlan {
                 continue;
             }
             let timed = match (from, until) {
-                (Span::ZERO, None) => String::new(),
+                // A slow line is slow from the start; a store that is gone would not let the agents begin.
+                (Span::ZERO, None) if fault.kind.outcome != "gone" => String::new(),
                 (from, None) => format!("@{}", show_span(after_start(from))),
                 (from, Some(until)) => {
                     let (from, until) = (after_start(from), after_start(until));
@@ -269,15 +283,29 @@ mod tests {
 
     #[test]
     fn times_after_the_notice_become_times_after_the_start_and_the_store_understands_them() {
-        let plan = plan(&["store=slow:2MiB/s", "store=503*5", "store=torn#1", "store=gone@3s", "store=gone@3s+6s"]);
+        let plan = plan(&[
+            "store=slow:2MiB/s",
+            "store=503*5",
+            "store=torn#1",
+            "store=gone",
+            "store=gone@3s",
+            "store=gone@3s+6s",
+        ]);
         let before = told(&plan, 0);
-        assert_eq!(before, ["*=slow:2MiB/s", "put:pack=503*5", "put:pack=torn#1", "*=gone@7s", "*=gone@7s+6s"]);
+        assert_eq!(
+            before,
+            ["*=slow:2MiB/s", "put:pack=503*5", "put:pack=torn#1", "*=gone@4s", "*=gone@7s", "*=gone@7s+6s"]
+        );
         for text in before {
             text.parse::<checkpoint::store::faulty::FaultPlan>().unwrap();
         }
         plan.zero.set(Moment::from_millis(10_000)).unwrap();
         let restarted = told(&plan, 14_000);
-        assert_eq!(restarted[3..], ["*=gone@0s", "*=gone@0s+5s"], "a restarted agent's time starts anew");
-        assert_eq!(told(&plan, 30_000)[3..], ["*=gone@0s"], "what is over is not armed again");
+        assert_eq!(
+            restarted[3..],
+            ["*=gone@0s", "*=gone@0s", "*=gone@0s+5s"],
+            "a restarted agent's time starts anew"
+        );
+        assert_eq!(told(&plan, 30_000)[3..], ["*=gone@0s", "*=gone@0s"], "what is over is not armed again");
     }
 }

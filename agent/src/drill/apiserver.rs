@@ -94,6 +94,19 @@ impl ApiServer {
         self.shared.misconduct.begin(zero);
     }
 
+    /// A fault with this outcome has struck.
+    pub fn struck(&self, outcome: &str) -> bool {
+        self.shared.misconduct.struck(outcome)
+    }
+
+    /// From now on no budget refuses anything.
+    pub fn loosen_budgets(&self) {
+        for budget in &self.shared.budgets {
+            *budget.refuses.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                deletion::Refuses::Times(0);
+        }
+    }
+
     /// Writes a kubeconfig that makes its reader this user.
     ///
     /// # Errors

@@ -157,6 +157,7 @@ pub enum Sabotage {
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {
-    let size = text.parse::<bytesize::ByteSize>().map_err(|_| format!("{text:?} is not a size such as 8MiB"))?;
+    let size =
+        text.parse::<bytesize::ByteSize>().map_err(|_| format!("{text:?} is not a size such as 8MiB"))?;
     Ok(size.as_u64())
 }

@@ -80,7 +80,9 @@ pub struct EngineTemplate {
 impl Member {
     /// The member that a pod's name belongs to.
     pub fn of(pod: &str) -> Option<&'static Member> {
-        CAST.iter().find(|member| pod.strip_prefix(member.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
+        CAST.iter().find(|member| {
+            pod.strip_prefix(member.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        })
     }
 
     /// Its pods have state to lose.
@@ -273,7 +275,10 @@ mod tests {
     #[test]
     fn a_stateful_sets_pod_keeps_its_name_and_the_others_do_not() {
         for member in CAST {
-            assert_eq!(member.pod_name(1) == member.pod_name(3), matches!(member.part, Part::NamedState | Part::Daemon));
+            assert_eq!(
+                member.pod_name(1) == member.pod_name(3),
+                matches!(member.part, Part::NamedState | Part::Daemon)
+            );
         }
     }
 }

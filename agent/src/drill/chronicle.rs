@@ -35,12 +35,22 @@ impl Chronicle {
 
     /// It happens now.
     pub fn say(&self, subject: &str, what: impl Into<String>) {
-        self.add(Happening { at: clock::now(), subject: subject.to_owned(), what: what.into(), trouble: false });
+        self.add(Happening {
+            at: clock::now(),
+            subject: subject.to_owned(),
+            what: what.into(),
+            trouble: false,
+        });
     }
 
     /// Trouble happens now.
     pub fn warn(&self, subject: &str, what: impl Into<String>) {
-        self.add(Happening { at: clock::now(), subject: subject.to_owned(), what: what.into(), trouble: true });
+        self.add(Happening {
+            at: clock::now(),
+            subject: subject.to_owned(),
+            what: what.into(),
+            trouble: true,
+        });
     }
 
     /// It happened then.

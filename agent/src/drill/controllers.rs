@@ -113,7 +113,10 @@ impl Desk {
     /// A NoSchedule taint that the DaemonSet's pods do not tolerate. The cordon's own they do.
     fn keeps_away(&self) -> bool {
         let node = self.storage.get("nodes", "", self.home);
-        let taints = node.as_ref().and_then(|node| node["spec"]["taints"].as_array().cloned()).unwrap_or_default();
-        taints.iter().any(|taint| taint["effect"] == "NoSchedule" && taint["key"] != "node.kubernetes.io/unschedulable")
+        let taints =
+            node.as_ref().and_then(|node| node["spec"]["taints"].as_array().cloned()).unwrap_or_default();
+        taints.iter().any(|taint| {
+            taint["effect"] == "NoSchedule" && taint["key"] != "node.kubernetes.io/unschedulable"
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! What runs in the containers: our own sidecar as engine, or a real llama-server.
 
-use super::cast::{Member, TOKEN_FILE};
+use super::cast::{Member, Part, TOKEN_FILE};
 use super::fault::Fault;
 use super::llama::{LlamaOptions, LlamaServer};
 use crate::sidecar::{Behaviour, Sidecar, SidecarOptions, StateSeed};
@@ -8,6 +8,7 @@ use evacuation::moment::Span;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 /// The bearer token of every engine: the pods put it into their state volumes.
 pub const TOKEN: &str = "drill-engine-token";
@@ -88,27 +89,51 @@ impl EngineRoom {
         }
         std::fs::write(volume.join(TOKEN_FILE), TOKEN)?;
         let other_weights = place == Place::Replacement
-            && self.faults.iter().any(|f| f.kind.outcome == "other-weights" && f.object.as_deref() == Some(member.name));
+            && self
+                .faults
+                .iter()
+                .any(|f| f.kind.outcome == "other-weights" && f.object.as_deref() == Some(member.name));
         match &self.engine {
             EngineChoice::Http { bytes, seed } => {
                 let weights = if other_weights { "blake3:0b5e7e" } else { "blake3:77e167" };
-                let facts = [("engine", "drill-engine"), ("engine_version", "1.0"), ("model", member.name), ("weights", weights)];
-                let state = StateSeed { seed: seed.wrapping_add(member.priority as u64), bytes: *bytes, files: 4 };
+                let facts = [
+                    ("engine", "drill-engine"),
+                    ("engine_version", "1.0"),
+                    ("model", member.name),
+                    ("weights", weights),
+                ];
+                let state =
+                    StateSeed { seed: seed.wrapping_add(member.priority as u64), bytes: *bytes, files: 4 };
                 let options = SidecarOptions {
                     listen: SocketAddr::new(IpAddr::V4(ip), port),
                     state_dir: volume.to_owned(),
                     state: (place == Place::Source).then_some(state),
                     token: Some(TOKEN.to_owned()),
-                    facts: facts.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect::<BTreeMap<_, _>>(),
-                    bytes_per_second: None,
+                    facts: facts
+                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                        .into_iter()
+                        .collect::<BTreeMap<_, _>>(),
+                    // A flush takes about a second, whatever the size: faults have something to strike.
+                    bytes_per_second: Some((*bytes).max(1)),
                 };
-                Ok(Engine::Sidecar(Sidecar::start(options).await?))
+                let sidecar = Sidecar::start(options).await?;
+                // The most important engine is in the middle of an answer when the notice comes.
+                sidecar.generating(place == Place::Source && member.part == Part::HeldState);
+                Ok(Engine::Sidecar(sidecar))
             }
             EngineChoice::Llama(options) => {
-                let server = LlamaServer::start(options, member.name, other_weights, ip, port, volume).await?;
+                // `--other-weights` alone is for every replacement.
+                let other_weights = other_weights || (place == Place::Replacement && !self.swaps_one());
+                let server =
+                    LlamaServer::start(options, member.name, other_weights, ip, port, volume).await?;
                 Ok(Engine::Llama(Box::new(server)))
             }
         }
+    }
+
+    /// The plan names whose weights are others.
+    fn swaps_one(&self) -> bool {
+        self.faults.iter().any(|fault| fault.kind.outcome == "other-weights")
     }
 
     /// What goes wrong with this source engine: from when to when after the notice, and how.
@@ -148,12 +173,20 @@ impl Engine {
         }
     }
 
+    /// Its last answer is complete.
+    pub fn finish_answer(&self) {
+        if let Engine::Sidecar(sidecar) = self {
+            sidecar.generating(false);
+        }
+    }
+
     /// Ends it.
     pub async fn stop(self) {
         match self {
             Engine::Sidecar(sidecar) => sidecar.stop().await,
             Engine::Llama(server) => server.stop().await,
-            Engine::Idle => {}
+            // A web server that closes its connections.
+            Engine::Idle => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }
 }

@@ -142,12 +142,17 @@ impl FromStr for Fault {
                 return Err(wrong(format!("{:?} takes no object, and {object:?} was given", kind.target)));
             }
             (Object::Pod, Some(object)) if !object.is_empty() => Some(object.to_owned()),
-            (Object::Pod, _) => return Err(wrong(format!("{:?} needs a pod: {}:POD", kind.target, kind.target))),
+            (Object::Pod, _) => {
+                return Err(wrong(format!("{:?} needs a pod: {}:POD", kind.target, kind.target)));
+            }
         };
         let argument = match (kind.argument, parts.argument) {
             (Argument::None, None) => None,
             (Argument::None, Some(argument)) => {
-                return Err(wrong(format!("{:?} takes no argument, and {argument:?} was given", kind.outcome)));
+                return Err(wrong(format!(
+                    "{:?} takes no argument, and {argument:?} was given",
+                    kind.outcome
+                )));
             }
             (Argument::Span, Some(argument)) => {
                 parse_span(argument).map_err(&wrong)?;
@@ -165,11 +170,10 @@ impl FromStr for Fault {
                 return Err(wrong(format!("{:?} cannot be counted with {mark:?}", kind.outcome)));
             }
             Some((mark, digits)) => {
-                let number = digits
-                    .parse::<u32>()
-                    .ok()
-                    .filter(|number| *number > 0)
-                    .ok_or_else(|| wrong(format!("{digits:?} after {mark:?} is not a number from 1 up")))?;
+                let number =
+                    digits.parse::<u32>().ok().filter(|number| *number > 0).ok_or_else(|| {
+                        wrong(format!("{digits:?} after {mark:?} is not a number from 1 up"))
+                    })?;
                 if mark == '*' { Count::First(number) } else { Count::Only(number) }
             }
         };
@@ -187,7 +191,9 @@ impl FromStr for Fault {
         };
         let lasts = match parts.lasts {
             None => None,
-            Some(lasts) if !kind.lasting => return Err(wrong(format!("it takes no duration, and +{lasts} was given"))),
+            Some(lasts) if !kind.lasting => {
+                return Err(wrong(format!("it takes no duration, and +{lasts} was given")));
+            }
             Some(lasts) => Some(parse_span(lasts).map_err(&wrong)?),
         };
         Ok(Self { kind, object, argument, count, start, lasts })
@@ -293,7 +299,8 @@ mod tests {
     #[test]
     fn every_example_of_the_catalogue_is_understood_and_written_back_as_it_was() {
         for entry in CATALOGUE {
-            let fault: Fault = entry.example.parse().unwrap_or_else(|error| panic!("{}: {error}", entry.example));
+            let fault: Fault =
+                entry.example.parse().unwrap_or_else(|error| panic!("{}: {error}", entry.example));
             assert_eq!(fault.to_string(), entry.example);
             assert_eq!(fault.name(), entry.name);
             assert!(!entry.what.is_empty() && !entry.tries.is_empty(), "{}", entry.name);

@@ -126,6 +126,11 @@ impl Imds {
         self.shared.lock().said = Said::default();
     }
 
+    /// A fault with this outcome has struck.
+    pub fn struck(&self, outcome: &str) -> bool {
+        self.shared.lock().struck.get(outcome).is_some_and(|count| *count > 0)
+    }
+
     /// Every request so far.
     pub fn polls(&self) -> Vec<Poll> {
         self.shared.lock().polls.clone()
@@ -222,7 +227,8 @@ async fn any(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, header
 fn speak(shared: &Shared, method: &Method, path: &str, headers: &HeaderMap) -> Response {
     let now = clock::now();
     if path == "/latest/api/token" {
-        let ttl = headers.get(TOKEN_TTL).and_then(|ttl| ttl.to_str().ok()).and_then(|ttl| ttl.parse::<u64>().ok());
+        let ttl =
+            headers.get(TOKEN_TTL).and_then(|ttl| ttl.to_str().ok()).and_then(|ttl| ttl.parse::<u64>().ok());
         return match (method, ttl.filter(|ttl| (1..=21_600).contains(ttl))) {
             (&Method::PUT, Some(ttl)) => {
                 let mut inner = shared.lock();

@@ -60,7 +60,9 @@ pub async fn take(store: &Store, cluster: &str, scratch: &Path) -> Inventory {
     let listed = match tokio::time::timeout_at(deadline, store.list(&prefix)).await {
         Ok(Ok(listed)) => listed,
         Ok(Err(error)) => return Inventory { unreadable: Some(error.to_string()), ..Inventory::default() },
-        Err(_) => return Inventory { unreadable: Some("it does not answer".to_owned()), ..Inventory::default() },
+        Err(_) => {
+            return Inventory { unreadable: Some("it does not answer".to_owned()), ..Inventory::default() };
+        }
     };
     let mut inventory = Inventory {
         objects: listed.len(),
@@ -116,13 +118,14 @@ impl Found<'_> {
         deadline: Instant,
         stored: &mut Stored,
     ) -> Result<String, String> {
-        let workload = Workload::new(self.cluster, self.namespace, self.workload).map_err(|error| error.to_string())?;
+        let workload =
+            Workload::new(self.cluster, self.namespace, self.workload).map_err(|error| error.to_string())?;
         let lineage = LineageId::new(self.lineage).map_err(|error| error.to_string())?;
         let number = GenerationNumber::parse(self.number).ok_or("its number is none")?;
         let generation = generation::read(store.as_ref(), &workload, &lineage, number, deadline).await;
         let generation = generation.map_err(|error| error.to_string())?;
         stored.partial = generation.partial;
-        stored.source_uid.clone_from(&generation.source.pod_uid);
+        stored.source_uid.clone_from(&generation.source.uid);
         let manifest = restore::load_manifest(store, &workload, generation.manifest, None, deadline).await;
         let manifest = manifest.map_err(|error| error.to_string())?;
         stored.bytes = manifest.files.iter().map(|file| file.size).sum();

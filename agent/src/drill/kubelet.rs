@@ -102,3 +102,6 @@ async fn run(node: Arc<Node>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,8 +106,19 @@ impl From<reqwest::Error> for LlamaError {
 pub fn pod_command(port: u16, args: &[String]) -> Vec<String> {
     let fixed = ["llama-server", "-m", "/models/model.gguf", "--port"];
     let more = [
-        "--slot-save-path", "/state", "--no-cache-idle-slots", "-np", "2", "-c", "8192", "-t", "1", "--metrics", "--offline",
-        "--api-key-file", "/state/token",
+        "--slot-save-path",
+        "/state",
+        "--no-cache-idle-slots",
+        "-np",
+        "2",
+        "-c",
+        "8192",
+        "-t",
+        "1",
+        "--metrics",
+        "--offline",
+        "--api-key-file",
+        "/state/token",
     ];
     let mut command: Vec<String> = fixed.iter().map(|part| (*part).to_owned()).collect();
     command.push(port.to_string());
@@ -129,9 +140,11 @@ impl LlamaServer {
         port: u16,
         volume: &Path,
     ) -> Result<Self, LlamaError> {
-        let file = |flag| move |path: &Path| {
-            let path = path.to_owned();
-            move |source| LlamaError::File { path, flag, source }
+        let file = |flag| {
+            move |path: &Path| {
+                let path = path.to_owned();
+                move |source| LlamaError::File { path, flag, source }
+            }
         };
         let folder = options.folder.join(member);
         let model = folder.join("model.gguf");
@@ -167,7 +180,8 @@ impl LlamaServer {
             .kill_on_drop(true);
         let child = child.spawn().map_err(file("--llama-server")(&options.server))?;
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
-        let talk = Talk { member, base: format!("http://{ip}:{port}"), client, controls: options.controls.clone() };
+        let talk =
+            Talk { member, base: format!("http://{ip}:{port}"), client, controls: options.controls.clone() };
         let mut server = Self { child, talk };
         server.wait_until_up(&log).await?;
         Ok(server)
@@ -185,7 +199,9 @@ impl LlamaServer {
             if died || tokio::time::Instant::now() >= end {
                 let text = std::fs::read_to_string(log).unwrap_or_default();
                 let lines: Vec<&str> = text.lines().rev().take(5).collect();
-                return Err(LlamaError::NotUp { log: lines.into_iter().rev().collect::<Vec<_>>().join(" | ") });
+                return Err(LlamaError::NotUp {
+                    log: lines.into_iter().rev().collect::<Vec<_>>().join(" | "),
+                });
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -203,7 +219,9 @@ impl LlamaServer {
     }
 
     /// On the replacement: has the second turn and compares.
-    pub fn continue_conversation(&self) -> impl Future<Output = Result<Conversation, LlamaError>> + Send + 'static {
+    pub fn continue_conversation(
+        &self,
+    ) -> impl Future<Output = Result<Conversation, LlamaError>> + Send + 'static {
         let talk = self.talk.clone();
         async move {
             let mut all = Conversation { same: true, ..Conversation::default() };
@@ -277,7 +295,11 @@ impl Talk {
         let answer = request.send().await?;
         let status = answer.status();
         let body: Value = answer.json().await?;
-        if status.is_success() { Ok(body) } else { Err(LlamaError::Talk(format!("{path}: {status}: {body}"))) }
+        if status.is_success() {
+            Ok(body)
+        } else {
+            Err(LlamaError::Talk(format!("{path}: {status}: {body}")))
+        }
     }
 }
 

@@ -29,6 +29,8 @@ pub fn agent_user(node: &str) -> String {
 pub struct Observation {
     /// What was played.
     pub scene: Scene,
+    /// Whether each fault of the plan has struck.
+    pub struck: Vec<(String, bool)>,
     /// When IMDS first showed the notice (or the recommendation, where only that came).
     pub shown: Moment,
     /// The time in the notice, on this clock: nothing counts after it.
@@ -68,7 +70,9 @@ impl Observation {
 
     /// Members that are to leave, with their trails, highest priority first.
     pub fn departures(&self) -> impl Iterator<Item = (&'static Member, &Trail)> {
-        CAST.iter().filter(|member| member.leaves()).filter_map(|member| Some((member, self.leaving(member)?)))
+        CAST.iter()
+            .filter(|member| member.leaves())
+            .filter_map(|member| Some((member, self.leaving(member)?)))
     }
 
     /// Requests of the leaving node's agent.
@@ -79,7 +83,8 @@ impl Observation {
 
     /// Evictions and deletions of pods by the leaving node's agent.
     pub fn removals(&self) -> impl Iterator<Item = &Request> {
-        self.by_source().filter(|request| request.resource == "pods" && ["evict", "delete"].contains(&request.verb))
+        self.by_source()
+            .filter(|request| request.resource == "pods" && ["evict", "delete"].contains(&request.verb))
     }
 
     /// Removals of one pod.

@@ -94,6 +94,20 @@ impl Answered<'_> {
 }
 
 impl Recording {
+    /// The journal of each life of the agent by itself.
+    pub fn lives(&self) -> Vec<Recording> {
+        let mut lives: Vec<Recording> = vec![Recording::default()];
+        for line in &self.lines {
+            if matches!(line.event, Some(Event::Started(_))) {
+                lives.push(Recording::default());
+            }
+            if let Some(life) = lives.last_mut() {
+                life.lines.push(line.clone());
+            }
+        }
+        lives
+    }
+
     /// Every effect, in the order of the journal.
     pub fn effects(&self) -> impl Iterator<Item = Answered<'_>> {
         self.lines.iter().enumerate().filter_map(|(index, line)| {

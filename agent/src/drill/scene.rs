@@ -1,6 +1,7 @@
 //! What is played: the arguments and the fault plan, as far as they decide what must come of it.
 
 use super::arguments::{DrillArgs, OrderKind, RestoreKind};
+use super::cast::{CAST, Part};
 use super::fault::{Fault, FaultError, parse_plan};
 use evacuation::moment::Span;
 use evacuation::notice::InstanceAction;
@@ -75,13 +76,18 @@ impl Scene {
         }
         for fault in &faults {
             let member = fault.object.as_deref();
-            let known = super::cast::CAST.iter().find(|known| Some(known.name) == member);
+            let known = CAST.iter().find(|known| Some(known.name) == member);
             if let (Some(member), None) = (member, known) {
-                let names: Vec<_> = super::cast::CAST.iter().map(|member| member.name).collect();
-                return Err(SceneError::Flag(format!("--fault {fault}: no pod {member:?}; use one of {}", names.join(", "))));
+                let names: Vec<_> = CAST.iter().map(|member| member.name).collect();
+                return Err(SceneError::Flag(format!(
+                    "--fault {fault}: no pod {member:?}; use one of {}",
+                    names.join(", ")
+                )));
             }
             if fault.kind.target == "engine" && !known.is_some_and(|member| member.has_state()) {
-                return Err(SceneError::Flag(format!("--fault {fault}: only gold and silver have an engine")));
+                return Err(SceneError::Flag(format!(
+                    "--fault {fault}: only gold and silver have an engine"
+                )));
             }
         }
         let exclusive = |target: &str| faults.iter().filter(|fault| fault.kind.target == target).count() > 1;
@@ -92,12 +98,28 @@ impl Scene {
         }
         let llama = args.engine == super::arguments::EngineKind::LlamaServer;
         if llama && (args.llama_server.is_none() || args.model.is_none()) {
-            let what = "--engine llama-server needs --llama-server FILE (the binary) and --model FILE (a GGUF)";
+            let what =
+                "--engine llama-server needs --llama-server FILE (the binary) and --model FILE (a GGUF)";
             return Err(SceneError::Flag(what.to_owned()));
         }
         if !llama && (args.other_weights.is_some() || args.model.is_some() || args.llama_server.is_some()) {
             let what = "--model, --other-weights and --llama-server need --engine llama-server";
             return Err(SceneError::Flag(what.to_owned()));
+        }
+        let engine_fault = faults.iter().find(|fault| fault.kind.target == "engine");
+        if let (true, Some(fault)) = (llama, engine_fault) {
+            let swaps = fault.kind.outcome == "other-weights";
+            if !swaps {
+                return Err(SceneError::Flag(format!(
+                    "--fault {fault}: a real llama-server cannot be told to; use --engine http"
+                )));
+            }
+            if args.other_weights.is_none() {
+                return Err(SceneError::Flag(format!("--fault {fault}: needs --other-weights FILE")));
+            }
+        }
+        if llama && args.sabotage == Some(super::arguments::Sabotage::FlipByte) {
+            return Err(SceneError::Flag("--sabotage flip-byte: use --engine http".to_owned()));
         }
         let mut window = args.window;
         for fault in &faults {
@@ -111,12 +133,13 @@ impl Scene {
         if args.state_size == 0 || args.state_size > 1 << 30 {
             return Err(SceneError::Flag("--state-size: give 1 byte to 1GiB".to_owned()));
         }
+        let other_weights = args.other_weights.is_some() && engine_fault.is_none();
         Ok(Self {
             faults,
             window,
             order: args.evict_order,
             restores: args.restore == RestoreKind::Gate,
-            other_weights: args.other_weights.is_some(),
+            other_weights,
         })
     }
 
@@ -166,15 +189,27 @@ impl Scene {
         if self.other_weights {
             return Some("--other-weights".to_owned());
         }
+        // Errors that pass, deletions by others and dead agents are no excuse; but a pod without a hold that
+        // another deletes is stopped by the kubelet at once.
+        let held = CAST.iter().any(|known| known.name == member && known.part == Part::HeldState);
         let its_own = self.faults.iter().find(|fault| {
-            let own = fault.object.as_deref() == Some(member) && ["engine", "drainer"].contains(&fault.kind.target);
-            own || fault.kind.target == "store"
+            let own = fault.object.as_deref() == Some(member)
+                && (fault.kind.target == "engine" || (fault.kind.target == "drainer" && !held));
+            own || ["store-slow", "store-torn", "store-gone"].contains(&fault.name())
         });
-        let short = || self.faults.iter().find(|fault| ["notice-late", "notice-withdrawn"].contains(&fault.name()));
+        let short =
+            || self.faults.iter().find(|fault| ["notice-late", "notice-withdrawn"].contains(&fault.name()));
         if let Some(fault) = its_own.or_else(short) {
             return Some(fault.to_string());
         }
         (self.window < Span::from_secs(25)).then(|| format!("--window {}", self.window))
+    }
+
+    /// The replacement of this workload has other weights.
+    pub fn swapped(&self, member: &str) -> bool {
+        let named =
+            |fault: &Fault| fault.name() == "engine-other-weights" && fault.object.as_deref() == Some(member);
+        self.other_weights || self.faults.iter().any(named)
     }
 
     /// The plan makes requests to the API server slow or fail: what is measured there is not the agent's.
@@ -194,9 +229,12 @@ mod tests {
         drill: DrillArgs,
     }
 
+    fn parsed(args: &[&str]) -> DrillArgs {
+        Cli::try_parse_from(std::iter::once("drill").chain(args.iter().copied())).unwrap().drill
+    }
+
     fn scene(args: &[&str]) -> Result<Scene, SceneError> {
-        let args = std::iter::once("drill").chain(args.iter().copied());
-        Scene::new(&Cli::try_parse_from(args).unwrap().drill)
+        Scene::new(&parsed(args))
     }
 
     #[test]

@@ -46,9 +46,15 @@ impl Teller {
             }
             Event::Noticed(notice) => {
                 let left = notice.left_ms as f64 / 1000.0;
-                Some((self.node.to_owned(), format!("its agent sees: {}, {left:.1} s left", notice.kind.as_str()), false))
+                Some((
+                    self.node.to_owned(),
+                    format!("its agent sees: {}, {left:.1} s left", notice.kind.as_str()),
+                    false,
+                ))
             }
-            Event::Withdrawn { .. } => Some((self.node.to_owned(), "its agent sees the notice withdrawn".to_owned(), false)),
+            Event::Withdrawn { .. } => {
+                Some((self.node.to_owned(), "its agent sees the notice withdrawn".to_owned(), false))
+            }
             Event::Answered { id, outcome } => {
                 let effect = self.pending.remove(id)?;
                 self.answered(at, &effect, outcome)
@@ -81,16 +87,21 @@ impl Teller {
             Outcome::Failed { kind, why } => {
                 return Some((subject, format!("{} failed ({}): {why}", action.name(), kind.as_str()), true));
             }
-            Outcome::TimedOut => return Some((subject, format!("{} came to no end in time", action.name()), true)),
+            Outcome::TimedOut => {
+                return Some((subject, format!("{} came to no end in time", action.name()), true));
+            }
             Outcome::Panicked => return Some((subject, format!("{} panicked", action.name()), true)),
         };
         let what = match (action, done) {
             (Action::Mark(standing), _) => {
                 let left = standing.deadline.left(at).as_millis() as f64 / 1000.0;
-                let how = if standing.is_hard() { "cordoned, tainted and annotated" } else { "softly tainted" };
+                let how =
+                    if standing.is_hard() { "cordoned, tainted and annotated" } else { "softly tainted" };
                 format!("is {how}; deadline in {left:.1} s")
             }
-            (Action::Unmark { uncordon }, _) => format!("is as before{}", if *uncordon { ", schedulable again" } else { "" }),
+            (Action::Unmark { uncordon }, _) => {
+                format!("is as before{}", if *uncordon { ", schedulable again" } else { "" })
+            }
             (Action::Intend { .. }, _) => "is announced: a checkpoint is coming".to_owned(),
             (Action::AbandonIntent { why, .. }, _) => format!("is taken back: {why}"),
             (Action::Evict { grace, .. }, _) => format!("is evicted, grace {} s", grace.as_secs()),
@@ -109,7 +120,9 @@ impl Teller {
                 format!("the report is written{}", if report.complete { "" } else { ", incomplete so far" })
             }
             (Action::Claim { lineage, .. }, _) => format!("claims lineage {lineage}"),
-            (Action::Fetch { .. }, Done::Fetched { bytes }) => format!("fetched {}", bytesize::ByteSize(*bytes)),
+            (Action::Fetch { .. }, Done::Fetched { bytes }) => {
+                format!("fetched {}", bytesize::ByteSize(*bytes))
+            }
             (Action::Prove { .. }, _) => "has the same fingerprint".to_owned(),
             (Action::HandOver { .. }, _) => "its engine has taken the state".to_owned(),
             (Action::Verify { .. }, _) => "its engine shows that it uses the state".to_owned(),

@@ -29,6 +29,8 @@ pub struct Trail {
     pub killed: bool,
     /// When it was gone.
     pub gone: Option<Moment>,
+    /// The plan's trouble with its engine has struck.
+    pub troubled: bool,
     /// Requests to its engine.
     pub calls: usize,
     /// The state at each flush.
@@ -94,6 +96,7 @@ impl Trails {
             released: None,
             killed: false,
             gone: None,
+            troubled: false,
             calls: 0,
             flushes: Vec::new(),
             decided: None,

@@ -68,8 +68,10 @@ impl Client {
         body: &B,
         deadline: Moment,
     ) -> Result<Answer, EngineError> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| EngineError::Failed { at: format!("{}{path}", self.base), why: error.to_string() })?;
+        let body = serde_json::to_vec(body).map_err(|error| EngineError::Failed {
+            at: format!("{}{path}", self.base),
+            why: error.to_string(),
+        })?;
         self.send(Method::POST, path, Some(body), ANSWER_MAX, deadline).await
     }
 
@@ -92,7 +94,11 @@ impl Client {
         }
         match tokio::time::timeout_at(clock::instant(deadline), exchange(request, &at, at_most)).await {
             Ok(answered) => answered,
-            Err(_) => Err(EngineError::TimedOut { at, waited_ms: clock::now().since(began).as_millis(), last: None }),
+            Err(_) => Err(EngineError::TimedOut {
+                at,
+                waited_ms: clock::now().since(began).as_millis(),
+                last: None,
+            }),
         }
     }
 }
@@ -166,7 +172,10 @@ impl Answer {
             429 => EngineError::Throttled { at, why },
             501 => EngineError::Unsupported { at, why },
             503 => EngineError::NotReady { at, why },
-            300..=399 => EngineError::NotTheEngine { at, answered: "answered a redirect, which is not followed".to_owned() },
+            300..=399 => EngineError::NotTheEngine {
+                at,
+                answered: "answered a redirect, which is not followed".to_owned(),
+            },
             _ => EngineError::Failed { at, why },
         }
     }

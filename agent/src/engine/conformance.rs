@@ -89,7 +89,10 @@ impl fmt::Display for ConformanceReport {
 ///
 /// # Errors
 /// [`EngineError`] if there is nothing to test: a wrong address, or no state volume.
-pub async fn conformance(base_url: &str, options: ConformanceOptions) -> Result<ConformanceReport, EngineError> {
+pub async fn conformance(
+    base_url: &str,
+    options: ConformanceOptions,
+) -> Result<ConformanceReport, EngineError> {
     let tester = Tester::new(base_url, options)?;
     let mut report = ConformanceReport::default();
     if tester.questions(&mut report).await {
@@ -107,13 +110,15 @@ struct Tester {
 
 impl Tester {
     fn new(base_url: &str, options: ConformanceOptions) -> Result<Self, EngineError> {
-        let unsupported = |why: &str| EngineError::Unsupported { at: base_url.to_owned(), why: why.to_owned() };
+        let unsupported =
+            |why: &str| EngineError::Unsupported { at: base_url.to_owned(), why: why.to_owned() };
         let address: SocketAddr = base_url
             .trim_end_matches('/')
             .strip_prefix("http://")
             .and_then(|address| address.parse().ok())
             .ok_or_else(|| unsupported("give its address as http://IP:PORT"))?;
-        let folder = Folder::open(&options.state_dir).map_err(|error| EngineError::Volume(error.to_string()))?;
+        let folder =
+            Folder::open(&options.state_dir).map_err(|error| EngineError::Volume(error.to_string()))?;
         let target = EngineTarget {
             ip: address.ip(),
             port: address.port(),
@@ -147,23 +152,31 @@ impl Tester {
         if info.weights.is_some_and(|weights| weights.digest.is_some() || weights.probe.is_some()) {
             report.note(EVIDENCE, Ok(()));
         } else {
-            report.skip(EVIDENCE, "it offers none: nothing is restored unless lifeboat.dev/compat-key vouches for it");
+            report.skip(
+                EVIDENCE,
+                "it offers none: nothing is restored unless lifeboat.dev/compat-key vouches for it",
+            );
         }
         const TOKEN: &str = "a request without the token is answered 401 or 403";
         match &self.stranger {
             Some(stranger) => {
                 let verdict = match stranger.info(self.deadline()).await {
                     Err(EngineError::Denied { .. }) => Ok(()),
-                    other => Err(format!("{:?}", other.map(|_| "it answered 200").map_err(|error| error.to_string()))),
+                    other => Err(format!(
+                        "{:?}",
+                        other.map(|_| "it answered 200").map_err(|error| error.to_string())
+                    )),
                 };
                 report.note(TOKEN, verdict);
             }
             None => report.skip(TOKEN, "no token was given"),
         }
-        let unknown = self.engine.client.get(&format!("{PREFIX}/operations/no-such-operation"), self.deadline()).await;
+        let unknown =
+            self.engine.client.get(&format!("{PREFIX}/operations/no-such-operation"), self.deadline()).await;
         report.note("an unknown operation is answered 404", status(unknown, &[404]));
         for verb in ["quiesce", "flush", "restore", "resume"] {
-            let answer = self.engine.client.post(&format!("{PREFIX}/{verb}"), &json!([]), self.deadline()).await;
+            let answer =
+                self.engine.client.post(&format!("{PREFIX}/{verb}"), &json!([]), self.deadline()).await;
             // 501 for verbs that it does not have; never a success.
             let verdict = status(answer, &[400, 422, 501]).map_err(|why| format!("{verb}: {why}"));
             report.note("a request without its fields is answered 400", verdict);
@@ -205,7 +218,10 @@ impl Tester {
         let before = self.state_bytes().await;
         let id = format!("conformance-{:016x}", fastrand::u64(..));
         let first = self.engine.flush(Round::PreCopy, &id, self.deadline()).await;
-        report.note("a flush writes the files that it names, with the sizes that it names", told(first.as_ref().map(|_| ())));
+        report.note(
+            "a flush writes the files that it names, with the sizes that it names",
+            told(first.as_ref().map(|_| ())),
+        );
         let Ok(first) = first else { return };
         let again = self.engine.flush(Round::PreCopy, &id, self.deadline()).await;
         let same = again.map_err(|error| error.to_string()).and_then(|again| same_files(&first, &again));
@@ -217,13 +233,19 @@ impl Tester {
         let last = self.engine.flush(Round::Final, &last_id, self.deadline()).await;
         report.note("a final flush succeeds", told(last.as_ref().map(|_| ())));
         let Ok(last) = last else { return };
-        report.note("a final flush discards nothing either", not_less(before.clone(), self.state_bytes().await));
+        report.note(
+            "a final flush discards nothing either",
+            not_less(before.clone(), self.state_bytes().await),
+        );
         let paths: Vec<String> = last.files.iter().map(|file| file.path.clone()).collect();
         for sentence in ["a restore takes what a flush wrote", "the same restore again succeeds"] {
             let taken = self.engine.hand_over(&last.facts, &paths, self.deadline()).await;
             report.note(sentence, told(taken.as_ref().map(|_| ())));
         }
-        report.note("after a restore the state is as large as before", not_less(before, self.state_bytes().await));
+        report.note(
+            "after a restore the state is as large as before",
+            not_less(before, self.state_bytes().await),
+        );
         const SHOWN: &str = "info shows what was restored";
         match self.engine.verify(&last.facts, self.deadline()).await {
             Ok(Some(_)) => report.note(SHOWN, Ok(())),
@@ -238,11 +260,15 @@ impl Tester {
             Err(_) => Ok(()),
         };
         report.note("a restore of files that are not there fails", verdict);
-        report.note("resume after a flush succeeds", told(self.engine.resume(self.deadline()).await.as_ref().copied()));
+        report.note(
+            "resume after a flush succeeds",
+            told(self.engine.resume(self.deadline()).await.as_ref().copied()),
+        );
     }
 
     async fn too_large(&self, report: &mut ConformanceReport, bytes: u64) {
-        const SENTENCE: &str = "a flush that would exceed max_bytes is answered 413, or leaves out and says what";
+        const SENTENCE: &str =
+            "a flush that would exceed max_bytes is answered 413, or leaves out and says what";
         if bytes < 2 {
             return report.skip(SENTENCE, "it has no state");
         }
@@ -252,10 +278,16 @@ impl Tester {
             "time_left_ms": self.patience.as_millis(),
             "max_bytes": 1,
         });
-        let verdict = match self.engine.client.post(&format!("{PREFIX}/flush"), &body, self.deadline()).await {
+        let verdict = match self.engine.client.post(&format!("{PREFIX}/flush"), &body, self.deadline()).await
+        {
             Ok(answer) if answer.status == 413 || answer.status == 202 => Ok(()),
             Ok(answer) if answer.status == 200 => match answer.json::<super::contract::DoneAnswer>() {
-                Ok(done) if !done.missing.is_empty() && done.files.iter().map(|file| file.bytes).sum::<u64>() <= 1 => Ok(()),
+                Ok(done)
+                    if !done.missing.is_empty()
+                        && done.files.iter().map(|file| file.bytes).sum::<u64>() <= 1 =>
+                {
+                    Ok(())
+                }
                 Ok(_) => Err("it answered 200 and named nothing as missing".to_owned()),
                 Err(error) => Err(error.to_string()),
             },
@@ -265,7 +297,11 @@ impl Tester {
     }
 
     async fn state_bytes(&self) -> Result<u64, String> {
-        self.engine.info(self.deadline()).await.map(|info| info.state_bytes).map_err(|error| error.to_string())
+        self.engine
+            .info(self.deadline())
+            .await
+            .map(|info| info.state_bytes)
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -287,5 +323,9 @@ fn same_files(first: &Flushed, again: &Flushed) -> Result<(), String> {
 
 fn not_less(before: Result<u64, String>, after: Result<u64, String>) -> Result<(), String> {
     let (before, after) = (before?, after?);
-    if after >= before { Ok(()) } else { Err(format!("info said {before} bytes of state before, {after} after")) }
+    if after >= before {
+        Ok(())
+    } else {
+        Err(format!("info said {before} bytes of state before, {after} after"))
+    }
 }

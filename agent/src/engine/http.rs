@@ -1,6 +1,8 @@
 //! Engines and sidecars that speak contract v1 (docs/protocol.md).
 
 mod flushing;
+#[cfg(test)]
+mod tests;
 
 use super::client::{Answer, Client, until_ready};
 use super::contract::{Bounded, DoneAnswer, Info, Operation, PREFIX, PROTOCOL, RestoreRequest};
@@ -61,8 +63,12 @@ impl HttpEngine {
         let too_much = info.fingerprint.len() > FACTS_MAX
             || info.fingerprint.iter().any(|(name, value)| name.len() + value.len() > FACT_MAX);
         if too_much {
-            let answered = format!("answered more than {FACTS_MAX} facts, or one longer than {FACT_MAX} bytes");
-            return Err(EngineError::NotTheEngine { at: format!("{}{PREFIX}/info", self.client.base()), answered });
+            let answered =
+                format!("answered more than {FACTS_MAX} facts, or one longer than {FACT_MAX} bytes");
+            return Err(EngineError::NotTheEngine {
+                at: format!("{}{PREFIX}/info", self.client.base()),
+                answered,
+            });
         }
         let mut facts = self.target.facts.clone();
         facts.extend(info.fingerprint);
@@ -119,9 +125,12 @@ impl HttpEngine {
     /// Polls an operation to its end. `None`: the engine does not know it (any more).
     async fn follow(&self, accepted: Answer, deadline: Moment) -> Result<Option<Operation>, EngineError> {
         let id = accepted.json::<super::contract::Accepted>()?.operation;
-        let plain = !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        let plain = !id.is_empty()
+            && id.len() <= 128
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if !plain || id.starts_with('.') {
-            let answered = "answered an operation id that is not 1 to 128 letters, digits, '-', '_' or '.'".to_owned();
+            let answered =
+                "answered an operation id that is not 1 to 128 letters, digits, '-', '_' or '.'".to_owned();
             return Err(EngineError::NotTheEngine { at: accepted.at, answered });
         }
         let poll = async || {
@@ -131,7 +140,10 @@ impl HttpEngine {
                 200 => match answer.json::<Operation>()? {
                     Operation::Running { bytes_done, bytes_total } => Err(EngineError::NotReady {
                         at: answer.at,
-                        why: format!("{bytes_done} of {} bytes are done", bytes_total.map_or("?".to_owned(), |n| n.to_string())),
+                        why: format!(
+                            "{bytes_done} of {} bytes are done",
+                            bytes_total.map_or("?".to_owned(), |n| n.to_string())
+                        ),
                     }),
                     ended => Ok(Some(ended)),
                 },
@@ -147,7 +159,9 @@ impl HttpEngine {
         let body = Bounded { time_left_ms: time_left(deadline) };
         let answer = self.client.post(&format!("{PREFIX}/{verb}"), &body, deadline).await?;
         match answer.status {
-            200 | 204 => Ok(()),
+            // Parsed, though nothing is in it: a web page is no quiesced engine.
+            200 => answer.json::<Map<String, Value>>().map(drop),
+            204 => Ok(()),
             // An engine that cannot close its door is cut by the final flush: that is enough.
             501 => Ok(()),
             _ => Err(answer.refusal()),
@@ -171,7 +185,12 @@ impl Engine for HttpEngine {
         self.tell("resume", deadline).await
     }
 
-    async fn flush(&self, round: Round, checkpoint_id: &str, deadline: Moment) -> Result<Flushed, EngineError> {
+    async fn flush(
+        &self,
+        round: Round,
+        checkpoint_id: &str,
+        deadline: Moment,
+    ) -> Result<Flushed, EngineError> {
         flushing::flush(self, round, checkpoint_id, deadline).await
     }
 
@@ -179,9 +198,10 @@ impl Engine for HttpEngine {
         let info = until_ready(self.client.base(), deadline, || self.info(deadline)).await?;
         let state_bytes = info.state_bytes;
         let fingerprint = self.fingerprint(info)?;
-        expected
-            .compare(&fingerprint)
-            .map_err(|why| EngineError::Mismatch { at: self.client.base().to_owned(), why: why.to_string() })?;
+        expected.compare(&fingerprint).map_err(|why| EngineError::Mismatch {
+            at: self.client.base().to_owned(),
+            why: why.to_string(),
+        })?;
         Ok(Proven { fingerprint, state_bytes })
     }
 
@@ -212,7 +232,10 @@ impl Engine for HttpEngine {
             return mismatch(format!("it holds checkpoint {other}, was given {}", facts.checkpoint_id));
         }
         if restored.bytes < facts.bytes {
-            return mismatch(format!("it holds {} bytes of the {} it was given", restored.bytes, facts.bytes));
+            return mismatch(format!(
+                "it holds {} bytes of the {} it was given",
+                restored.bytes, facts.bytes
+            ));
         }
         Ok(restored.tokens)
     }

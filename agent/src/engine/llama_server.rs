@@ -71,10 +71,12 @@ impl Server {
     /// Runs alone among those that use slots.
     async fn alone(&self, deadline: Moment) -> Result<tokio::sync::MutexGuard<'_, ()>, EngineError> {
         let began = clock::now();
-        tokio::time::timeout_at(clock::instant(deadline), self.slots.lock()).await.map_err(|_| EngineError::TimedOut {
-            at: self.base().to_owned(),
-            waited_ms: clock::now().since(began).as_millis(),
-            last: Some("a probe or another flush was still using its slots".to_owned()),
+        tokio::time::timeout_at(clock::instant(deadline), self.slots.lock()).await.map_err(|_| {
+            EngineError::TimedOut {
+                at: self.base().to_owned(),
+                waited_ms: clock::now().since(began).as_millis(),
+                last: Some("a probe or another flush was still using its slots".to_owned()),
+            }
         })
     }
 }
@@ -102,7 +104,12 @@ impl Engine for LlamaServer {
         Ok(())
     }
 
-    async fn flush(&self, round: Round, _checkpoint_id: &str, deadline: Moment) -> Result<Flushed, EngineError> {
+    async fn flush(
+        &self,
+        round: Round,
+        _checkpoint_id: &str,
+        deadline: Moment,
+    ) -> Result<Flushed, EngineError> {
         let deadline = match round {
             Round::PreCopy => deadline,
             Round::Final => deadline.min(clock::now() + self.server.target.flush_timeout),

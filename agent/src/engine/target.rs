@@ -86,7 +86,9 @@ impl EngineTarget {
             IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("link-local"),
             // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html: fd00:ec2::254 is
             // IMDS, and its neighbours are DNS (::253), time (::123) and Pod Identity (::23).
-            IpAddr::V6(v6) if v6.segments()[..2] == [0xfd00, 0x0ec2] => Some("instance metadata or its neighbours"),
+            IpAddr::V6(v6) if v6.segments()[..2] == [0xfd00, 0x0ec2] => {
+                Some("instance metadata or its neighbours")
+            }
             _ => None,
         };
         special.map_or(Ok(()), |what| Err(forbidden(what)))
@@ -96,6 +98,9 @@ impl EngineTarget {
 impl fmt::Debug for EngineTarget {
     /// Without the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EngineTarget").field("base", &self.base()).field("life", &self.life).finish_non_exhaustive()
+        f.debug_struct("EngineTarget")
+            .field("base", &self.base())
+            .field("life", &self.life)
+            .finish_non_exhaustive()
     }
 }

@@ -5,6 +5,7 @@
 
 use super::{Tools, failure::Failure};
 use crate::annotations::EngineSettings;
+use crate::clock;
 use crate::cluster::{PodRecord, PodRef};
 use crate::engine::{self, Engine, EngineTarget, Scheme};
 use crate::volume;
@@ -15,6 +16,7 @@ use checkpoint::key::{GenerationNumber, LineageId, Workload};
 use checkpoint::manifest::{Manifest, Source};
 use checkpoint::save::{Saved, SourceFile};
 use evacuation::event::FailureKind;
+use evacuation::moment::Moment;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// One pod's bench.
 pub(crate) struct Bench {
+    first_seen: Moment,
     record: RwLock<PodRecord>,
     gone: AtomicBool,
     engine: Mutex<Option<(EngineKey, Arc<dyn Engine>)>>,
@@ -97,6 +100,7 @@ impl std::fmt::Debug for Bench {
 impl Bench {
     pub(super) fn new(record: PodRecord) -> Self {
         Self {
+            first_seen: clock::now(),
             record: RwLock::new(record),
             gone: AtomicBool::new(false),
             engine: Mutex::default(),
@@ -130,6 +134,11 @@ impl Bench {
         self.unsaved.store(unsaved, Ordering::Relaxed);
     }
 
+    /// When this agent first saw the pod.
+    pub(crate) const fn first_seen(&self) -> Moment {
+        self.first_seen
+    }
+
     /// The pod as last seen.
     pub(crate) fn record(&self) -> PodRecord {
         self.record.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -152,9 +161,9 @@ impl Bench {
     }
 
     pub(crate) fn settings(&self) -> Result<EngineSettings, Failure> {
-        self.record()
-            .settings
-            .ok_or_else(|| Failure::new(FailureKind::Permanent, "the pod is not opted in (lifeboat.dev/engine)"))
+        self.record().settings.ok_or_else(|| {
+            Failure::new(FailureKind::Permanent, "the pod is not opted in (lifeboat.dev/engine)")
+        })
     }
 
     /// Its state volume. Opened once, and kept open: the pod may be gone before its bytes are.
@@ -165,7 +174,10 @@ impl Bench {
         }
         let record = self.record();
         let volume = self.settings()?.state_volume.ok_or_else(|| {
-            Failure::new(FailureKind::Permanent, "lifeboat.dev/state-volume is missing: name an emptyDir of the pod")
+            Failure::new(
+                FailureKind::Permanent,
+                "lifeboat.dev/state-volume is missing: name an emptyDir of the pod",
+            )
         })?;
         let folder = tools.volumes.state_folder(&record.facts.uid.0, &volume.name)?;
         *kept = Some(Arc::clone(&folder));

@@ -111,7 +111,9 @@ impl From<CommitError> for Failure {
 impl From<ClaimError> for Failure {
     fn from(error: ClaimError) -> Self {
         let kind = match &error {
-            ClaimError::Held { .. } | ClaimError::Finished { .. } | ClaimError::Fenced { .. } => FailureKind::Refused,
+            ClaimError::Held { .. } | ClaimError::Finished { .. } | ClaimError::Fenced { .. } => {
+                FailureKind::Refused
+            }
             ClaimError::Store(store) => store_kind(store),
             ClaimError::Unreadable(_) => FailureKind::Permanent,
         };

@@ -4,12 +4,15 @@ use super::{Tools, failure::Failure};
 use crate::clock;
 use crate::cluster::About;
 use bytes::Bytes;
-use checkpoint::store::Condition;
+use checkpoint::store::{Condition, StoreError};
 use checkpoint::{key, retry};
 use evacuation::effect::Action;
 use evacuation::event::{Done, FailureKind};
 use evacuation::moment::Moment;
 use evacuation::report::{DepartureOutcome, Report, StateOutcome};
+
+/// The largest report that is read back, bytes.
+const REPORT_MAX: u64 = 4 << 20;
 
 pub(super) async fn perform(tools: &Tools, action: Action, deadline: Moment) -> Result<Done, Failure> {
     match action {
@@ -34,7 +37,9 @@ pub(super) async fn perform(tools: &Tools, action: Action, deadline: Moment) -> 
             tools.metrics.anomaly();
             Ok(Done::Nothing)
         }
-        other => Err(Failure::new(FailureKind::Permanent, format!("{} is no effect about the node", other.name()))),
+        other => {
+            Err(Failure::new(FailureKind::Permanent, format!("{} is no effect about the node", other.name())))
+        }
     }
 }
 
@@ -42,18 +47,26 @@ pub(super) async fn perform(tools: &Tools, action: Action, deadline: Moment) -> 
 /// of it is in the journal already, as part of this effect.
 async fn write_report(tools: &Tools, report: &Report, deadline: Moment) -> Result<Done, Failure> {
     let key = key::report(&tools.cluster_name, &report.node, &report_id(report))?;
-    let body = serde_json::to_vec_pretty(report).map_err(|e| Failure::new(FailureKind::Permanent, e.to_string()))?;
     let summary = summary(report);
     let event = tools.cluster.publish(About::Node, "EvacuationReport", &summary, !report.complete, deadline);
     let object = async {
-        let store = tools.store.get().await.map_err(|why| Failure::new(FailureKind::Transient, why.as_ref()))?;
+        let store =
+            tools.store.get().await.map_err(|why| Failure::new(FailureKind::Transient, why.as_ref()))?;
         let until = clock::instant(deadline);
-        Ok(retry::put(store.as_ref(), &key, Bytes::from(body), Condition::Always, until).await?)
+        let earlier = match retry::get(store.as_ref(), &key, REPORT_MAX, until).await {
+            Ok(object) => serde_json::from_slice(&object.bytes).ok(),
+            Err(StoreError::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let body = serde_json::to_vec_pretty(&with_earlier(report, earlier));
+        let body = body.map_err(|error| Failure::new(FailureKind::Permanent, error.to_string()))?;
+        retry::put(store.as_ref(), &key, Bytes::from(body), Condition::Always, until).await?;
+        Ok(())
     };
     let (event, object): (_, Result<_, Failure>) = tokio::join!(event, object);
     tracing::info!(summary, complete = report.complete, "report");
-    if report.complete {
-        tools.metrics.evacuated(true, report.written.since(report.noticed));
+    if report.complete || report.written >= report.deadline {
+        tools.metrics.evacuated(report.complete, report.written.since(report.noticed));
         for pod in &report.pods {
             tools.metrics.departure(pod.departure);
             tools.metrics.state(pod.state);
@@ -62,10 +75,28 @@ async fn write_report(tools: &Tools, report: &Report, deadline: Moment) -> Resul
     // One of the two is enough to outlive the node; the store is the one that is read by machines, but
     // a store that is away must not make us repeat the Event for ever.
     match (object, event) {
-        (Ok(_), _) => Ok(Done::Nothing),
+        (Ok(()), _) => Ok(Done::Nothing),
         (Err(failure), Ok(())) if failure.kind == FailureKind::Permanent => Ok(Done::Nothing),
         (Err(failure), _) => Err(failure),
     }
+}
+
+/// The report together with what was written of the same evacuation before, by this agent or by an
+/// earlier life of it that knew pods that are gone by now.
+fn with_earlier(report: &Report, earlier: Option<Report>) -> Report {
+    let mut whole = report.clone();
+    let Some(earlier) = earlier else { return whole };
+    let adds_pods = whole.pods.iter().any(|pod| earlier.pods.iter().all(|told| told.uid != pod.uid));
+    whole.complete |= earlier.complete && !adds_pods;
+    whole.cordoned = earlier.cordoned.or(whole.cordoned);
+    for told in earlier.pods {
+        match whole.pods.iter_mut().find(|pod| pod.uid == told.uid) {
+            None => whole.pods.push(told),
+            Some(pod) if told.committed.is_some() && pod.committed.is_none() => *pod = told,
+            Some(_) => {}
+        }
+    }
+    whole
 }
 
 /// One object for each evacuation of each boot.
@@ -91,4 +122,62 @@ fn summary(report: &Report) -> String {
         state(StateOutcome::Lost),
         report.written.since(report.noticed),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evacuation::notice::{InstanceAction, NoticeKind};
+    use evacuation::report::PodReport;
+
+    fn report(complete: bool, pods: &[(&str, Option<u64>)]) -> Report {
+        let pods = pods.iter().map(|(uid, committed)| PodReport {
+            uid: (*uid).into(),
+            namespace: "ns".into(),
+            name: (*uid).into(),
+            priority: 0,
+            departure: DepartureOutcome::Gone,
+            reason: None,
+            state: StateOutcome::Saved,
+            state_reason: None,
+            generation: None,
+            bytes: 0,
+            sent: 0,
+            refusals: 0,
+            evicted: None,
+            committed: committed.map(Moment::from_millis),
+            gone: None,
+        });
+        Report {
+            format: 1,
+            node: "a".into(),
+            boot: "b".into(),
+            notice: "n".into(),
+            kind: NoticeKind::Interruption(InstanceAction::Terminate),
+            short: false,
+            withdrawn: false,
+            noticed: Moment::from_millis(1),
+            deadline: Moment::from_millis(2),
+            cordoned: None,
+            written: Moment::from_millis(3),
+            complete,
+            pods: pods.collect(),
+        }
+    }
+
+    #[test]
+    fn an_agent_that_was_restarted_adds_to_the_report_and_takes_nothing_away() {
+        let earlier = report(false, &[("gone", Some(5)), ("both", Some(6))]);
+        let whole = with_earlier(&report(true, &[("both", None), ("new", None)]), Some(earlier));
+        let committed: Vec<_> =
+            whole.pods.iter().map(|pod| (pod.uid.as_str(), pod.committed.is_some())).collect();
+        assert_eq!(committed, [("both", true), ("new", false), ("gone", true)]);
+    }
+
+    #[test]
+    fn a_complete_report_stays_complete_unless_there_are_pods_that_it_did_not_know() {
+        let told = report(true, &[("gone", Some(5))]);
+        assert!(with_earlier(&report(false, &[]), Some(told.clone())).complete);
+        assert!(!with_earlier(&report(false, &[("new", None)]), Some(told)).complete);
+    }
 }

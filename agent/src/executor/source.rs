@@ -39,18 +39,16 @@ pub(super) async fn perform(
         Action::Flush { round, .. } => return flush(tools, bench, round, deadline).await,
         Action::Save { round, rank, .. } => return save(tools, bench, round, rank, deadline).await,
         Action::Commit { round, partial, .. } => return commit(tools, bench, round, partial, deadline).await,
-        Action::Evict { grace, .. } => {
-            let evicted = tools.cluster.evict(&pod, grace, deadline).await;
-            evicted?;
-        }
+        Action::Evict { grace, .. } => tools.cluster.evict(&pod, grace, deadline).await?,
         Action::MarkDisrupted { .. } => {
             tools.cluster.mark_disrupted(&pod, "the Spot instance is being interrupted", deadline).await?;
         }
         Action::LetGo { grace, .. } => tools.cluster.delete(&pod, grace, deadline).await?,
         Action::OpenGate { outcome, message, .. } => {
             tools.cluster.open_gate(&pod, outcome, &message, deadline).await?;
-            let bytes = bench.restore.lock().await.as_ref().map_or(0, |fetched| fetched.manifest.bytes_total());
-            tools.metrics.restore(outcome, Span::ZERO, bytes);
+            let bytes =
+                bench.restore.lock().await.as_ref().map_or(0, |fetched| fetched.manifest.bytes_total());
+            tools.metrics.restore(outcome, clock::now().since(bench.first_seen()), bytes);
             let reason = outcome.as_str();
             let ordinary = matches!(reason, "Restored" | "NothingToRestore");
             let note = format!("restore: {reason}: {message}");
@@ -205,7 +203,10 @@ async fn save(
         false => None,
     };
     let Some(flushed) = &side.flushed else {
-        return Err(Failure::new(FailureKind::Transient, "nothing is flushed: the agent was restarted in between"));
+        return Err(Failure::new(
+            FailureKind::Transient,
+            "nothing is flushed: the agent was restarted in between",
+        ));
     };
     let mut files = Vec::with_capacity(flushed.files.len());
     for file in &flushed.files {
@@ -232,7 +233,6 @@ async fn save(
         rank,
         deadline: until,
     };
-    let began = clock::now();
     let progress = Arc::new(Progress::default());
     let saved = match save::save(&store, request, &tools.dispatcher, &progress).await {
         Ok(saved) => saved,
@@ -247,11 +247,8 @@ async fn save(
     for failed in &saved.failed {
         tracing::warn!(file = %failed, "left out");
     }
-    let done = Done::Saved { bytes, sent, whole };
-    let outcome = evacuation::event::Outcome::Done(done.clone());
-    tools.metrics.save(&outcome, clock::now().since(began), bytes, sent);
     side.saved = Some(saved);
-    Ok(done)
+    Ok(Done::Saved { bytes, sent, whole })
 }
 
 /// The newest generation of this lineage, if this life of the agent does not know it yet: what it
@@ -272,7 +269,8 @@ async fn look_back(
     let found = async {
         let number = generation::newest(store.as_ref(), workload, &lineage, until).await.ok()??;
         let generation = generation::read(store.as_ref(), workload, &lineage, number, until).await.ok()?;
-        let manifest = restore::load_manifest(store, workload, generation.manifest, None, until).await.ok()?;
+        let manifest =
+            restore::load_manifest(store, workload, generation.manifest, None, until).await.ok()?;
         Some(Baseline { manifest: Arc::new(manifest), lineage: lineage.clone(), number })
     };
     side.baseline = found.await;
@@ -290,7 +288,8 @@ async fn commit(
     let (workload, lineage) = (bench.workload(tools)?, bench.lineage()?);
     let until = clock::instant(deadline);
     if side.final_commit.is_none() || round == Round::PreCopy {
-        let Some(saved) = side.saved.as_ref().filter(|saved| !saved.files.is_empty() || saved.is_whole()) else {
+        let Some(saved) = side.saved.as_ref().filter(|saved| !saved.files.is_empty() || saved.is_whole())
+        else {
             return Err(Failure::new(FailureKind::NotFound, "no whole file of the state is in the store"));
         };
         let flushed = side.flushed.as_ref();
@@ -309,20 +308,22 @@ async fn commit(
                 .as_ref()
                 .map(|baseline| Parent { lineage: baseline.lineage.clone(), generation: baseline.number }),
             created: jiff::Timestamp::now(),
-            partial: partial || !saved.is_whole() || flushed.is_some_and(|flushed| !flushed.missing.is_empty()),
+            partial: partial
+                || !saved.is_whole()
+                || flushed.is_some_and(|flushed| !flushed.missing.is_empty()),
             engine: flushed.map(|flushed| flushed.facts.clone()).unwrap_or_default(),
             files: saved.files.clone(),
             mac: None,
         };
         let epoch = writing_epoch(tools, bench, &store, &mut side, until).await?;
         let writer = record.facts.uid.0;
-        let began = clock::now();
         let generation = generation::commit(store.as_ref(), &manifest, epoch, &writer, None, until).await?;
-        let done = evacuation::event::Outcome::Done(Done::Nothing);
-        tools.metrics.commit(&done, clock::now().since(began));
         let bytes = manifest.bytes_total();
-        side.baseline =
-            Some(Baseline { manifest: Arc::new(manifest), lineage: lineage.clone(), number: generation.number });
+        side.baseline = Some(Baseline {
+            manifest: Arc::new(manifest),
+            lineage: lineage.clone(),
+            number: generation.number,
+        });
         side.flushed = None;
         side.saved = None;
         bench.set_unsaved(false);
@@ -381,11 +382,7 @@ pub(crate) fn claim_request(
     ClaimRequest {
         named: record.workload.named && lineage.as_str() == record.workload.lineage,
         lineage,
-        holder: Holder {
-            pod_uid: record.facts.uid.0,
-            pod_name: record.facts.name,
-            node: tools.node.clone(),
-        },
+        holder: Holder { pod_uid: record.facts.uid.0, pod_name: record.facts.name, node: tools.node.clone() },
         lease: tools.claim_lease,
     }
 }

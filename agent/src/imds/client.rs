@@ -60,7 +60,11 @@ impl Client {
         if url.scheme() != "http" {
             return Err(bad("IMDS speaks plain http"));
         }
-        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        if !url.username().is_empty()
+            || url.password().is_some()
+            || url.query().is_some()
+            || url.fragment().is_some()
+        {
             return Err(bad("it is more than scheme, host and port"));
         }
         if !url.path().trim_matches('/').is_empty() {
@@ -111,7 +115,8 @@ impl Client {
     }
 
     async fn renewed(&self, now: Instant) -> Result<Token, Fault> {
-        let request = self.http.request(Method::PUT, format!("{}/latest/api/token", self.base)).header(TTL_HEADER, TTL);
+        let request =
+            self.http.request(Method::PUT, format!("{}/latest/api/token", self.base)).header(TTL_HEADER, TTL);
         let (status, headers, body) = exchange(request, TOKEN).await?;
         if status != StatusCode::OK {
             return Err(refused(TOKEN, status));

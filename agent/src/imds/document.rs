@@ -42,7 +42,8 @@ struct MaintenanceEvent {
 
 impl Document {
     /// In the order in which they are asked.
-    pub(super) const ALL: [Document; 3] = [Document::Interruption, Document::Rebalance, Document::Maintenance];
+    pub(super) const ALL: [Document; 3] =
+        [Document::Interruption, Document::Rebalance, Document::Maintenance];
 
     /// Below `meta-data/`.
     pub(super) const fn path(self) -> &'static str {
@@ -55,7 +56,8 @@ impl Document {
 
     /// The notices in it. `now` is when it was given.
     pub(super) fn notices(self, body: &[u8], now: Timestamp) -> Result<Vec<Notice>, Fault> {
-        let garbage = |error: serde_json::Error| Fault::garbage(self.path(), format!("not the known JSON: {error}"));
+        let garbage =
+            |error: serde_json::Error| Fault::garbage(self.path(), format!("not the known JSON: {error}"));
         match self {
             Document::Interruption => {
                 let body: InterruptionBody = serde_json::from_slice(body).map_err(garbage)?;

@@ -58,7 +58,10 @@ impl FaultKind {
 
     /// The next document would meet the same, and a timeout each would only delay the next poll.
     pub(super) const fn is_unreachable(self) -> bool {
-        matches!(self, FaultKind::Refused | FaultKind::Timeout | FaultKind::Unauthorized | FaultKind::Throttled)
+        matches!(
+            self,
+            FaultKind::Refused | FaultKind::Timeout | FaultKind::Unauthorized | FaultKind::Throttled
+        )
     }
 }
 
@@ -90,9 +93,10 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Faults counted by kind.
+/// Requests, and faults counted by kind.
 #[derive(Debug, Default)]
 pub struct Faults {
+    polls: AtomicU64,
     counts: [AtomicU64; FaultKind::ALL.len()],
 }
 
@@ -100,6 +104,15 @@ impl Faults {
     /// How many of each kind there were since the start.
     pub fn counts(&self) -> impl Iterator<Item = (FaultKind, u64)> + '_ {
         FaultKind::ALL.into_iter().zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// How many requests there were since the start, whatever came of them.
+    pub fn polls(&self) -> u64 {
+        self.polls.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn poll(&self) {
+        self.polls.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count(&self, kind: FaultKind) {

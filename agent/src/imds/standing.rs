@@ -26,7 +26,12 @@ impl Standing {
         for notice in notices.into_iter().take(SHOWN_MAX) {
             let key = (document, notice.id.clone());
             if self.shown.insert(key, 0).is_none() {
-                tracing::info!(kind = notice.kind.as_str(), id = notice.id, left_ms = notice.left_ms, "notice");
+                tracing::info!(
+                    kind = notice.kind.as_str(),
+                    id = notice.id,
+                    left_ms = notice.left_ms,
+                    "notice"
+                );
                 events.push(ImdsEvent::Notice(notice));
             }
         }

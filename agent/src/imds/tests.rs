@@ -1,0 +1,342 @@
+//! The watch against a small IMDS of our own.
+
+mod fake;
+
+use super::*;
+use evacuation::notice::{InstanceAction, NoticeKind};
+use fake::{Fake, INTERRUPTION, LIFE_CYCLE, MAINTENANCE, REBALANCE, Reply};
+
+/// Fast enough for a test, with time for an answer between.
+const POLL: Duration = Duration::from_millis(20);
+const DATE: &str = "Mon, 01 Jan 2018 08:20:00 GMT";
+
+struct Running {
+    fake: Fake,
+    events: mpsc::Receiver<ImdsEvent>,
+    faults: Arc<Faults>,
+    cancel: CancellationToken,
+}
+
+impl Running {
+    async fn on(fake: Fake) -> Self {
+        let imds = Imds::new(&fake.endpoint(), POLL).unwrap();
+        let faults = imds.faults();
+        let (out, events) = mpsc::channel(64);
+        let cancel = CancellationToken::new();
+        tokio::spawn(imds.watch(out, cancel.clone()));
+        Self { fake, events, faults, cancel }
+    }
+
+    async fn spot() -> Self {
+        let fake = Fake::start().await;
+        fake.set(LIFE_CYCLE, Reply::ok("spot"));
+        let mut run = Self::on(fake).await;
+        assert_eq!(run.next().await, ImdsEvent::LifeCycle(LifeCycle::Spot));
+        assert_eq!(run.next().await, ImdsEvent::Reachable(true, "it answers".to_owned()));
+        run
+    }
+
+    async fn next(&mut self) -> ImdsEvent {
+        tokio::time::timeout(Duration::from_secs(5), self.events.recv())
+            .await
+            .expect("an event")
+            .expect("a watch")
+    }
+
+    /// The next event that is not about being reachable or the life cycle.
+    async fn next_notice(&mut self) -> ImdsEvent {
+        loop {
+            match self.next().await {
+                ImdsEvent::Reachable(..) | ImdsEvent::LifeCycle(_) => {}
+                event => return event,
+            }
+        }
+    }
+
+    async fn next_reachable(&mut self) -> (bool, String) {
+        loop {
+            if let ImdsEvent::Reachable(reachable, why) = self.next().await {
+                return (reachable, why);
+            }
+        }
+    }
+
+    /// Nothing more is told while several polls go by.
+    async fn quiet(&mut self) {
+        tokio::time::sleep(POLL * 8).await;
+        let told = self.events.try_recv();
+        assert!(told.is_err(), "{told:?}");
+    }
+
+    fn count(&self, kind: FaultKind) -> u64 {
+        self.faults.counts().find(|(counted, _)| *counted == kind).unwrap().1
+    }
+}
+
+fn notice(event: ImdsEvent) -> Notice {
+    match event {
+        ImdsEvent::Notice(notice) => notice,
+        other => panic!("not a notice: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn time_left_is_counted_from_the_answers_own_date_whatever_the_nodes_clock_says() {
+    let mut run = Running::spot().await;
+    let body = r#"{"action": "terminate", "time": "2018-01-01T08:22:00Z"}"#;
+    run.fake.set(INTERRUPTION, Reply::ok(body).dated(DATE));
+    let seen = notice(run.next_notice().await);
+    assert_eq!(seen.kind, NoticeKind::Interruption(InstanceAction::Terminate));
+    assert_eq!(seen.left_ms, 120_000, "eight years ago by this machine's clock");
+}
+
+#[tokio::test]
+async fn a_notice_is_told_once_and_again_only_when_it_changes() {
+    let mut run = Running::spot().await;
+    let body = |time: &str| Reply::ok(&format!(r#"{{"action":"stop","time":"{time}"}}"#)).dated(DATE);
+    run.fake.set(INTERRUPTION, body("2018-01-01T08:22:00Z"));
+    let first = notice(run.next_notice().await);
+    run.quiet().await;
+    run.fake.set(
+        INTERRUPTION,
+        Reply::ok("\n{ \"time\":\"2018-01-01T08:22:00Z\",\t\"action\":\"stop\" }").dated(DATE),
+    );
+    run.quiet().await;
+    run.fake.set(INTERRUPTION, body("2018-01-01T08:21:00Z"));
+    let second = notice(run.next_notice().await);
+    assert_ne!(first.id, second.id);
+    assert_eq!((first.left_ms, second.left_ms), (120_000, 60_000));
+    run.quiet().await;
+}
+
+#[tokio::test]
+async fn a_notice_is_withdrawn_after_two_answers_without_it_and_not_after_one() {
+    let mut run = Running::spot().await;
+    let body = r#"{"action":"terminate","time":"2018-01-01T08:22:00Z"}"#;
+    run.fake.set(INTERRUPTION, Reply::ok(body).dated(DATE));
+    let seen = notice(run.next_notice().await);
+    run.fake.once(INTERRUPTION, Reply::status(404));
+    run.quiet().await;
+    run.fake.set(INTERRUPTION, Reply::status(404));
+    assert_eq!(run.next_notice().await, ImdsEvent::Withdrawn { id: seen.id.clone() });
+    run.fake.set(INTERRUPTION, Reply::ok(body).dated(DATE));
+    assert_eq!(notice(run.next_notice().await).id, seen.id, "it came back");
+}
+
+#[tokio::test]
+async fn a_fault_withdraws_nothing() {
+    let mut run = Running::spot().await;
+    run.fake.set(INTERRUPTION, Reply::ok(r#"{"action":"terminate","time":"2018-01-01T08:22:00Z"}"#));
+    notice(run.next_notice().await);
+    run.fake.set(INTERRUPTION, Reply::status(500));
+    assert!(!run.next_reachable().await.0);
+    run.quiet().await;
+}
+
+#[tokio::test]
+async fn a_rebalance_recommendation_has_no_time_of_its_own() {
+    let mut run = Running::spot().await;
+    run.fake.set(REBALANCE, Reply::ok(r#"{"noticeTime": "2018-01-01T08:22:00Z"}"#).dated(DATE));
+    let seen = notice(run.next_notice().await);
+    assert_eq!((seen.kind, seen.left_ms), (NoticeKind::Rebalance, 0));
+}
+
+#[tokio::test]
+async fn an_on_demand_node_is_asked_for_maintenance_and_never_for_interruptions() {
+    let fake = Fake::start().await;
+    fake.set(LIFE_CYCLE, Reply::ok("on-demand"));
+    let body = r#"[
+        {"Code":"system-reboot","Description":"scheduled","EventId":"instance-event-1","NotAfter":"21 Jan 2019 09:17:23 GMT",
+         "NotBefore":"1 Jan 2018 09:20:00 GMT","State":"active"},
+        {"Code":"instance-stop","EventId":"instance-event-2","NotBefore":"1 Jan 2018 09:20:00 GMT","State":"completed"},
+        {"Code":"instance-stop","EventId":"instance-event-3","NotBefore":"1 Jan 2018 09:20:00 GMT","State":"canceled"},
+        {"Code":"system-maintenance","EventId":"instance-event-4","NotBefore":"1 Jan 2018 09:20:00 GMT","State":"active"}
+    ]"#;
+    fake.set(MAINTENANCE, Reply::ok(body).dated(DATE));
+    let mut run = Running::on(fake).await;
+    assert_eq!(run.next().await, ImdsEvent::LifeCycle(LifeCycle::OnDemand));
+    let seen = notice(run.next_notice().await);
+    assert_eq!((seen.kind, seen.left_ms), (NoticeKind::Maintenance, 3_600_000));
+    assert!(run.next_reachable().await.0);
+    run.quiet().await;
+    let calls = run.fake.calls();
+    assert!(!calls.iter().any(|call| call.contains("spot/") || call.contains("rebalance")), "{calls:?}");
+    assert_eq!(calls.iter().filter(|call| call.contains("maintenance")).count(), 1, "every 5 s: {calls:?}");
+}
+
+#[test]
+fn a_maintenance_event_that_is_canceled_is_withdrawn() {
+    let now = document::mail_date(DATE).unwrap();
+    let body = |state: &str| {
+        format!(
+            r#"[{{"Code":"instance-retirement","EventId":"e","NotBefore":"1 Jan 2018 09:20:00 GMT","State":"{state}"}}]"#
+        )
+    };
+    let mut standing = Standing::default();
+    let mut told = Vec::new();
+    let active = Document::Maintenance.notices(body("active").as_bytes(), now).unwrap();
+    let id = active[0].id.clone();
+    standing.update(Document::Maintenance, active, &mut told);
+    told.clear();
+    for _ in 0..3 {
+        let canceled = Document::Maintenance.notices(body("canceled").as_bytes(), now).unwrap();
+        standing.update(Document::Maintenance, canceled, &mut told);
+    }
+    assert_eq!(told, [ImdsEvent::Withdrawn { id }]);
+}
+
+#[tokio::test]
+async fn the_life_cycle_is_asked_again_until_it_is_known() {
+    let fake = Fake::start().await;
+    fake.set(LIFE_CYCLE, Reply::status(404));
+    fake.set(INTERRUPTION, Reply::ok(r#"{"action":"terminate","time":"2018-01-01T08:22:00Z"}"#));
+    let mut run = Running::on(fake).await;
+    assert!(!run.next_reachable().await.0);
+    run.quiet().await;
+    run.fake.set(LIFE_CYCLE, Reply::ok("spot\n"));
+    assert_eq!(run.next().await, ImdsEvent::LifeCycle(LifeCycle::Spot));
+    notice(run.next_notice().await);
+}
+
+#[tokio::test]
+async fn every_request_carries_a_token_and_one_token_and_one_connection_serve_them_all() {
+    let mut run = Running::spot().await;
+    tokio::time::sleep(POLL * 10).await;
+    let calls = run.fake.calls();
+    assert!(calls.len() > 10, "{calls:?}");
+    assert_eq!(calls[0], "PUT /latest/api/token ttl=21600");
+    assert!(
+        calls[1..].iter().all(|call| call.starts_with("GET ") && call.ends_with("token=token-1")),
+        "{calls:?}"
+    );
+    assert_eq!(run.fake.connections(), 1);
+    run.cancel.cancel();
+    assert!(
+        tokio::time::timeout(Duration::from_secs(2), async { while run.events.recv().await.is_some() {} })
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_before_it_ends() {
+    let fake = Fake::start().await;
+    fake.set(LIFE_CYCLE, Reply::ok("spot"));
+    fake.grant(1);
+    let run = Running::on(fake).await;
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    let calls = run.fake.calls();
+    assert!(calls.iter().any(|call| call.ends_with("token=token-2")), "{calls:?}");
+    assert_eq!(run.count(FaultKind::Unauthorized), 0);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_renewed_once_and_the_request_repeated() {
+    let mut run = Running::spot().await;
+    run.fake.forget_tokens();
+    let body = r#"{"action":"hibernate","time":"2018-01-01T08:22:00Z"}"#;
+    run.fake.set(INTERRUPTION, Reply::ok(body));
+    assert_eq!(notice(run.next_notice().await).kind, NoticeKind::Interruption(InstanceAction::Hibernate));
+    assert_eq!(run.count(FaultKind::Unauthorized), 0, "a token that ran out is no fault");
+    // One that refuses every token is, and is not asked in a circle.
+    run.fake.set(INTERRUPTION, Reply::status(401));
+    let (reachable, why) = run.next_reachable().await;
+    assert_eq!((reachable, why.as_str()), (false, "spot/instance-action: it answered 401"));
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_asked_in_the_old_way() {
+    let fake = Fake::start().await;
+    fake.set("token", Reply::status(403));
+    fake.set(LIFE_CYCLE, Reply::ok("spot"));
+    let mut run = Running::on(fake).await;
+    let (reachable, why) = run.next_reachable().await;
+    assert!(!reachable && why.contains("enabled"), "{why}");
+    tokio::time::sleep(POLL * 5).await;
+    assert!(run.fake.calls().iter().all(|call| call.starts_with("PUT")));
+    assert!(run.count(FaultKind::Forbidden) > 1, "it is asked again all the same");
+}
+
+#[tokio::test]
+async fn what_imds_answers_in_error_is_counted_told_once_and_never_ends_the_polling() {
+    let mut run = Running::spot().await;
+    // A notice that would be one if it were not so long.
+    let too_large =
+        format!(r#"{{"action":"stop","time":"2018-01-01T08:22:00Z","pad":"{}"}}"#, "x".repeat(70_000));
+    for (reply, kind) in [
+        (Reply::ok("<html>not json</html>"), FaultKind::Garbage),
+        (Reply::ok(r#"{"action":"explode","time":"2018-01-01T08:22:00Z"}"#), FaultKind::Garbage),
+        (Reply::ok(r#"{"action":"terminate","time":"soon"}"#), FaultKind::Garbage),
+        (Reply::ok(&too_large), FaultKind::Garbage),
+        (Reply::status(301), FaultKind::Garbage),
+        (Reply::status(403), FaultKind::Forbidden),
+        (Reply::status(429), FaultKind::Throttled),
+        (Reply::status(503), FaultKind::ServerError),
+        (Reply::Hang, FaultKind::Timeout),
+    ] {
+        let before = run.count(kind);
+        run.fake.set(INTERRUPTION, reply);
+        assert!(!run.next_reachable().await.0, "{kind:?}");
+        let counted = async {
+            while run.count(kind) < before + 2 {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(8), counted).await.expect("counted");
+        assert!(run.events.try_recv().is_err(), "told once: {kind:?}");
+        run.fake.set(INTERRUPTION, Reply::status(404));
+        assert!(run.next_reachable().await.0, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_imds_that_asks_for_fewer_requests_gets_fewer() {
+    let mut run = Running::spot().await;
+    run.fake.set(INTERRUPTION, Reply::status(503));
+    while run.next_reachable().await.0 {}
+    let before = run.fake.calls().len();
+    tokio::time::sleep(POLL * 40).await;
+    let asked = run.fake.calls().len() - before;
+    // 40 polls at full speed would be about 80 requests; doubling from 20 ms leaves five or six polls.
+    assert!((2..30).contains(&asked), "{asked}");
+}
+
+#[tokio::test]
+async fn an_imds_that_nobody_serves_is_told_as_refused_and_found_when_it_comes_back() {
+    let (fake, port) = Fake::reserved().await;
+    let imds = Imds::new(&format!("http://127.0.0.1:{port}"), POLL).unwrap();
+    let faults = imds.faults();
+    let (out, mut events) = mpsc::channel(64);
+    tokio::spawn(imds.watch(out, CancellationToken::new()));
+    assert!(matches!(events.recv().await, Some(ImdsEvent::Reachable(false, _))));
+    assert!(faults.counts().any(|(kind, count)| kind == FaultKind::Refused && count > 0));
+    let fake = fake.listen().await;
+    fake.set(LIFE_CYCLE, Reply::ok("spot"));
+    assert_eq!(events.recv().await, Some(ImdsEvent::LifeCycle(LifeCycle::Spot)));
+    assert_eq!(events.recv().await, Some(ImdsEvent::Reachable(true, "it answers".to_owned())));
+}
+
+#[tokio::test]
+async fn an_answer_without_a_date_is_measured_by_the_nodes_clock() {
+    let time = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_secs(120)).unwrap();
+    let left = fake::dateless(&format!(r#"{{"action":"terminate","time":"{time}"}}"#), POLL).await;
+    assert!((110_000..=120_000).contains(&left), "{left}");
+}
+
+#[test]
+fn an_endpoint_that_is_none_is_refused_with_what_to_give() {
+    for bad in [
+        "",
+        "169.254.169.254",
+        "https://169.254.169.254",
+        "http://u:p@h",
+        "http://h/latest",
+        "ftp://h",
+        "http://h?x",
+    ] {
+        let error = Imds::new(bad, POLL).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("give one like http://169.254.169.254"), "{error}");
+    }
+    Imds::new("http://[fd00:ec2::254]", POLL).unwrap();
+    Imds::new("http://127.0.0.1:1338/", POLL).unwrap();
+}

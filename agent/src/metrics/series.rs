@@ -10,7 +10,8 @@ use prometheus_client::registry::{self, Registry};
 use std::sync::atomic::AtomicU64;
 
 /// Upper bounds in seconds. A notice leaves 120 s, and a cordon takes some 10 ms.
-const BUCKETS: [f64; 15] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 300.0];
+const BUCKETS: [f64; 15] =
+    [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 300.0];
 
 type Labels = Vec<(&'static str, &'static str)>;
 
@@ -43,7 +44,8 @@ impl Series {
         if let Err(error) = encode(&mut text, &self.registry) {
             tracing::error!(%error, "metrics were not encoded");
         }
-        text
+        // A family without labels writes empty braces: allowed, and no other exporter does it.
+        text.replace("{} ", " ")
     }
 
     pub(super) fn count(&self, id: Id, values: &[&str], by: u64) {
@@ -90,11 +92,15 @@ fn register(registry: &mut Registry, row: &Row) -> One {
     };
     let name = if row.kind == Kind::Info { format!("{}_info", row.name) } else { row.name.to_owned() };
     match (&one, unit) {
-        (One::Counter(family), Some(unit)) => registry.register_with_unit(name, row.help, unit, family.clone()),
+        (One::Counter(family), Some(unit)) => {
+            registry.register_with_unit(name, row.help, unit, family.clone())
+        }
         (One::Counter(family), None) => registry.register(name, row.help, family.clone()),
         (One::Gauge(family), Some(unit)) => registry.register_with_unit(name, row.help, unit, family.clone()),
         (One::Gauge(family), None) => registry.register(name, row.help, family.clone()),
-        (One::Histogram(family), Some(unit)) => registry.register_with_unit(name, row.help, unit, family.clone()),
+        (One::Histogram(family), Some(unit)) => {
+            registry.register_with_unit(name, row.help, unit, family.clone())
+        }
         (One::Histogram(family), None) => registry.register(name, row.help, family.clone()),
     }
     begin_at_zero(&one, row);

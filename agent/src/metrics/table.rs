@@ -9,7 +9,7 @@ pub enum Kind {
     Gauge,
     /// Observations in buckets.
     Histogram,
-    /// Always 1, with facts as labels; its name ends in `_info`.
+    /// A gauge that is always 1, with facts as labels; its name ends in `_info`.
     Info,
 }
 
@@ -18,9 +18,8 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
+            Kind::Gauge | Kind::Info => "gauge",
             Kind::Histogram => "histogram",
-            Kind::Info => "info",
         }
     }
 }
@@ -114,7 +113,6 @@ pub enum Id {
     Restores,
     RestoreSeconds,
     Tokens,
-    Headroom,
     Link,
     Pods,
     AnnotationErrors,
@@ -133,33 +131,95 @@ pub enum Id {
 const OUTCOME: Label = Label {
     name: "outcome",
     values: &[
-        "done", "refused", "throttled", "transient", "permanent", "not_found", "mismatch", "timed_out", "panicked",
+        "done",
+        "refused",
+        "throttled",
+        "transient",
+        "permanent",
+        "not_found",
+        "mismatch",
+        "timed_out",
+        "panicked",
     ],
 };
 const ACTION: Label = Label {
     name: "action",
     values: &[
-        "mark", "unmark", "set_hold", "look", "intend", "abandon_intent", "quiesce", "resume", "flush", "save",
-        "commit", "evict", "mark_disrupted", "let_go", "write_report", "publish", "find_lineage", "claim",
-        "renew_claim", "fetch", "prove", "hand_over", "verify", "finish_claim", "open_gate", "cancel", "anomaly",
+        "mark",
+        "unmark",
+        "set_hold",
+        "look",
+        "intend",
+        "abandon_intent",
+        "quiesce",
+        "resume",
+        "flush",
+        "save",
+        "commit",
+        "evict",
+        "mark_disrupted",
+        "let_go",
+        "write_report",
+        "publish",
+        "find_lineage",
+        "claim",
+        "renew_claim",
+        "fetch",
+        "prove",
+        "hand_over",
+        "verify",
+        "finish_claim",
+        "open_gate",
+        "cancel",
+        "anomaly",
     ],
 };
 const VERB: Label = Label { name: "verb", values: &["get", "list", "watch", "create", "patch", "delete"] };
 const CODE: Label = Label {
     name: "code",
     values: &[
-        "200", "201", "400", "401", "403", "404", "405", "409", "410", "415", "422", "429", "500", "502", "503",
-        "504", "timeout", "transport",
+        "200",
+        "201",
+        "400",
+        "401",
+        "403",
+        "404",
+        "405",
+        "409",
+        "410",
+        "415",
+        "422",
+        "429",
+        "500",
+        "502",
+        "503",
+        "504",
+        "timeout",
+        "transport",
     ],
 };
 
-const fn row(id: Id, name: &'static str, kind: Kind, unit: Unit, labels: &'static [Label], help: &'static str) -> Row {
+const fn row(
+    id: Id,
+    name: &'static str,
+    kind: Kind,
+    unit: Unit,
+    labels: &'static [Label],
+    help: &'static str,
+) -> Row {
     Row { id, name, kind, unit, labels, help }
 }
 
 /// Every metric, in the order of the documentation.
-pub const TABLE: [Row; 35] = [
-    row(Id::ImdsPolls, "imds_polls", Kind::Counter, Unit::None, &[], "Polls of the instance metadata service"),
+pub const TABLE: [Row; 34] = [
+    row(
+        Id::ImdsPolls,
+        "imds_polls",
+        Kind::Counter,
+        Unit::None,
+        &[],
+        "Polls of the instance metadata service",
+    ),
     row(
         Id::ImdsErrors,
         "imds_errors",
@@ -167,7 +227,16 @@ pub const TABLE: [Row; 35] = [
         Unit::None,
         &[Label {
             name: "kind",
-            values: &["timeout", "connect", "token", "unauthorized", "forbidden", "server_error", "malformed"],
+            values: &[
+                "refused",
+                "timeout",
+                "broken",
+                "unauthorized",
+                "forbidden",
+                "throttled",
+                "server_error",
+                "garbage",
+            ],
         }],
         "Polls of the instance metadata service that failed",
     ),
@@ -221,7 +290,14 @@ pub const TABLE: [Row; 35] = [
         &[],
         "From the first sight of a notice to the end of its evacuation",
     ),
-    row(Id::Evictions, "evictions", Kind::Counter, Unit::None, &[OUTCOME], "Attempts to evict; refused by a PodDisruptionBudget is not throttled by the API server"),
+    row(
+        Id::Evictions,
+        "evictions",
+        Kind::Counter,
+        Unit::None,
+        &[OUTCOME],
+        "Attempts to evict; refused by a PodDisruptionBudget is not throttled by the API server",
+    ),
     row(
         Id::Departures,
         "departures",
@@ -238,9 +314,30 @@ pub const TABLE: [Row; 35] = [
         &[Label { name: "outcome", values: &["none", "pending", "saved", "partial", "earlier", "lost"] }],
         "Pods of departures, by what became of their state",
     ),
-    row(Id::SaveSeconds, "save", Kind::Histogram, Unit::Seconds, &[OUTCOME], "Time to bring a flushed state into the store"),
-    row(Id::CommitSeconds, "commit", Kind::Histogram, Unit::Seconds, &[OUTCOME], "Time to write a manifest and its generation"),
-    row(Id::SavedBytes, "state_saved", Kind::Counter, Unit::Bytes, &[], "State held by checkpoints that were saved"),
+    row(
+        Id::SaveSeconds,
+        "save",
+        Kind::Histogram,
+        Unit::Seconds,
+        &[OUTCOME],
+        "Time to bring a flushed state into the store",
+    ),
+    row(
+        Id::CommitSeconds,
+        "commit",
+        Kind::Histogram,
+        Unit::Seconds,
+        &[OUTCOME],
+        "Time to write a manifest and its generation",
+    ),
+    row(
+        Id::SavedBytes,
+        "state_saved",
+        Kind::Counter,
+        Unit::Bytes,
+        &[],
+        "State held by checkpoints that were saved",
+    ),
     row(Id::SentBytes, "state_sent", Kind::Counter, Unit::Bytes, &[], "Bytes sent to the store for them"),
     row(Id::RestoredBytes, "state_restored", Kind::Counter, Unit::Bytes, &[], "State put back into engines"),
     row(
@@ -264,7 +361,14 @@ pub const TABLE: [Row; 35] = [
         }],
         "Restores decided, by the reason of the pod's condition lifeboat.dev/restored",
     ),
-    row(Id::RestoreSeconds, "restore", Kind::Histogram, Unit::Seconds, &[], "From the first sight of a pod to its decided restore"),
+    row(
+        Id::RestoreSeconds,
+        "restore",
+        Kind::Histogram,
+        Unit::Seconds,
+        &[],
+        "From the first sight of a pod to its decided restore",
+    ),
     row(
         Id::Tokens,
         "tokens",
@@ -273,8 +377,14 @@ pub const TABLE: [Row; 35] = [
         &[Label { name: "stage", values: &["saved", "restored", "verified"] }],
         "Tokens in committed checkpoints, taken by engines, and shown to be used by them",
     ),
-    row(Id::Headroom, "headroom", Kind::Gauge, Unit::Seconds, &[], "Time that an evacuation begun now would have left at its deadline; negative if it would not make it"),
-    row(Id::Link, "link_bytes_per_second", Kind::Gauge, Unit::None, &[], "The uplink to the store as last measured"),
+    row(
+        Id::Link,
+        "link_bytes_per_second",
+        Kind::Gauge,
+        Unit::None,
+        &[],
+        "The uplink to the store as last measured",
+    ),
     row(
         Id::Pods,
         "pods",
@@ -283,7 +393,14 @@ pub const TABLE: [Row; 35] = [
         &[Label { name: "kind", values: &["stateful", "stateless"] }],
         "Pods of this node; stateful are those that opted in with valid annotations",
     ),
-    row(Id::AnnotationErrors, "annotation_errors", Kind::Counter, Unit::None, &[], "Annotations that could not be followed, each counted once for each pod and value"),
+    row(
+        Id::AnnotationErrors,
+        "annotation_errors",
+        Kind::Counter,
+        Unit::None,
+        &[],
+        "Annotations that could not be followed, each counted once for each pod and value",
+    ),
     row(
         Id::EngineErrors,
         "engine_errors",
@@ -299,9 +416,30 @@ pub const TABLE: [Row; 35] = [
         "Calls to engines that failed",
     ),
     row(Id::Effects, "effects", Kind::Counter, Unit::None, &[ACTION, OUTCOME], "Effects that were answered"),
-    row(Id::EffectSeconds, "effect", Kind::Histogram, Unit::Seconds, &[ACTION], "Time from an effect's start to its answer"),
-    row(Id::LateAnswers, "late_answers", Kind::Counter, Unit::None, &[], "Answers that came after their effect had been answered"),
-    row(Id::Anomalies, "anomalies", Kind::Counter, Unit::None, &[], "Things that should not happen and did; the log names them"),
+    row(
+        Id::EffectSeconds,
+        "effect",
+        Kind::Histogram,
+        Unit::Seconds,
+        &[ACTION],
+        "Time from an effect's start to its answer",
+    ),
+    row(
+        Id::LateAnswers,
+        "late_answers",
+        Kind::Counter,
+        Unit::None,
+        &[],
+        "Answers that came after their effect had been answered",
+    ),
+    row(
+        Id::Anomalies,
+        "anomalies",
+        Kind::Counter,
+        Unit::None,
+        &[],
+        "Things that should not happen and did; the log names them",
+    ),
     row(
         Id::Events,
         "events",
@@ -310,14 +448,35 @@ pub const TABLE: [Row; 35] = [
         &[Label {
             name: "event",
             values: &[
-                "started", "node_seen", "pod_seen", "pod_gone", "noticed", "withdrawn", "answered", "link_measured",
+                "started",
+                "node_seen",
+                "pod_seen",
+                "pod_gone",
+                "noticed",
+                "withdrawn",
+                "answered",
+                "link_measured",
                 "woke",
             ],
         }],
         "Events handed to the core",
     ),
-    row(Id::KubeRequests, "kube_requests", Kind::Counter, Unit::None, &[VERB, CODE], "Requests to the API server, but for the watches"),
-    row(Id::KubeSeconds, "kube_request", Kind::Histogram, Unit::Seconds, &[VERB], "Time to the answer of the API server"),
+    row(
+        Id::KubeRequests,
+        "kube_requests",
+        Kind::Counter,
+        Unit::None,
+        &[VERB, CODE],
+        "Requests to the API server, but for the watches",
+    ),
+    row(
+        Id::KubeSeconds,
+        "kube_request",
+        Kind::Histogram,
+        Unit::Seconds,
+        &[VERB],
+        "Time to the answer of the API server",
+    ),
     row(
         Id::WatchRestarts,
         "watch_restarts",

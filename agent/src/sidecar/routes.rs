@@ -4,14 +4,13 @@ use super::operation::Operations;
 use super::state::{State, TOKEN};
 use super::{Behaviour, Call, SidecarOptions, lock, now};
 use crate::engine::contract::{
-    Accepted, DoneAnswer, FlushRequest, FlushRound, Info, Operation, PREFIX, PROTOCOL, Refusal, RestoreRequest, Restored,
-    Weights,
+    Accepted, DoneAnswer, FlushRequest, FlushRound, Info, Operation, PREFIX, PROTOCOL, Refusal,
+    RestoreRequest, Restored, Weights,
 };
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -50,7 +49,16 @@ pub(super) struct Status {
     restored: Option<Restored>,
 }
 
-type Answered = Result<Response, Response>;
+/// Any answer that is not a success.
+struct Refused(StatusCode, String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(Refusal { error: self.1 })).into_response()
+    }
+}
+
+type Answered = Result<Response, Refused>;
 
 impl Shared {
     pub(super) fn new(options: SidecarOptions, stopping: CancellationToken) -> Self {
@@ -111,9 +119,15 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     })
 }
 
-async fn answer(shared: Arc<Shared>, method: Method, uri: Uri, headers: http::HeaderMap, body: Body) -> Response {
+async fn answer(
+    shared: Arc<Shared>,
+    method: Method,
+    uri: Uri,
+    headers: http::HeaderMap,
+    body: Body,
+) -> Response {
     let Ok(body) = axum::body::to_bytes(body, BODY_MAX).await else {
-        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than 1 MiB");
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than 1 MiB").into_response();
     };
     lock(&shared.calls).push(Call {
         at: now(),
@@ -124,7 +138,7 @@ async fn answer(shared: Arc<Shared>, method: Method, uri: Uri, headers: http::He
     match shared.behaviour() {
         Behaviour::Hang => {
             shared.stopping.cancelled().await;
-            return refuse(StatusCode::SERVICE_UNAVAILABLE, "it is stopping");
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, "it is stopping").into_response();
         }
         Behaviour::Html => {
             let page = "<!doctype html><html><body><h1>It works!</h1></body></html>";
@@ -136,10 +150,10 @@ async fn answer(shared: Arc<Shared>, method: Method, uri: Uri, headers: http::He
         let given = headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes).unwrap_or_default();
         // Compared by their hashes, which blake3 does in constant time.
         if blake3::hash(given) != blake3::hash(format!("Bearer {token}").as_bytes()) {
-            return refuse(StatusCode::UNAUTHORIZED, "give the bearer token");
+            return refuse(StatusCode::UNAUTHORIZED, "give the bearer token").into_response();
         }
     }
-    route(&shared, &method, uri.path(), &body).await.unwrap_or_else(|refused| refused)
+    route(&shared, &method, uri.path(), &body).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn route(shared: &Arc<Shared>, method: &Method, path: &str, body: &Bytes) -> Answered {
@@ -157,8 +171,9 @@ async fn route(shared: &Arc<Shared>, method: &Method, path: &str, body: &Bytes) 
         ("GET", _) => {
             let id = verb.strip_prefix("operations/").ok_or_else(unknown)?;
             let operations = lock(&shared.operations);
-            let operation =
-                operations.get(id).ok_or_else(|| refuse(StatusCode::NOT_FOUND, "no such operation: send it again"))?;
+            let operation = operations
+                .get(id)
+                .ok_or_else(|| refuse(StatusCode::NOT_FOUND, "no such operation: send it again"))?;
             Ok(Json(operation).into_response())
         }
         _ => Err(unknown()),
@@ -190,7 +205,9 @@ async fn flush(shared: &Arc<Shared>, request: FlushRequest) -> Answered {
                     facts: Map::from_iter([(DIGEST.to_owned(), state.digest().into())]),
                     ..DoneAnswer::default()
                 })),
-                Err(error) => Operation::Failed { error: format!("cannot write to the state volume: {error}") },
+                Err(error) => {
+                    Operation::Failed { error: format!("cannot write to the state volume: {error}") }
+                }
             };
             lock(&shared.operations).set(&id, ended);
         }
@@ -223,7 +240,8 @@ async fn restore(shared: &Arc<Shared>, request: RestoreRequest) -> Answered {
         lock(&shared.operations).set(&id, Operation::Failed { error: error.clone() });
         refuse(status, &error)
     };
-    let state = read.map_err(|error| fail(StatusCode::CONFLICT, format!("cannot read the state volume: {error}")))?;
+    let state =
+        read.map_err(|error| fail(StatusCode::CONFLICT, format!("cannot read the state volume: {error}")))?;
     if request.facts.get(DIGEST).and_then(Value::as_str) != Some(state.digest().as_str()) {
         let error = "what is in the state volume is not what was flushed: the digests differ";
         return Err(fail(StatusCode::CONFLICT, error.to_owned()));
@@ -255,7 +273,7 @@ async fn at_once_or_later(
 fn standing(shared: &Arc<Shared>, id: &str) -> Response {
     match lock(&shared.operations).get(id) {
         Some(ended @ Operation::Done(_)) => Json(ended).into_response(),
-        Some(Operation::Failed { error }) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error),
+        Some(Operation::Failed { error }) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
         Some(Operation::Running { .. }) | None => {
             (StatusCode::ACCEPTED, Json(Accepted { operation: id.to_owned() })).into_response()
         }
@@ -267,13 +285,11 @@ fn operation_id(verb: &str, checkpoint_id: &str) -> String {
     format!("{verb}-{}", &blake3::hash(checkpoint_id.as_bytes()).to_hex()[..16])
 }
 
-fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Response> {
-    serde_json::from_slice(body).map_err(|error| refuse(StatusCode::BAD_REQUEST, &format!("not such a request: {error}")))
+fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refused> {
+    serde_json::from_slice(body)
+        .map_err(|error| refuse(StatusCode::BAD_REQUEST, &format!("not such a request: {error}")))
 }
 
-fn refuse(status: StatusCode, error: &str) -> Response {
-    fn json<T: Serialize>(status: StatusCode, body: T) -> Response {
-        (status, Json(body)).into_response()
-    }
-    json(status, Refusal { error: error.to_owned() })
+fn refuse(status: StatusCode, error: &str) -> Refused {
+    Refused(status, error.to_owned())
 }

@@ -134,7 +134,10 @@ impl State {
         let mut left = RESTORE_MAX;
         for path in paths {
             if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("the path {path:?} leads elsewhere")));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("the path {path:?} leads elsewhere"),
+                ));
             }
             let mut file = tokio::fs::File::open(dir.join(path)).await?;
             let mut content = Vec::new();
@@ -143,7 +146,9 @@ impl State {
                 if step == 0 {
                     break;
                 }
-                left = left.checked_sub(step as u64).ok_or_else(|| io::Error::other("the files are too large"))?;
+                left = left
+                    .checked_sub(step as u64)
+                    .ok_or_else(|| io::Error::other("the files are too large"))?;
                 pace(step, rate).await;
                 progress(RESTORE_MAX - left);
             }

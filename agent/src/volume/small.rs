@@ -34,15 +34,18 @@ pub(crate) async fn read(folder: &Arc<Folder>, path: &str, at_most: u64) -> Resu
 }
 
 /// Writes a file of ours in one step, in the directory `dir`, which is made if it is not there.
-pub(crate) async fn write(folder: &Arc<Folder>, dir: &'static str, path: &str, bytes: Vec<u8>) -> Result<(), VolumeError> {
-    blocking(folder, path, move |folder, path| {
-        match folder.write_small_atomically(path, &bytes) {
-            Err(checkpoint::folder::FolderError::Missing { .. }) => {
-                folder.create_dir_all(dir)?;
-                Ok(folder.write_small_atomically(path, &bytes)?)
-            }
-            written => Ok(written?),
+pub(crate) async fn write(
+    folder: &Arc<Folder>,
+    dir: &'static str,
+    path: &str,
+    bytes: Vec<u8>,
+) -> Result<(), VolumeError> {
+    blocking(folder, path, move |folder, path| match folder.write_small_atomically(path, &bytes) {
+        Err(checkpoint::folder::FolderError::Missing { .. }) => {
+            folder.create_dir_all(dir)?;
+            Ok(folder.write_small_atomically(path, &bytes)?)
         }
+        written => Ok(written?),
     })
     .await
 }

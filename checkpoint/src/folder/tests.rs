@@ -38,9 +38,13 @@ fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 
 fn a_listing_takes_plain_files_and_says_why_not_the_others() {
     let (folder, _root) = planted();
     let contents = within(Duration::from_secs(5), move || folder.files(&Limits::default()).unwrap());
-    assert_eq!(contents.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["slots/deep/0.bin"]);
+    assert_eq!(
+        contents.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(),
+        ["slots/deep/0.bin"]
+    );
     assert_eq!(contents.files[0].size, 4);
-    let mut skipped: Vec<_> = contents.skipped.iter().map(|one| (one.path.as_str(), one.why.as_str())).collect();
+    let mut skipped: Vec<_> =
+        contents.skipped.iter().map(|one| (one.path.as_str(), one.why.as_str())).collect();
     skipped.sort_unstable();
     assert_eq!(
         skipped,
@@ -59,8 +63,17 @@ fn a_listing_takes_plain_files_and_says_why_not_the_others() {
 fn nothing_planted_can_be_read_or_written_and_nothing_hangs() {
     let (folder, root) = planted();
     for path in [
-        "link", "fifo", "hard", "socket", "linked-folder/x", "inner-link/deep/0.bin", "slots", "../secret", "/etc/passwd",
-        "slots/../../secret", "",
+        "link",
+        "fifo",
+        "hard",
+        "socket",
+        "linked-folder/x",
+        "inner-link/deep/0.bin",
+        "slots",
+        "../secret",
+        "/etc/passwd",
+        "slots/../../secret",
+        "",
     ] {
         let (reading, writing) = (folder.clone(), folder.clone());
         assert!(within(Duration::from_secs(5), move || reading.read(path).is_err()), "{path}");
@@ -164,7 +177,8 @@ fn only_what_is_ours_is_removed_and_links_are_not_followed() {
     assert!(folder.remove_tree(".lifeboat").is_err());
     folder.create_dir_all(".lifeboat/restore/1/deep").unwrap();
     folder.create(".lifeboat/restore/1/deep/x", 0o600).unwrap();
-    std::os::unix::fs::symlink("../../../../elsewhere", root.path().join("state/.lifeboat/restore/1/out")).unwrap();
+    std::os::unix::fs::symlink("../../../../elsewhere", root.path().join("state/.lifeboat/restore/1/out"))
+        .unwrap();
     folder.remove_tree(".lifeboat/restore/1").unwrap();
     folder.remove_tree(".lifeboat/restore/1").unwrap();
     assert!(!root.path().join("state/.lifeboat/restore/1").exists());

@@ -119,7 +119,8 @@ pub(super) fn files(root: &Folder, limits: &Limits) -> Result<Contents, FolderEr
             match entry {
                 Ok(entry) if !matches!(entry.file_name().to_bytes(), b"." | b"..") => {
                     if entries_left == 0 {
-                        contents.skip(folder.clone(), "there are too many entries; the rest was not looked at");
+                        contents
+                            .skip(folder.clone(), "there are too many entries; the rest was not looked at");
                         folders.clear();
                         break;
                     }
@@ -161,9 +162,11 @@ pub(super) fn files(root: &Folder, limits: &Limits) -> Result<Contents, FolderEr
             } else if contents.files.len() == limits.files {
                 contents.skip(path, format!("there are more than {} files", limits.files));
             } else if size > limits.file_bytes {
-                contents.skip(path, format!("it has {size} bytes, at most {} are allowed", limits.file_bytes));
+                contents
+                    .skip(path, format!("it has {size} bytes, at most {} are allowed", limits.file_bytes));
             } else if bytes.saturating_add(size) > limits.bytes {
-                contents.skip(path, format!("together with the others it is more than {} bytes", limits.bytes));
+                contents
+                    .skip(path, format!("together with the others it is more than {} bytes", limits.bytes));
             } else {
                 bytes += size;
                 let modified = modified(stat.st_mtime, stat.st_mtime_nsec);

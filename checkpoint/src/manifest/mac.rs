@@ -30,7 +30,8 @@ impl MacKey {
     }
 
     pub(super) fn verify(&self, signed: &[u8]) -> Result<(), &'static str> {
-        const ABSENT: &str = "it has no MAC, and this agent has a key: it was not written by an agent of this operator";
+        const ABSENT: &str =
+            "it has no MAC, and this agent has a key: it was not written by an agent of this operator";
         let open = signed.strip_suffix(AFTER.as_bytes()).ok_or(ABSENT)?;
         let (open, mac) = open.split_at_checked(open.len().saturating_sub(64)).ok_or(ABSENT)?;
         let open = open.strip_suffix(BEFORE.as_bytes()).ok_or(ABSENT)?;

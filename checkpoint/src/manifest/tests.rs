@@ -19,14 +19,22 @@ pub(crate) fn manifest() -> Manifest {
         source: Source { namespace: "ns".into(), name: "w-0".into(), uid: "u".into(), node: "n".into() },
         revision: "r1".into(),
         spec_key: "s".into(),
-        fingerprint: Fingerprint { facts: BTreeMap::from([("build".into(), "b".into())]), ..Fingerprint::default() },
+        fingerprint: Fingerprint {
+            facts: BTreeMap::from([("build".into(), "b".into())]),
+            ..Fingerprint::default()
+        },
         notice_id: None,
         parent: None,
         created: "2026-11-22T10:00:00Z".parse().unwrap(),
         partial: false,
         engine: serde_json::from_str(r#"{"slots":[{"id":0,"tokens":[1,2.5,-3,null,true,"x"]}]}"#).unwrap(),
         files: vec![
-            FileEntry { path: "slots/0.bin".into(), size: 20, mode: 0o640, extents: vec![extent(0), extent(10)] },
+            FileEntry {
+                path: "slots/0.bin".into(),
+                size: 20,
+                mode: 0o640,
+                extents: vec![extent(0), extent(10)],
+            },
             FileEntry { path: "empty".into(), size: 0, mode: 0o600, extents: vec![] },
         ],
         mac: None,
@@ -77,7 +85,8 @@ fn another_shape_is_refused_gracefully() {
 
 #[test]
 fn a_hostile_manifest_is_refused_with_the_rule_it_breaks() {
-    let hostile: [(&str, fn(&mut Manifest)); 14] = [
+    type Tamper = fn(&mut Manifest);
+    let hostile: [(&str, Tamper); 14] = [
         ("component '.' or '..'", |m| m.files[0].path = "../../etc/cron.d/x".into()),
         ("absolute", |m| m.files[0].path = "/etc/passwd".into()),
         ("NUL", |m| m.files[0].path = "a\0b".into()),
@@ -138,7 +147,8 @@ fn only_the_operators_key_vouches_for_a_manifest() {
     assert!(matches!(Manifest::parse(&signed, Some(&theirs)), Err(ManifestError::Mac(_))));
     let (unsigned, _) = manifest().encode(None).unwrap();
     assert!(matches!(Manifest::parse(&unsigned, Some(&ours)), Err(ManifestError::Mac(_))));
-    let forged = String::from_utf8(signed.to_vec()).unwrap().replacen("\"partial\":false", "\"partial\":true ", 1);
+    let forged =
+        String::from_utf8(signed.to_vec()).unwrap().replacen("\"partial\":false", "\"partial\":true ", 1);
     assert!(matches!(Manifest::parse(forged.as_bytes(), Some(&ours)), Err(ManifestError::Mac(_))));
     for short in [0, 1, 10, 70, 75] {
         let end = signed.len().min(short);

@@ -26,26 +26,30 @@ pub(super) async fn verified(
 ) -> Result<Bytes, RestoreError> {
     let key = workload.pack(run.pack);
     let length = run.range.end - run.range.start;
-    let corrupt = |path: &str, what: String| RestoreError::Corrupt { path: path.to_owned(), pack: run.pack, what };
+    let corrupt =
+        |path: &str, what: String| RestoreError::Corrupt { path: path.to_owned(), pack: run.pack, what };
     let first = pieces.first().map_or("", |(path, _)| path.as_str()).to_owned();
     let what = format!("GET {key}");
     let mut tries = 0;
     loop {
         tries += 1;
         let limit = retry::attempt_limit(length);
-        let got = retry::with_retries_of(&what, deadline, limit, |_| {
-            store.get_range(&key, run.range.clone())
-        });
+        let got =
+            retry::with_retries_of(&what, deadline, limit, |_| store.get_range(&key, run.range.clone()));
         let bytes = match got.await {
             Ok(bytes) => bytes,
-            Err(StoreError::NotFound { .. }) => return Err(corrupt(&first, "the pack is not in the store".to_owned())),
+            Err(StoreError::NotFound { .. }) => {
+                return Err(corrupt(&first, "the pack is not in the store".to_owned()));
+            }
             Err(error) => return Err(RestoreError::Store(error)),
         };
         let (checked, pieces, run) = (bytes.clone(), pieces.clone(), run.clone());
         match blocking(move || Ok(check(&checked, &run, &pieces))).await? {
             ControlFlow::Continue(()) => return Ok(bytes),
             ControlFlow::Break((path, what)) if tries == TRIES => return Err(corrupt(&path, what)),
-            ControlFlow::Break((path, what)) => tracing::warn!(%key, path, what, "asking again for damaged bytes"),
+            ControlFlow::Break((path, what)) => {
+                tracing::warn!(%key, path, what, "asking again for damaged bytes")
+            }
         }
     }
 }
@@ -56,10 +60,17 @@ fn check(bytes: &Bytes, run: &Run, pieces: &[(String, Extent)]) -> ControlFlow<(
         if run.range.start + (bytes.len() as u64) < extent.pack_offset + extent.len {
             let have = run.range.start + bytes.len() as u64;
             let needed = extent.pack_offset + extent.len;
-            return ControlFlow::Break((path.clone(), format!("the pack ends at byte {have}, {needed} are needed")));
+            return ControlFlow::Break((
+                path.clone(),
+                format!("the pack ends at byte {have}, {needed} are needed"),
+            ));
         }
         if !extent.holds(&slice(bytes, run, extent)) {
-            let what = format!("bytes {}..{} do not match their checksum", extent.offset, extent.offset + extent.len);
+            let what = format!(
+                "bytes {}..{} do not match their checksum",
+                extent.offset,
+                extent.offset + extent.len
+            );
             return ControlFlow::Break((path.clone(), what));
         }
     }

@@ -157,7 +157,11 @@ impl Ledger {
 }
 
 impl Draft {
-    fn entry(self, packs: &HashMap<usize, (ContentHash, bool)>, reused: &mut HashSet<ContentHash>) -> Option<FileEntry> {
+    fn entry(
+        self,
+        packs: &HashMap<usize, (ContentHash, bool)>,
+        reused: &mut HashSet<ContentHash>,
+    ) -> Option<FileEntry> {
         let mut extents = Vec::with_capacity(self.blocks.len());
         let mut offset = 0;
         let mut old = Vec::new();

@@ -81,7 +81,10 @@ impl Reader {
             });
             if let Some(hash) = extent.blake3.filter(|_| there) {
                 let pack = Pack::Stored(extent.pack);
-                known.insert(hash, Place { pack, offset: extent.pack_offset, len: extent.len, crc64: extent.crc64 });
+                known.insert(
+                    hash,
+                    Place { pack, offset: extent.pack_offset, len: extent.len, crc64: extent.crc64 },
+                );
             }
         }
         Self {
@@ -202,7 +205,8 @@ impl Open {
 
     fn refill(&mut self, window: &mut [u8]) -> Result<(), FileProblem> {
         while self.end < window.len() && self.read < self.source.size {
-            let room = (window.len() - self.end).min(usize::try_from(self.source.size - self.read).unwrap_or(usize::MAX));
+            let room = (window.len() - self.end)
+                .min(usize::try_from(self.source.size - self.read).unwrap_or(usize::MAX));
             let buffer = &mut window[self.end..self.end + room];
             match self.source.file.read_at(buffer, self.read) {
                 Ok(0) => return Err(FileProblem::Shrank { expected: self.source.size, now: self.read }),

@@ -48,7 +48,8 @@ impl DirectoryStore {
             return Err(StoreError::NoSuchBucket { bucket: root.display().to_string() });
         }
         for folder in ["objects", "tmp", "lock"] {
-            fs::create_dir_all(root.join(folder)).map_err(|error| classify(&error, &root.display().to_string()))?;
+            fs::create_dir_all(root.join(folder))
+                .map_err(|error| classify(&error, &root.display().to_string()))?;
         }
         let store = Self { root };
         store.sweep();
@@ -70,7 +71,9 @@ impl DirectoryStore {
         // A component that begins with a dot is never part of a key, and could be "..".
         let plain = |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains('\0');
         if !key.split('/').all(plain) {
-            return Err(StoreError::permanent(format!("{key:?} is not a key: a component is empty or begins with '.'")));
+            return Err(StoreError::permanent(format!(
+                "{key:?} is not a key: a component is empty or begins with '.'"
+            )));
         }
         Ok(self.root.join("objects").join(key))
     }
@@ -100,7 +103,11 @@ impl DirectoryStore {
 
     fn lock(&self, key: &str) -> io::Result<File> {
         let stripe = &ContentHash::of(key.as_bytes()).to_string()[..2];
-        let file = File::options().create(true).truncate(false).write(true).open(self.root.join("lock").join(stripe))?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.root.join("lock").join(stripe))?;
         file.lock()?;
         Ok(file)
     }
@@ -233,7 +240,9 @@ impl ObjectStore for DirectoryStore {
                     };
                     for entry in entries {
                         let path = entry?.path();
-                        let Some(key) = path.strip_prefix(&objects).ok().and_then(Path::to_str) else { continue };
+                        let Some(key) = path.strip_prefix(&objects).ok().and_then(Path::to_str) else {
+                            continue;
+                        };
                         let meta = match fs::symlink_metadata(&path) {
                             Ok(meta) => meta,
                             Err(error) if error.kind() == ErrorKind::NotFound => continue,
@@ -264,11 +273,15 @@ impl ObjectStore for DirectoryStore {
 }
 
 pub(super) fn too_large(key: &str, size: u64, at_most: u64) -> StoreError {
-    StoreError::permanent(format!("{key} has {size} bytes, at most {at_most} are expected: it is not one of ours"))
+    StoreError::permanent(format!(
+        "{key} has {size} bytes, at most {at_most} are expected: it is not one of ours"
+    ))
 }
 
 pub(super) fn too_many(prefix: &str) -> StoreError {
-    StoreError::permanent(format!("more than {LIST_MAX} objects begin with {prefix}: garbage is not being collected"))
+    StoreError::permanent(format!(
+        "more than {LIST_MAX} objects begin with {prefix}: garbage is not being collected"
+    ))
 }
 
 /// Creates `folder` below `root` so that it is there after a power cut too.
@@ -298,9 +311,9 @@ fn classify(error: &io::Error, key: &str) -> StoreError {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             StoreError::Denied { key: key.to_owned(), message: error.to_string() }
         }
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            StoreError::permanent(format!("the store's file system is full: {error}; free some space or enlarge it"))
-        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::permanent(format!(
+            "the store's file system is full: {error}; free some space or enlarge it"
+        )),
         ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::InvalidFilename => {
             StoreError::permanent(format!("{key} cannot be a file: {error}"))
         }

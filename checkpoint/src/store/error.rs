@@ -36,7 +36,9 @@ pub enum StoreError {
         message: String,
     },
     /// The credentials do not allow this. An operator must grant it.
-    #[error("access denied for {key}: {message}; allow s3:GetObject, s3:PutObject and s3:ListBucket (and the KMS key's use) to this role")]
+    #[error(
+        "access denied for {key}: {message}; allow s3:GetObject, s3:PutObject and s3:ListBucket (and the KMS key's use) to this role"
+    )]
     Denied {
         /// The key or prefix.
         key: String,

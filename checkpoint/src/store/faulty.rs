@@ -75,7 +75,10 @@ impl FaultyStore {
     /// How often each rule struck, in the order of the plan: a fault that never struck proves nothing.
     #[must_use]
     pub fn struck(&self) -> Vec<(String, u64)> {
-        self.armed.iter().map(|armed| (armed.rule.text.clone(), armed.struck.load(Ordering::Relaxed))).collect()
+        self.armed
+            .iter()
+            .map(|armed| (armed.rule.text.clone(), armed.struck.load(Ordering::Relaxed)))
+            .collect()
     }
 
     /// Waits where the plan is slow and says what else it does. `bytes` is the size of the body, as far as it is known.
@@ -140,7 +143,9 @@ impl Verdict {
 
     fn answer<T>(self, key: &str, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         if self.lost && answer.is_ok() {
-            return Err(StoreError::transient(format!("{key}: connection reset before the answer (injected)")));
+            return Err(StoreError::transient(format!(
+                "{key}: connection reset before the answer (injected)"
+            )));
         }
         answer
     }

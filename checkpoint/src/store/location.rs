@@ -76,7 +76,17 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_is_none_is_refused_with_the_ones_that_are() {
-        for url in ["", "bucket", "http://x", "dir:relative", "file://host/x", "s3://", "s3:///x", "s3://b/a/../c", "s3://u@b/x"] {
+        for url in [
+            "",
+            "bucket",
+            "http://x",
+            "dir:relative",
+            "file://host/x",
+            "s3://",
+            "s3:///x",
+            "s3://b/a/../c",
+            "s3://u@b/x",
+        ] {
             let error = open(url, StoreOptions::default()).await.unwrap_err();
             assert!(error.to_string().contains("s3://bucket/prefix"), "{url}: {error}");
         }

@@ -19,9 +19,9 @@ use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
     config::{
-        BehaviorVersion, ConfigBag, IdentityCache, Intercept, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-        RuntimeComponents, StalledStreamProtectionConfig, interceptors::BeforeDeserializationInterceptorContextRef,
-        retry::RetryConfig, timeout::TimeoutConfig,
+        BehaviorVersion, ConfigBag, IdentityCache, Intercept, Region, RequestChecksumCalculation,
+        ResponseChecksumValidation, RuntimeComponents, StalledStreamProtectionConfig,
+        interceptors::BeforeDeserializationInterceptorContextRef, retry::RetryConfig, timeout::TimeoutConfig,
     },
     error::BoxError,
     primitives::{ByteStream, DateTime, DateTimeFormat},
@@ -84,7 +84,9 @@ impl FromStr for Encryption {
             None if text == "bucket" => Ok(Self::BucketDefault),
             None if text == "aes256" => Ok(Self::Aes256),
             Some(("kms", key)) if !key.is_empty() => Ok(Self::Kms(key.to_owned())),
-            _ => Err(StoreError::permanent(format!("{text:?} is no encryption: give bucket, aes256 or kms:<key>"))),
+            _ => Err(StoreError::permanent(format!(
+                "{text:?} is no encryption: give bucket, aes256 or kms:<key>"
+            ))),
         }
     }
 }
@@ -109,10 +111,13 @@ impl S3Store {
             Some(url) if url.starts_with("https://") => true,
             Some(url) if url.starts_with("http://") => false,
             Some(url) => {
-                return Err(StoreError::permanent(format!("the endpoint {url:?} begins with neither https:// nor http://")));
+                return Err(StoreError::permanent(format!(
+                    "the endpoint {url:?} begins with neither https:// nor http://"
+                )));
             }
         };
-        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http_client(&options)?);
+        let mut loader =
+            aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http_client(&options)?);
         if let Some(region) = &options.region {
             loader = loader.region(Region::new(region.clone()));
         }
@@ -120,7 +125,9 @@ impl S3Store {
         let mut config = aws_sdk_s3::config::Builder::from(&shared)
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
-            .stalled_stream_protection(StalledStreamProtectionConfig::enabled().grace_period(STALL_GRACE).build())
+            .stalled_stream_protection(
+                StalledStreamProtectionConfig::enabled().grace_period(STALL_GRACE).build(),
+            )
             .identity_cache(IdentityCache::lazy().buffer_time(CREDENTIALS_EARLY).build())
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             // Every extent and document is verified by us.
@@ -156,7 +163,10 @@ fn http_client(options: &S3Options) -> Result<aws_sdk_s3::config::SharedHttpClie
         })?;
         // The client panics on a file without certificates when it first connects.
         if !pem.windows(27).any(|window| window == b"-----BEGIN CERTIFICATE-----") {
-            return Err(StoreError::permanent(format!("the CA file {} holds no PEM certificate", path.display())));
+            return Err(StoreError::permanent(format!(
+                "the CA file {} holds no PEM certificate",
+                path.display()
+            )));
         }
         trust = trust.with_pem_certificate(pem);
     }
@@ -195,7 +205,9 @@ impl ObjectStore for S3Store {
         request = match &self.options.encryption {
             Encryption::BucketDefault => request,
             Encryption::Aes256 => request.server_side_encryption(ServerSideEncryption::Aes256),
-            Encryption::Kms(id) => request.server_side_encryption(ServerSideEncryption::AwsKms).ssekms_key_id(id),
+            Encryption::Kms(id) => {
+                request.server_side_encryption(ServerSideEncryption::AwsKms).ssekms_key_id(id)
+            }
         };
         request = match condition {
             Condition::Always => request,
@@ -257,11 +269,18 @@ impl ObjectStore for S3Store {
             .await;
         let answer = match sent {
             // The object ends before the range begins.
-            Err(error) if error.raw_response().is_some_and(|raw| raw.status().as_u16() == 416) => return Ok(Bytes::new()),
+            Err(error) if error.raw_response().is_some_and(|raw| raw.status().as_u16() == 416) => {
+                return Ok(Bytes::new());
+            }
             sent => sent.map_err(|error| classify(error, &self.options.bucket, key))?,
         };
-        if answer.content_range.is_none() && answer.content_length.is_none_or(|len| len.unsigned_abs() > wanted) {
-            return Err(StoreError::permanent(format!("{} ignores ranges: it cannot be restored from", self.describe())));
+        if answer.content_range.is_none()
+            && answer.content_length.is_none_or(|len| len.unsigned_abs() > wanted)
+        {
+            return Err(StoreError::permanent(format!(
+                "{} ignores ranges: it cannot be restored from",
+                self.describe()
+            )));
         }
         let size = answer.content_length.map(i64::unsigned_abs);
         let bytes = receive(answer.body, wanted, key).await?;
@@ -324,12 +343,14 @@ async fn receive(mut body: ByteStream, at_most: u64, key: &str) -> Result<Bytes,
 }
 
 fn version(etag: Option<String>, key: &str) -> Result<Version, StoreError> {
-    etag.map(Version).ok_or_else(|| StoreError::permanent(format!("{key}: the store gives no ETag; it is not S3")))
+    etag.map(Version)
+        .ok_or_else(|| StoreError::permanent(format!("{key}: the store gives no ETag; it is not S3")))
 }
 
 fn stamp(time: Option<&DateTime>, key: &str) -> Result<Timestamp, StoreError> {
-    time.and_then(timestamp)
-        .ok_or_else(|| StoreError::permanent(format!("{key}: the store gives no Last-Modified; it is not S3")))
+    time.and_then(timestamp).ok_or_else(|| {
+        StoreError::permanent(format!("{key}: the store gives no Last-Modified; it is not S3"))
+    })
 }
 
 fn timestamp(time: &DateTime) -> Option<Timestamp> {

@@ -74,7 +74,12 @@ impl Fake {
 
     /// Requests of a method on paths that end so.
     pub fn requests(&self, method: Method, end: &str) -> Vec<Seen> {
-        self.world().seen.iter().filter(|seen| seen.method == method && seen.path.ends_with(end)).cloned().collect()
+        self.world()
+            .seen
+            .iter()
+            .filter(|seen| seen.method == method && seen.path.ends_with(end))
+            .cloned()
+            .collect()
     }
 
     /// A pod was added, changed or deleted, and those who watch see it.
@@ -92,12 +97,17 @@ impl Fake {
         let _ = self.changes.send(Some(change));
     }
 
+    /// Every watch ends, as the server ends them from time to time.
+    pub fn hang_up(&self) {
+        let _ = self.changes.send(None);
+    }
+
     /// Every watch ends, and the next one is told that what it knows is too old.
     pub fn forget_history(&self) {
         let gone = json!({"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}});
         let version = self.world().next();
         self.world().history = vec![(version, "pods", gone)];
-        let _ = self.changes.send(None);
+        self.hang_up();
     }
 }
 
@@ -114,13 +124,25 @@ impl World {
 
 type Shared = (Arc<Mutex<World>>, broadcast::Sender<Option<(u64, &'static str, Value)>>);
 
-async fn answer(State((world, changes)): State<Shared>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+async fn answer(
+    State((world, changes)): State<Shared>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let path = uri.path().to_owned();
     let query = uri.query().unwrap_or_default().to_owned();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let instead = {
         let mut world = world.lock().unwrap();
-        world.seen.push(Seen { method: method.clone(), path: path.clone(), query: query.clone(), headers, body: body.clone() });
+        world.seen.push(Seen {
+            method: method.clone(),
+            path: path.clone(),
+            query: query.clone(),
+            headers,
+            body: body.clone(),
+        });
         let found = world.instead.iter().position(|(of, end, _)| *of == method && path.ends_with(end));
         found.map(|at| world.instead.remove(at).2)
     };
@@ -143,12 +165,16 @@ async fn answer(State((world, changes)): State<Shared>, method: Method, uri: Uri
     match (method, parts.as_slice()) {
         (Method::GET, ["nodes"]) => reply(200, list("NodeList", vec![world.node.clone()], world.version)),
         (Method::GET, ["pods"]) => reply(200, list("PodList", world.pods.clone(), world.version)),
-        (Method::GET, ["nodes", name]) if world.node["metadata"]["name"] == *name => reply(200, world.node.clone()),
+        (Method::GET, ["nodes", name]) if world.node["metadata"]["name"] == *name => {
+            reply(200, world.node.clone())
+        }
         (Method::PATCH, ["nodes", _]) => patch_node(&mut world, &body),
         (Method::POST, ["namespaces", _, "events"]) => reply(201, body),
         (method, ["namespaces", _, "pods", name, rest @ ..]) => {
             let name = (*name).to_owned();
-            let Some(pod) = world.pod(&name) else { return status(404, "NotFound", &format!("pods {name:?} not found")) };
+            let Some(pod) = world.pod(&name) else {
+                return status(404, "NotFound", &format!("pods {name:?} not found"));
+            };
             let uid = match rest {
                 ["eviction"] => &body["deleteOptions"]["preconditions"]["uid"],
                 ["status"] => &body["metadata"]["uid"],
@@ -167,7 +193,11 @@ async fn answer(State((world, changes)): State<Shared>, method: Method, uri: Uri
 fn patch_node(world: &mut World, patch: &Value) -> Response {
     let wanted = &patch["metadata"]["resourceVersion"];
     if !wanted.is_null() && *wanted != world.node["metadata"]["resourceVersion"] {
-        return status(409, "Conflict", "Operation cannot be fulfilled on nodes: the object has been modified; please apply your changes to the latest version and try again");
+        return status(
+            409,
+            "Conflict",
+            "Operation cannot be fulfilled on nodes: the object has been modified; please apply your changes to the latest version and try again",
+        );
     }
     let version = world.next();
     merge(&mut world.node, patch);
@@ -190,13 +220,23 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-fn watch(world: &Mutex<World>, changes: &broadcast::Sender<Option<(u64, &'static str, Value)>>, of: &'static str, query: &str) -> Response {
-    let from = query.split('&').find_map(|part| part.strip_prefix("resourceVersion=")?.parse().ok()).unwrap_or(0);
+fn watch(
+    world: &Mutex<World>,
+    changes: &broadcast::Sender<Option<(u64, &'static str, Value)>>,
+    of: &'static str,
+    query: &str,
+) -> Response {
+    let from =
+        query.split('&').find_map(|part| part.strip_prefix("resourceVersion=")?.parse().ok()).unwrap_or(0);
     let world = world.lock().unwrap();
     let receiver = changes.subscribe();
     let line = |change: &Value| format!("{change}\n");
-    let missed: Vec<String> =
-        world.history.iter().filter(|(at, kind, _)| *at > from && *kind == of).map(|(_, _, change)| line(change)).collect();
+    let missed: Vec<String> = world
+        .history
+        .iter()
+        .filter(|(at, kind, _)| *at > from && *kind == of)
+        .map(|(_, _, change)| line(change))
+        .collect();
     let live = futures::stream::unfold(receiver, move |mut receiver| async move {
         loop {
             match receiver.recv().await {
@@ -215,7 +255,10 @@ fn list(kind: &str, items: Vec<Value>, version: u64) -> Value {
 }
 
 fn status(code: u16, reason: &str, message: &str) -> Response {
-    reply(code, json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message }))
+    reply(
+        code,
+        json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message }),
+    )
 }
 
 fn reply(code: u16, body: Value) -> Response {

@@ -2,8 +2,6 @@
 
 use super::status::Refusal;
 use super::storage::{Storage, wire_time};
-use crate::clock;
-use evacuation::moment::Moment;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,8 +27,6 @@ pub struct Budget {
 pub enum Refuses {
     /// So many times more.
     Times(u32),
-    /// Until this moment.
-    Until(Moment),
     /// Always.
     Always,
 }
@@ -44,7 +40,6 @@ impl Budget {
                 *left -= 1;
                 true
             }
-            Refuses::Until(moment) => clock::now() < *moment,
             Refuses::Always => true,
         }
     }
@@ -73,7 +68,9 @@ pub fn delete(
     let grace = grace(resource, &object, asked);
     if grace == 0 {
         // Without a kubelet in between: `kubectl delete --force`, and the kubelet's own last DELETE.
-        return storage.remove(resource, namespace, name, &uid).ok_or_else(|| Refusal::not_found(resource, name));
+        return storage
+            .remove(resource, namespace, name, &uid)
+            .ok_or_else(|| Refusal::not_found(resource, name));
     }
     storage.update(resource, namespace, name, |pod| {
         preconditions(resource, name, pod, options)?;
@@ -110,13 +107,15 @@ pub fn evict(
     let options = &eviction["deleteOptions"];
     preconditions("pods", name, &pod, options)?;
     let phase = pod["status"]["phase"].as_str().unwrap_or_default();
-    let free = !pod["metadata"]["deletionTimestamp"].is_null() || ["Pending", "Succeeded", "Failed"].contains(&phase);
+    let free = !pod["metadata"]["deletionTimestamp"].is_null()
+        || ["Pending", "Succeeded", "Failed"].contains(&phase);
     let covering: Vec<&Budget> = budgets.iter().filter(|budget| !free && budget.covers(&pod)).collect();
     match covering.as_slice() {
         [] => {}
         [budget] if !budget.refuses_now() => {}
         [budget] => {
-            let message = format!("The disruption budget {} needs 1 healthy pods and has 1 currently", budget.name);
+            let message =
+                format!("The disruption budget {} needs 1 healthy pods and has 1 currently", budget.name);
             let cause = json!({"reason": "DisruptionBudget", "message": message});
             let refusal = Refusal::new(
                 http::StatusCode::TOO_MANY_REQUESTS,

@@ -13,11 +13,15 @@ pub fn validate(api_version: &str, namespace: &str, event: &Value) -> Result<(),
     match about["namespace"].as_str().unwrap_or_default() {
         // About a Node: Events of cluster-scoped objects live in `default`.
         "" if !["default", "kube-system"].contains(&namespace) => {
-            return wrong(format!("involvedObject.namespace: Invalid value: \"\": does not match event.namespace {namespace:?}"));
+            return wrong(format!(
+                "involvedObject.namespace: Invalid value: \"\": does not match event.namespace {namespace:?}"
+            ));
         }
         "" => {}
         of if of != namespace => {
-            return wrong(format!("involvedObject.namespace: Invalid value: {of:?}: does not match event.namespace"));
+            return wrong(format!(
+                "involvedObject.namespace: Invalid value: {of:?}: does not match event.namespace"
+            ));
         }
         _ => {}
     }
@@ -27,7 +31,9 @@ pub fn validate(api_version: &str, namespace: &str, event: &Value) -> Result<(),
     if event["eventTime"].is_null() {
         return wrong("eventTime: Required value".to_owned());
     }
-    for (field, most) in [("reportingController", 253), ("reportingInstance", 128), ("action", 128), ("reason", 128)] {
+    for (field, most) in
+        [("reportingController", 253), ("reportingInstance", 128), ("action", 128), ("reason", 128)]
+    {
         let value = text(field);
         if value.is_empty() {
             return wrong(format!("{field}: Required value"));

@@ -29,13 +29,23 @@ impl Misconduct {
     /// Takes the plan's `api` faults.
     pub fn new(plan: &[Fault]) -> Self {
         let api = plan.iter().filter(|fault| fault.kind.target == "api");
-        Self { faults: api.map(|fault| (fault.clone(), AtomicU32::new(0))).collect(), zero: std::sync::OnceLock::new() }
+        Self {
+            faults: api.map(|fault| (fault.clone(), AtomicU32::new(0))).collect(),
+            zero: std::sync::OnceLock::new(),
+        }
     }
 
     /// The notice has appeared: times count from here.
     pub fn begin(&self, zero: Moment) {
         // A second notice does not move the faults.
         let _ = self.zero.set(zero);
+    }
+
+    /// A fault with this outcome has struck.
+    pub fn struck(&self, outcome: &str) -> bool {
+        self.faults
+            .iter()
+            .any(|(fault, seen)| fault.kind.outcome == outcome && seen.load(Ordering::Relaxed) > 0)
     }
 
     /// What happens to this request of an agent.

@@ -114,7 +114,8 @@ fn merge_list(target: &mut Value, items: &[Value], key: &str) {
 
 /// RFC 6902, without move and copy.
 fn json_patch(target: &mut Value, step: &Value) -> Result<(), Refusal> {
-    let failed = |why: &str| Refusal::new(http::StatusCode::UNPROCESSABLE_ENTITY, "Invalid", format!("{why}: {step}"));
+    let failed =
+        |why: &str| Refusal::new(http::StatusCode::UNPROCESSABLE_ENTITY, "Invalid", format!("{why}: {step}"));
     let path = step["path"].as_str().ok_or_else(|| failed("a step needs a path"))?;
     let (parent, last) = path.rsplit_once('/').ok_or_else(|| failed("a path begins with a slash"))?;
     let last = last.replace("~1", "/").replace("~0", "~");

@@ -81,7 +81,9 @@ mod tests {
 
     #[test]
     fn what_it_does_not_know_it_does_not_guess() {
-        for path in ["/", "/api", "/api/v1", "/apis/apps/v1/deployments", "/api/v1/pods/gold", "/api/v2/nodes"] {
+        for path in
+            ["/", "/api", "/api/v1", "/apis/apps/v1/deployments", "/api/v1/pods/gold", "/api/v2/nodes"]
+        {
             assert_eq!(Target::parse(path), None, "{path}");
         }
     }

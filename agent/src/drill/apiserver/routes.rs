@@ -46,7 +46,8 @@ pub(super) async fn any(
         return answer(StatusCode::OK, &json!({"major": "1", "minor": "33", "gitVersion": "v1.33.6"}));
     }
     let bearer = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let user = bearer.and_then(|bearer| bearer.strip_prefix("Bearer ")).and_then(|token| shared.users.get(token));
+    let user =
+        bearer.and_then(|bearer| bearer.strip_prefix("Bearer ")).and_then(|token| shared.users.get(token));
     let Some(user) = user.cloned() else {
         return Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized").into_response();
     };
@@ -130,7 +131,8 @@ fn serve(shared: &Shared, call: &Call) -> Result<Response, Refusal> {
     let of = namespace.as_deref().unwrap_or_default();
     let name = name.as_deref().unwrap_or_default();
     let query = |key: &str| call.query.get(key).map(String::as_str);
-    let selector = || Selector::new(resource, namespace.as_deref(), query("fieldSelector"), query("labelSelector"));
+    let selector =
+        || Selector::new(resource, namespace.as_deref(), query("fieldSelector"), query("labelSelector"));
     match call.verb {
         "list" => {
             let selector = selector()?;
@@ -169,7 +171,9 @@ fn serve(shared: &Shared, call: &Call) -> Result<Response, Refusal> {
         }
         "create" => {
             if call.body["metadata"]["namespace"].as_str().is_some_and(|inside| inside != of) {
-                return Err(Refusal::bad_request("the namespace of the object does not match the namespace on the request"));
+                return Err(Refusal::bad_request(
+                    "the namespace of the object does not match the namespace on the request",
+                ));
             }
             if *resource == "events" {
                 super::event::validate(api_version, of, &call.body)?;
@@ -204,18 +208,28 @@ fn serve(shared: &Shared, call: &Call) -> Result<Response, Refusal> {
 }
 
 /// What an update may change: identity never, a pod's spec hardly, the status only under `/status`.
-fn changed(resource: &str, name: &str, sub: Option<&str>, old: &Value, mut new: Value) -> Result<Value, Refusal> {
+fn changed(
+    resource: &str,
+    name: &str,
+    sub: Option<&str>,
+    old: &Value,
+    mut new: Value,
+) -> Result<Value, Refusal> {
     for field in ["resourceVersion", "uid"] {
         let (was, is) = (&old["metadata"][field], &new["metadata"][field]);
         if !is.is_null() && was != is {
             let why = match field {
                 "uid" => "Precondition failed: UID in precondition does not match UID in object meta",
-                _ => "the object has been modified; please apply your changes to the latest version and try again",
+                _ => {
+                    "the object has been modified; please apply your changes to the latest version and try again"
+                }
             };
             return Err(Refusal::conflict(resource, name, why));
         }
     }
-    for field in ["uid", "name", "namespace", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in
+        ["uid", "name", "namespace", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]
+    {
         match old["metadata"].get(field) {
             Some(was) => new["metadata"][field] = was.clone(),
             None => {
@@ -252,10 +266,13 @@ pub const FOREIGN_TAINT: &str = "example.com/maintenance";
 fn foreign_write(storage: &Storage, node: &str) {
     let outcome = storage.update("nodes", "", node, |old| {
         let mut new = old.clone();
-        let count = new["metadata"]["annotations"]["example.com/writes"].as_str().and_then(|n| n.parse().ok());
-        new["metadata"]["annotations"]["example.com/writes"] = json!((count.unwrap_or(0_u32) + 1).to_string());
+        let count =
+            new["metadata"]["annotations"]["example.com/writes"].as_str().and_then(|n| n.parse().ok());
+        new["metadata"]["annotations"]["example.com/writes"] =
+            json!((count.unwrap_or(0_u32) + 1).to_string());
         let taints = new["spec"]["taints"].as_array().cloned().unwrap_or_default();
-        let mut taints: Vec<Value> = taints.into_iter().filter(|taint| taint["key"] != FOREIGN_TAINT).collect();
+        let mut taints: Vec<Value> =
+            taints.into_iter().filter(|taint| taint["key"] != FOREIGN_TAINT).collect();
         taints.push(json!({"key": FOREIGN_TAINT, "value": "soon", "effect": "PreferNoSchedule"}));
         new["spec"]["taints"] = json!(taints);
         Ok(Some(new))
@@ -305,7 +322,8 @@ mod tests {
 
     #[test]
     fn a_pods_spec_stands_and_its_status_changes_only_under_status() {
-        let old = json!({"metadata": {"uid": "u", "resourceVersion": "7"}, "spec": {"a": 1}, "status": {"b": 1}});
+        let old =
+            json!({"metadata": {"uid": "u", "resourceVersion": "7"}, "spec": {"a": 1}, "status": {"b": 1}});
         let mut new = old.clone();
         new["status"]["b"] = json!(2);
         assert_eq!(changed("pods", "p", None, &old, new.clone()).unwrap()["status"]["b"], 1);

@@ -66,10 +66,7 @@ impl Refusal {
     /// 429 of priority and fairness: `Retry-After`, and no cause.
     pub fn throttled() -> Self {
         let message = "too many requests, please try again later";
-        Self {
-            retry_after: Some(1),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
-        }
+        Self { retry_after: Some(1), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message) }
     }
 
     /// 503.

@@ -79,7 +79,11 @@ impl Storage {
     /// The pod of this uid.
     pub fn pod(&self, uid: &str) -> Option<Arc<Value>> {
         let inner = self.lock();
-        inner.objects.iter().find(|(key, pod)| key.0 == "pods" && pod["metadata"]["uid"] == uid).map(|(_, pod)| pod.clone())
+        inner
+            .objects
+            .iter()
+            .find(|(key, pod)| key.0 == "pods" && pod["metadata"]["uid"] == uid)
+            .map(|(_, pod)| pod.clone())
     }
 
     /// The changes of a resource after `version`; `None` if some of them are forgotten.
@@ -103,13 +107,22 @@ impl Storage {
     ///
     /// # Errors
     /// 409 if it exists, 422 if it has no name.
-    pub fn create(&self, resource: &'static str, namespace: &str, mut object: Value) -> Result<Arc<Value>, Refusal> {
+    pub fn create(
+        &self,
+        resource: &'static str,
+        namespace: &str,
+        mut object: Value,
+    ) -> Result<Arc<Value>, Refusal> {
         let mut inner = self.lock();
         let uid = inner.next_uid;
         inner.next_uid += 1;
         if object["metadata"]["name"].as_str().is_none_or(str::is_empty) {
             let Some(prefix) = object["metadata"]["generateName"].as_str() else {
-                return Err(Refusal::invalid(resource, "", "metadata.name: Required value: name or generateName is required"));
+                return Err(Refusal::invalid(
+                    resource,
+                    "",
+                    "metadata.name: Required value: name or generateName is required",
+                ));
             };
             object["metadata"]["name"] = json!(format!("{prefix}{uid:05x}"));
         }
@@ -153,7 +166,13 @@ impl Storage {
     }
 
     /// Removes an object if it still is the one of this uid.
-    pub fn remove(&self, resource: &'static str, namespace: &str, name: &str, uid: &str) -> Option<Arc<Value>> {
+    pub fn remove(
+        &self,
+        resource: &'static str,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+    ) -> Option<Arc<Value>> {
         let mut inner = self.lock();
         let key = (resource, namespace.to_owned(), name.to_owned());
         if inner.objects.get(&key)?["metadata"]["uid"] != uid {

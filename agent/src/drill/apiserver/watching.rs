@@ -71,11 +71,8 @@ async fn feed(storage: Arc<Storage>, wanted: Wanted, lines: mpsc::Sender<Bytes>)
     bookmark.reset();
     loop {
         let Some((changes, newest)) = storage.since(wanted.resource, at) else {
-            let gone = Refusal::new(
-                http::StatusCode::GONE,
-                "Expired",
-                format!("too old resource version: {at}"),
-            );
+            let gone =
+                Refusal::new(http::StatusCode::GONE, "Expired", format!("too old resource version: {at}"));
             let _ = send(&lines, "ERROR", &gone.body());
             return;
         };
@@ -105,7 +102,8 @@ async fn feed(storage: Arc<Storage>, wanted: Wanted, lines: mpsc::Sender<Bytes>)
 
 /// A change as this selector sees it: an object that begins or ceases to match was added or deleted.
 fn seen_by(selector: &Selector, change: &Change) -> Option<(&'static str, Arc<Value>)> {
-    let matching = |object: &Option<Arc<Value>>| object.as_ref().filter(|object| selector.matches(object)).cloned();
+    let matching =
+        |object: &Option<Arc<Value>>| object.as_ref().filter(|object| selector.matches(object)).cloned();
     match (matching(&change.old), matching(&change.new)) {
         (None, Some(new)) => Some(("ADDED", new)),
         (Some(_), Some(new)) => Some(("MODIFIED", new)),

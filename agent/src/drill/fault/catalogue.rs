@@ -78,9 +78,33 @@ pub enum When {
 
 /// The steps at which an agent can be killed: the core's actions.
 pub const STEPS: &[&str] = &[
-    "mark", "unmark", "set_hold", "look", "intend", "abandon_intent", "quiesce", "resume", "flush", "save", "commit",
-    "evict", "mark_disrupted", "let_go", "write_report", "publish", "find_lineage", "claim", "renew_claim", "fetch",
-    "prove", "hand_over", "verify", "finish_claim", "open_gate", "cancel", "anomaly",
+    "mark",
+    "unmark",
+    "set_hold",
+    "look",
+    "intend",
+    "abandon_intent",
+    "quiesce",
+    "resume",
+    "flush",
+    "save",
+    "commit",
+    "evict",
+    "mark_disrupted",
+    "let_go",
+    "write_report",
+    "publish",
+    "find_lineage",
+    "claim",
+    "renew_claim",
+    "fetch",
+    "prove",
+    "hand_over",
+    "verify",
+    "finish_claim",
+    "open_gate",
+    "cancel",
+    "anomaly",
 ];
 
 const PLAIN: Entry = Entry {
@@ -99,14 +123,16 @@ const PLAIN: Entry = Entry {
 };
 
 /// A fault that lasts for some time, five seconds unless it says otherwise.
-const SPELL: Entry = Entry { counted: true, when: When::Time, lasting: true, default_lasts: Some(5), ..PLAIN };
+const SPELL: Entry =
+    Entry { counted: true, when: When::Time, lasting: true, default_lasts: Some(5), ..PLAIN };
 
 /// A fault of the store: its time and count go to the agents' stores.
 const STORE: Entry =
     Entry { target: "store", counted: true, when: When::Time, lasting: true, default_lasts: None, ..PLAIN };
 
 /// A fault of one pod's engine.
-const ENGINE: Entry = Entry { target: "engine", object: Object::Pod, when: When::Time, lasting: true, ..PLAIN };
+const ENGINE: Entry =
+    Entry { target: "engine", object: Object::Pod, when: When::Time, lasting: true, ..PLAIN };
 
 /// The table.
 pub const CATALOGUE: &[Entry] = &[
@@ -170,7 +196,7 @@ pub const CATALOGUE: &[Entry] = &[
         name: "rebalance-first",
         target: "rebalance",
         outcome: "first",
-        example: "rebalance=first:5s",
+        example: "rebalance=first:3s",
         what: "a rebalance recommendation comes so long before the notice",
         tries: "10: what was copied early is not sent again, and the notice finds the node already softly tainted",
         argument: Argument::Span,
@@ -395,6 +421,12 @@ pub const CATALOGUE: &[Entry] = &[
         ..PLAIN
     },
 ];
+
+/// The table for programs: `--list-faults --output json`.
+pub fn document() -> serde_json::Value {
+    let line = |entry: &Entry| serde_json::json!({"name": entry.name, "example": entry.example, "what": entry.what, "tries": entry.tries});
+    CATALOGUE.iter().map(line).collect()
+}
 
 /// The table as `--list-faults` prints it.
 pub fn listing() -> String {

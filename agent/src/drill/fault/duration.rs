@@ -27,7 +27,7 @@ pub fn parse_span(text: &str) -> Result<Span, String> {
 /// Writes a duration the short way, so that it can be read again.
 pub fn show_span(span: Span) -> String {
     let ms = span.as_millis();
-    if ms % 1000 == 0 { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
+    if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
 }
 
 #[cfg(test)]

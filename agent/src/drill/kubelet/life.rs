@@ -17,6 +17,9 @@ use std::time::Duration;
 /// How often a pod is looked after: its work, its engine's troubles, its gate.
 const BEAT: Duration = Duration::from_millis(20);
 
+/// How long after the notice the last answer is complete that was under way.
+const ANSWER: Span = Span::from_millis(1500);
+
 /// How often its engine's state changes, in beats.
 const WORK_EVERY: u32 = 5;
 
@@ -64,8 +67,15 @@ pub async fn live(node: Arc<Node>, pod: Arc<Value>) {
             return;
         }
     };
+    if let (Engine::Llama(server), Place::Source) = (&engine, node.place)
+        && let Err(error) = server.begin_conversation().await
+    {
+        node.chronicle.warn(&name, format!("its conversation does not begin: {error}"));
+        return;
+    }
     let troubles = if node.place == Place::Source { node.engines.troubles(member) } else { Vec::new() };
-    let troubles = troubles.into_iter().map(|(from, until, behaviour)| Trouble { from, until, behaviour, begun: false });
+    let troubles =
+        troubles.into_iter().map(|(from, until, behaviour)| Trouble { from, until, behaviour, begun: false });
     let mut life = Life {
         node,
         member,
@@ -136,7 +146,10 @@ impl Life {
             self.node.chronicle.warn(&self.name, "its grace is over: killed");
         }
         let stopping = self.engine.stop();
-        if tokio::time::timeout(clock::duration(over.left(released)).max(Duration::from_millis(50)), stopping).await.is_err() {
+        if tokio::time::timeout(clock::duration(over.left(released)).max(Duration::from_millis(50)), stopping)
+            .await
+            .is_err()
+        {
             self.node.trails.note(&self.uid, |trail| trail.killed = true);
         }
         if let Err(error) = std::fs::remove_dir_all(directory) {
@@ -198,15 +211,44 @@ impl Life {
                 digest: self.engine.digest(),
             };
             self.node.trails.note(&self.uid, |trail| trail.decided = Some(decided));
+            self.converse();
         }
-        if status::condition(pod, "Ready").is_none_or(|ready| ready["status"] != "True") && status::gates_open(pod) {
+        if status::condition(pod, "Ready").is_none_or(|ready| ready["status"] != "True")
+            && status::gates_open(pod)
+        {
             self.update(status::refresh_ready);
         }
         self.note_ready();
     }
 
+    /// The first request to a real engine after its restore was decided.
+    fn converse(&self) {
+        let Engine::Llama(server) = &self.engine else { return };
+        if self.node.place == Place::Source {
+            return;
+        }
+        let (conversation, node) = (server.continue_conversation(), Arc::clone(&self.node));
+        let (uid, name) = (self.uid.clone(), self.name.clone());
+        tokio::spawn(async move {
+            match conversation.await {
+                Ok(had) => {
+                    let how =
+                        if had.same { "continues as the source would have" } else { "continues differently" };
+                    node.chronicle
+                        .say(&name, format!("{how}, {} of {} tokens from its cache", had.cached, had.saved));
+                    node.trails.note(&uid, |trail| trail.conversation = Some(had));
+                }
+                Err(error) => {
+                    node.chronicle.warn(&name, format!("does not go on with its conversation: {error}"))
+                }
+            }
+        });
+    }
+
     fn note_ready(&self) {
-        let ready = self.pod().is_some_and(|pod| status::condition(&pod, "Ready").is_some_and(|is| is["status"] == "True"));
+        let ready = self
+            .pod()
+            .is_some_and(|pod| status::condition(&pod, "Ready").is_some_and(|is| is["status"] == "True"));
         if ready {
             self.node.trails.note(&self.uid, |trail| {
                 trail.ready.get_or_insert(clock::now());
@@ -217,20 +259,29 @@ impl Life {
     /// The plan's trouble with this engine.
     fn trouble(&mut self) {
         let Some(zero) = self.node.zero.get().copied() else { return };
-        let Engine::Sidecar(sidecar) = &self.engine else { return };
         let since = clock::now().since(zero);
+        if since >= ANSWER {
+            self.engine.finish_answer();
+        }
+        let Engine::Sidecar(sidecar) = &self.engine else { return };
         let mut restarted = false;
         for trouble in &mut self.troubles {
             if !trouble.begun && since >= trouble.from {
                 trouble.begun = true;
+                self.node.trails.note(&self.uid, |trail| trail.troubled = true);
                 sidecar.set_behaviour(trouble.behaviour);
                 restarted |= trouble.behaviour == Behaviour::Restarted;
-                self.node.chronicle.warn(&self.name, match trouble.behaviour {
-                    Behaviour::Restarted => "its container crashes and is started again, without its state",
-                    Behaviour::Hang => "its engine no longer answers",
-                    Behaviour::Lies => "its engine says that it flushes, and does not",
-                    _ => "its engine answers with a web page",
-                });
+                self.node.chronicle.warn(
+                    &self.name,
+                    match trouble.behaviour {
+                        Behaviour::Restarted => {
+                            "its container crashes and is started again, without its state"
+                        }
+                        Behaviour::Hang => "its engine no longer answers",
+                        Behaviour::Lies => "its engine says that it flushes, and does not",
+                        _ => "its engine answers with a web page",
+                    },
+                );
             }
             if trouble.begun && trouble.until.is_some_and(|until| since >= until) {
                 trouble.until = None;
@@ -287,7 +338,9 @@ mod tests {
         let file = folder.path().join("hold");
         let now = Timestamp::from_second(1_000).unwrap();
         assert!(!held(&file, now), "no file");
-        for (text, holds) in [("1001\n", true), ("1000\n", false), ("0", false), ("", true), ("soon", true), ("1e9", true)] {
+        for (text, holds) in
+            [("1001\n", true), ("1000\n", false), ("0", false), ("", true), ("soon", true), ("1e9", true)]
+        {
             std::fs::write(&file, text).unwrap();
             assert_eq!(held(&file, now), holds, "{text:?}");
         }

@@ -50,7 +50,10 @@ async fn checked(
 ) -> Result<Flushed, EngineError> {
     let broken = |why| EngineError::BrokenPromise { at: at.clone(), why };
     if done.files.len() > FILES_MAX {
-        return Err(EngineError::TooLarge { at, why: format!("{} files, at most {FILES_MAX}", done.files.len()) });
+        return Err(EngineError::TooLarge {
+            at,
+            why: format!("{} files, at most {FILES_MAX}", done.files.len()),
+        });
     }
     let mut seen = BTreeSet::new();
     let mut bytes = 0_u64;
@@ -64,16 +67,23 @@ async fn checked(
             .await
             .map_err(|why| broken(format!("it says that it wrote {name}, but {why}")))?;
         if size != file.bytes {
-            return Err(broken(format!("it says that it wrote {} bytes to {name}, but there are {size}", file.bytes)));
+            return Err(broken(format!(
+                "it says that it wrote {} bytes to {name}, but there are {size}",
+                file.bytes
+            )));
         }
         bytes = bytes.saturating_add(size);
         let chunking = if file.shifting { Chunking::ContentDefined } else { Chunking::Fixed };
         files.push(FlushedFile { path: file.path, bytes: size, chunking });
     }
     if let Some(most) = engine.target.max_bytes.filter(|most| bytes > *most) {
-        return Err(EngineError::TooLarge { at, why: format!("it wrote {bytes} bytes, at most {most} are allowed") });
+        return Err(EngineError::TooLarge {
+            at,
+            why: format!("it wrote {bytes} bytes, at most {most} are allowed"),
+        });
     }
     let facts = Ours { checkpoint_id: checkpoint_id.to_owned(), bytes, engine: done.facts }.write();
-    let missing = done.missing.iter().take(MISSING_MAX).map(|line| crate::engine::client::printable(line)).collect();
+    let missing =
+        done.missing.iter().take(MISSING_MAX).map(|line| crate::engine::client::printable(line)).collect();
     Ok(Flushed { files, bytes, facts, missing })
 }

@@ -121,16 +121,28 @@ impl Server {
         self.act(slot, "erase", json!({}), deadline).await.map(drop)
     }
 
-    pub(super) async fn complete(&self, request: &Value, deadline: Moment) -> Result<Completion, EngineError> {
+    pub(super) async fn complete(
+        &self,
+        request: &Value,
+        deadline: Moment,
+    ) -> Result<Completion, EngineError> {
         let answer = self.client.post("/completion", request, deadline).await?;
         if answer.status == 200 { answer.json() } else { Err(answer.refusal()) }
     }
 
-    async fn act(&self, slot: u64, action: &str, body: Value, deadline: Moment) -> Result<Answer, EngineError> {
+    async fn act(
+        &self,
+        slot: u64,
+        action: &str,
+        body: Value,
+        deadline: Moment,
+    ) -> Result<Answer, EngineError> {
         let answer = self.client.post(&format!("/slots/{slot}?action={action}"), &body, deadline).await?;
         match answer.status {
             200 => Ok(answer),
-            400 if action == "restore" => Err(EngineError::Mismatch { at: answer.at.clone(), why: answer.says() }),
+            400 if action == "restore" => {
+                Err(EngineError::Mismatch { at: answer.at.clone(), why: answer.says() })
+            }
             _ => Err(explained(answer)),
         }
     }

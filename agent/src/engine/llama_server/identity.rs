@@ -90,15 +90,18 @@ pub(super) async fn fresh(server: &Arc<Server>, deadline: Moment) -> Result<Iden
         async move { probe(&server, deadline).await }
     });
     let (probe, bytes_per_token) = task.await.unwrap_or_else(|error| {
-        Err(EngineError::Failed { at: server.base().to_owned(), why: format!("the probe was cut off: {error}") })
+        Err(EngineError::Failed {
+            at: server.base().to_owned(),
+            why: format!("the probe was cut off: {error}"),
+        })
     })?;
     let identity = Identity { life: server.target.life.clone(), facts, probe: Some(probe), bytes_per_token };
     *server.identity.lock().await = Some(identity.clone());
     // Only a convenience for the agent's next start.
-    if let Ok(bytes) = serde_json::to_vec(&identity) {
-        if let Err(error) = small::write(&server.target.folder, crate::volume::OURS, REMEMBERED, bytes).await {
-            tracing::debug!(%error, "the fingerprint is not remembered");
-        }
+    if let Ok(bytes) = serde_json::to_vec(&identity)
+        && let Err(error) = small::write(&server.target.folder, crate::volume::OURS, REMEMBERED, bytes).await
+    {
+        tracing::debug!(%error, "the fingerprint is not remembered");
     }
     Ok(identity)
 }
@@ -172,9 +175,15 @@ async fn ask(server: &Server, slot: u64, deadline: Moment) -> Result<(Probe, Opt
         .completion_probabilities
         .iter()
         .take(64)
-        .map(|position| position.top_logprobs.iter().take(16).map(|top| (top.id, top.logprob)).collect::<Vec<_>>().into())
+        .map(|position| {
+            position.top_logprobs.iter().take(16).map(|top| (top.id, top.logprob)).collect::<Vec<_>>().into()
+        })
         .collect();
-    let probe = Probe { prompt: PROMPT.to_owned(), tokens: answer.tokens.into_iter().take(64).collect(), top_logprobs };
+    let probe = Probe {
+        prompt: PROMPT.to_owned(),
+        tokens: answer.tokens.into_iter().take(64).collect(),
+        top_logprobs,
+    };
     let measured = server.save(slot, PROBED, deadline).await.ok();
     let bytes_per_token = measured.and_then(|saved| saved.n_written.checked_div(saved.n_saved));
     Ok((probe, bytes_per_token))

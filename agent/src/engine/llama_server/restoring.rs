@@ -41,7 +41,8 @@ pub(super) async fn hand_over(
 async fn restore(server: &Server, slot: &SlotFacts, deadline: Moment) -> Result<(), EngineError> {
     let restored = server.restore(slot.id, &slot.file, deadline).await?;
     if restored != slot.tokens {
-        let why = format!("slot {} has {restored} tokens after the restore, {} were saved", slot.id, slot.tokens);
+        let why =
+            format!("slot {} has {restored} tokens after the restore, {} were saved", slot.id, slot.tokens);
         return Err(EngineError::Mismatch { at: server.base().to_owned(), why });
     }
     Ok(())
@@ -60,12 +61,16 @@ pub(super) async fn verify(
     let _alone = server.alone(deadline).await?;
     let mut found = None;
     for slot in &slots {
-        let Ok(head) = small::head(&server.target.folder, &slot.file, slot_file::HEAD_MAX).await else { return Ok(None) };
-        let Some(tokens) = slot_file::tokens(&head).filter(|tokens| tokens.len() as u64 == slot.tokens) else {
+        let Ok(head) = small::head(&server.target.folder, &slot.file, slot_file::HEAD_MAX).await else {
+            return Ok(None);
+        };
+        let Some(tokens) = slot_file::tokens(&head).filter(|tokens| tokens.len() as u64 == slot.tokens)
+        else {
             return Ok(None);
         };
         drop(head);
-        let busy = server.slots(deadline).await?.iter().any(|other| other.id == slot.id && other.is_processing);
+        let busy =
+            server.slots(deadline).await?.iter().any(|other| other.id == slot.id && other.is_processing);
         if busy {
             // Somebody uses it already: it is theirs.
             continue;

@@ -23,7 +23,11 @@ enum Outcome {
 }
 
 /// Saves what can be saved until `deadline`, the slots that were used last first: they are worth the most.
-pub(super) async fn flush(server: &Arc<Server>, round: Round, deadline: Moment) -> Result<Flushed, EngineError> {
+pub(super) async fn flush(
+    server: &Arc<Server>,
+    round: Round,
+    deadline: Moment,
+) -> Result<Flushed, EngineError> {
     let _alone = server.alone(deadline).await?;
     let mut slots = server.slots(deadline).await?;
     slots.sort_by_key(|slot| std::cmp::Reverse(slot.id_task));
@@ -39,7 +43,9 @@ pub(super) async fn flush(server: &Arc<Server>, round: Round, deadline: Moment) 
         };
         match (outcome, round) {
             (Some(outcome), _) => outcomes.push((slot, outcome)),
-            (None, Round::PreCopy) => outcomes.push((slot, Outcome::Missing(format!("slot {}: it is busy", slot.id)))),
+            (None, Round::PreCopy) => {
+                outcomes.push((slot, Outcome::Missing(format!("slot {}: it is busy", slot.id))))
+            }
             (None, Round::Final) => waiting.push(slot),
         }
     }
@@ -84,10 +90,10 @@ pub(super) async fn save_unless_busy(
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             // A server that is writing a large slot answers late, or not in time: that is no generation.
-            if let Ok(slots) = server.slots(deadline).await {
-                if slots.iter().any(|other| other.id == slot && other.is_processing) {
-                    return;
-                }
+            if let Ok(slots) = server.slots(deadline).await
+                && slots.iter().any(|other| other.id == slot && other.is_processing)
+            {
+                return;
             }
         }
     };
@@ -115,7 +121,8 @@ async fn kept(server: &Server, slot: u64, unfinished: &str, saved: Saved) -> Res
         Err(error) => return Err(EngineError::Volume(error.to_string())),
     };
     if size != saved.n_written {
-        let why = format!("it says that it wrote {} bytes to {unfinished}, but there are {size}", saved.n_written);
+        let why =
+            format!("it says that it wrote {} bytes to {unfinished}, but there are {size}", saved.n_written);
         return Err(EngineError::BrokenPromise { at: at(), why });
     }
     if saved.n_saved == 0 {
@@ -124,7 +131,9 @@ async fn kept(server: &Server, slot: u64, unfinished: &str, saved: Saved) -> Res
         return Ok(Outcome::Empty);
     }
     let file = file_of(slot);
-    small::rename(folder, unfinished, file.clone()).await.map_err(|error| EngineError::Volume(error.to_string()))?;
+    small::rename(folder, unfinished, file.clone())
+        .await
+        .map_err(|error| EngineError::Volume(error.to_string()))?;
     Ok(Outcome::Saved(SlotFacts { id: slot, tokens: saved.n_saved, bytes: size, file }))
 }
 
@@ -137,7 +146,10 @@ fn collected(server: &Server, outcomes: Vec<(&Slot, Outcome)>, used: u64) -> Res
             Outcome::Saved(facts) => {
                 let with_it = bytes.saturating_add(facts.bytes);
                 if server.target.max_bytes.is_some_and(|most| with_it > most) {
-                    missing.push(format!("slot {}: with its {} bytes it is more than lifeboat.dev/max-bytes", slot.id, facts.bytes));
+                    missing.push(format!(
+                        "slot {}: with its {} bytes it is more than lifeboat.dev/max-bytes",
+                        slot.id, facts.bytes
+                    ));
                 } else {
                     bytes = with_it;
                     saved.push((slot.id_task, facts));
@@ -145,7 +157,10 @@ fn collected(server: &Server, outcomes: Vec<(&Slot, Outcome)>, used: u64) -> Res
             }
             Outcome::Empty if slot.n_prompt_tokens.is_some_and(|tokens| tokens > 0) => {
                 emptied += 1;
-                missing.push(format!("slot {}: its content was moved to the server's own cache ({HINT})", slot.id));
+                missing.push(format!(
+                    "slot {}: its content was moved to the server's own cache ({HINT})",
+                    slot.id
+                ));
             }
             Outcome::Empty => {}
             Outcome::Missing(why) => missing.push(why),
@@ -174,6 +189,10 @@ fn unfinished(slot: u64) -> String {
 }
 
 fn late(slot: &Slot) -> Outcome {
-    let what = if slot.is_processing { "its generation did not end in time" } else { "its save did not end in time" };
+    let what = if slot.is_processing {
+        "its generation did not end in time"
+    } else {
+        "its save did not end in time"
+    };
     Outcome::Missing(format!("slot {}: {what}", slot.id))
 }

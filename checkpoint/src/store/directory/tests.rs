@@ -50,7 +50,10 @@ async fn follow(steps: Vec<Step>) {
     let key = |key: u8| format!("v1/a/{key}/object");
     for step in steps {
         match step {
-            Step::Put(at, byte) | Step::PutIfAbsent(at, byte) | Step::PutIfCurrent(at, byte) | Step::PutIfStale(at, byte) => {
+            Step::Put(at, byte)
+            | Step::PutIfAbsent(at, byte)
+            | Step::PutIfCurrent(at, byte)
+            | Step::PutIfStale(at, byte) => {
                 let key = key(at);
                 let present = reference.objects.get(&key).cloned();
                 let (condition, allowed) = match &step {
@@ -73,7 +76,9 @@ async fn follow(steps: Vec<Step>) {
                         assert!(!stale.contains(&version), "a version came again");
                         reference.objects.insert(key, (body(byte), version));
                     }
-                    Err(error) => assert!(!allowed && error.category() == "condition_failed", "{step:?}: {error}"),
+                    Err(error) => {
+                        assert!(!allowed && error.category() == "condition_failed", "{step:?}: {error}")
+                    }
                 }
             }
             Step::Get(at) => match (store.get(&key(at), 1000).await, reference.objects.get(&key(at))) {
@@ -88,7 +93,10 @@ async fn follow(steps: Vec<Step>) {
                 match (got, reference.objects.get(&key(at))) {
                     (Ok(part), Some((bytes, _))) => {
                         let clip = |at: usize| at.min(bytes.len());
-                        assert_eq!(part, bytes.slice(clip(from.into())..clip(usize::from(from) + usize::from(len))));
+                        assert_eq!(
+                            part,
+                            bytes.slice(clip(from.into())..clip(usize::from(from) + usize::from(len)))
+                        );
                     }
                     (Err(StoreError::NotFound { .. }), None) => {}
                     other => panic!("{other:?}"),
@@ -176,5 +184,25 @@ async fn what_a_crashed_writer_left_is_never_seen() {
     fs::write(root.path().join("tmp/half"), b"half").unwrap();
     store.put("v1/x", Bytes::from_static(b"whole"), Condition::IfAbsent).await.unwrap();
     assert_eq!(store.list("").await.unwrap().len(), 1);
-    assert_eq!(fs::read_dir(root.path().join("tmp")).unwrap().count(), 1, "nothing of our own is left behind");
+    assert_eq!(
+        fs::read_dir(root.path().join("tmp")).unwrap().count(),
+        1,
+        "nothing of our own is left behind"
+    );
+}
+
+#[tokio::test]
+async fn a_version_never_comes_again_even_when_the_clock_steps_back() {
+    let root = tempfile::tempdir().unwrap();
+    let store = DirectoryStore::open(root.path()).unwrap();
+    store.put("k", Bytes::from_static(b"a"), Condition::Always).await.unwrap();
+    // Written an hour from now, as far as the clock of today knows.
+    let future = SystemTime::now() + Duration::from_secs(3600);
+    let path = root.path().join("objects/k");
+    File::options().write(true).open(&path).unwrap().set_modified(future).unwrap();
+    let before = store.get("k", 1).await.unwrap();
+    let replaced = Condition::IfMatch(before.version.clone());
+    store.put("k", Bytes::from_static(b"a"), replaced).await.unwrap();
+    let after = store.get("k", 1).await.unwrap();
+    assert!(after.modified > before.modified && after.version != before.version);
 }

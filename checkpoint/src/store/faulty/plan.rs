@@ -118,15 +118,18 @@ impl When {
             Self::Nth(n) => nth == n,
             Self::First(n) => nth <= n,
             Self::Calls { from, count } => nth >= from && count.is_none_or(|count| nth - from < count),
-            Self::Time { from, span } => after >= from && span.is_none_or(|span| after < from.saturating_add(span)),
+            Self::Time { from, span } => {
+                after >= from && span.is_none_or(|span| after < from.saturating_add(span))
+            }
         }
     }
 }
 
 fn rule(token: &str) -> Result<Rule, PlanError> {
     let wrong = |why: String| PlanError { token: token.to_owned(), why };
-    let (target, action) =
-        token.split_once('=').ok_or_else(|| wrong("write <operation>=<fault>, for example put=503*3".to_owned()))?;
+    let (target, action) = token
+        .split_once('=')
+        .ok_or_else(|| wrong("write <operation>=<fault>, for example put=503*3".to_owned()))?;
     let (operation, object) = match target.split_once(':') {
         Some((operation, object)) => (operation, Some(object)),
         None => (target, None),

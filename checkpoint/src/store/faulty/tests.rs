@@ -23,9 +23,24 @@ fn a_plan_reads_back_as_it_was_written() {
 #[test]
 fn what_is_not_understood_is_named() {
     for bad in [
-        "put", "put=", "put=explode", "fetch=503", "put:pod=503", "put=503#0", "put=503*x", "put=503@", "put=gone@5s+3",
-        "put=slow", "put=slow:fast", "put=slow:0MiB/s", "put=slow:2XB/s", "put=slow:/s", "put=slow:99999999999999GiB/s",
-        "put=torn##1", "put=gone@5s+", "put=slow:5xs",
+        "put",
+        "put=",
+        "put=explode",
+        "fetch=503",
+        "put:pod=503",
+        "put=503#0",
+        "put=503*x",
+        "put=503@",
+        "put=gone@5s+3",
+        "put=slow",
+        "put=slow:fast",
+        "put=slow:0MiB/s",
+        "put=slow:2XB/s",
+        "put=slow:/s",
+        "put=slow:99999999999999GiB/s",
+        "put=torn##1",
+        "put=gone@5s+",
+        "put=slow:5xs",
     ] {
         let error = FaultPlan::parse(&format!("put=503,{bad}")).unwrap_err().to_string();
         assert!(error.contains(&format!("{bad:?}")), "{error}");
@@ -75,7 +90,7 @@ async fn a_slow_line_is_shared() {
     let (store, _root) = faulty("put=slow:80B/s");
     let began = Instant::now();
     let (first, second) = tokio::join!(put(&store, "a"), put(&store, "b"));
-    (first.unwrap(), second.unwrap());
+    first.and(second).unwrap();
     assert!(began.elapsed() >= Duration::from_millis(200), "16 bytes at 80 bytes per second");
 }
 

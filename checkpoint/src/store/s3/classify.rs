@@ -19,7 +19,9 @@ where
         _ => DisplayErrorContext(&error).to_string(),
     };
     match error {
-        SdkError::ServiceError(_) | SdkError::ResponseError(_) => by_answer(status, &code, message, bucket, key),
+        SdkError::ServiceError(_) | SdkError::ResponseError(_) => {
+            by_answer(status, &code, message, bucket, key)
+        }
         // Timeouts, refused and broken connections, and credentials that could not be fetched: all of them may pass.
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) => StoreError::transient(message),
         _ => StoreError::permanent(message),
@@ -30,9 +32,15 @@ fn by_answer(status: Option<u16>, code: &str, message: String, bucket: &str, key
     let key = key.to_owned();
     match (status, code) {
         (_, "NoSuchBucket") => StoreError::NoSuchBucket { bucket: format!("the bucket {bucket}") },
-        (_, "SlowDown" | "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "TooManyRequests" | "KMS.ThrottlingException") => {
-            StoreError::Throttled { message }
-        }
+        (
+            _,
+            "SlowDown"
+            | "Throttling"
+            | "ThrottlingException"
+            | "RequestLimitExceeded"
+            | "TooManyRequests"
+            | "KMS.ThrottlingException",
+        ) => StoreError::Throttled { message },
         (_, "ConditionalRequestConflict" | "OperationAborted") => StoreError::Conflict { key },
         (_, "PreconditionFailed") => StoreError::ConditionFailed { key },
         (_, "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
@@ -40,8 +48,16 @@ fn by_answer(status: Option<u16>, code: &str, message: String, bucket: &str, key
         }
         // Sent anew they are signed anew, with fresh credentials and the clock corrected; a digest that does not match was
         // damaged on the way.
-        (_, "ExpiredToken" | "ExpiredTokenException" | "RequestTimeTooSkewed" | "RequestTimeout" | "BadDigest"
-            | "XAmzContentChecksumMismatch" | "InternalError") => StoreError::transient(message),
+        (
+            _,
+            "ExpiredToken"
+            | "ExpiredTokenException"
+            | "RequestTimeTooSkewed"
+            | "RequestTimeout"
+            | "BadDigest"
+            | "XAmzContentChecksumMismatch"
+            | "InternalError",
+        ) => StoreError::transient(message),
         (_, denied) if denied.starts_with("KMS.") => StoreError::Denied { key, message },
         (Some(301 | 307 | 308), _) => StoreError::WrongRegion { message },
         (Some(401 | 403), _) => StoreError::Denied { key, message },

@@ -1,0 +1,229 @@
+//! The table of design §1, written down a second time: which notice means which deadline.
+
+use evacuation::event::Event;
+use evacuation::notice::{InstanceAction, Notice, NoticeKind, Standing};
+use evacuation::policy::{Policy, RebalancePolicy};
+use std::collections::BTreeSet;
+
+/// One evacuation as it should be.
+#[derive(Clone, Debug)]
+pub struct Evacuation {
+    pub began: u64,
+    pub deadline: u64,
+    pub hibernates: bool,
+    pub withdrawn: Option<u64>,
+    /// What IMDS showed last.
+    latest: String,
+}
+
+/// What stands, by the notices so far.
+#[derive(Debug)]
+pub struct Notices {
+    policy: Policy,
+    pub evacuation: Option<Evacuation>,
+    /// The end of the soft taint.
+    soft: Option<u64>,
+    /// A maintenance event that is still far: its id and time.
+    far: Option<(String, u64)>,
+    seen: BTreeSet<String>,
+    /// Every deadline an evacuation of this boot has had: a mark may still be on its way at a crash.
+    deadlines: BTreeSet<u64>,
+    nothing_since: Option<u64>,
+}
+
+impl Notices {
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            evacuation: None,
+            soft: None,
+            far: None,
+            seen: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            nothing_since: Some(0),
+        }
+    }
+
+    /// An agent starts and finds this on its node. One absolute deadline across its lives.
+    pub fn resume(&mut self, standing: Option<&Standing>) -> Result<(), String> {
+        self.evacuation = None;
+        (self.soft, self.far) = (None, None);
+        self.seen.clear();
+        let Some(standing) = standing else {
+            self.nothing_since = Some(u64::MAX);
+            return Ok(());
+        };
+        self.nothing_since = None;
+        self.seen.insert(standing.notice.clone());
+        let deadline = standing.deadline.as_millis();
+        if !standing.hard {
+            self.soft = Some(deadline);
+            if standing.kind == NoticeKind::Maintenance {
+                self.far = Some((standing.notice.clone(), deadline));
+            }
+            return Ok(());
+        }
+        if !self.deadlines.contains(&deadline) {
+            return Err(format!("the annotation says {deadline}, not one of {:?}", self.deadlines));
+        }
+        self.evacuation = Some(Evacuation {
+            began: standing.began.as_millis(),
+            deadline,
+            hibernates: standing.kind == NoticeKind::Interruption(InstanceAction::Hibernate),
+            withdrawn: None,
+            latest: standing.notice.clone(),
+        });
+        Ok(())
+    }
+
+    /// Takes an event; true if a new evacuation begins with it.
+    pub fn event(&mut self, now: u64, event: &Event, started: bool) -> bool {
+        let mut begins = false;
+        match event {
+            Event::Noticed(notice) if started => begins = self.noticed(now, notice),
+            Event::Withdrawn { id } => self.withdrawn(now, id),
+            _ => {}
+        }
+        self.tick(now) || begins
+    }
+
+    /// What time alone brings.
+    fn tick(&mut self, now: u64) -> bool {
+        let drain = self.policy.drain_window.as_millis();
+        if let Some((id, at)) = self.far.clone()
+            && self.evacuation.is_none()
+            && now + drain >= at
+        {
+            let (deadline, _) = self.window(now, i64::try_from(at - at.min(now)).unwrap_or(0));
+            self.begin(now, deadline, false, id);
+            return true;
+        }
+        if let Some(evacuation) = &self.evacuation
+            && let Some(withdrawn) = evacuation.withdrawn
+            && (evacuation.hibernates || now >= withdrawn + self.policy.undo_after.as_millis())
+        {
+            self.evacuation = None;
+            self.nothing_since = Some(now);
+        }
+        if self.soft.is_some_and(|until| now >= until) && self.evacuation.is_none() {
+            self.soft = None;
+            self.nothing_since = Some(now);
+        }
+        false
+    }
+
+    fn window(&self, now: u64, left: i64) -> (u64, bool) {
+        let left = u64::try_from(left).unwrap_or(0).saturating_sub(self.policy.margin.as_millis());
+        let least = self.policy.minimum_window.as_millis();
+        if left < least / 6 { (now + least, true) } else { (now + left, false) }
+    }
+
+    fn begin(&mut self, now: u64, deadline: u64, hibernates: bool, id: String) {
+        (self.soft, self.far, self.nothing_since) = (None, None, None);
+        self.evacuation = Some(Evacuation { began: now, deadline, hibernates, withdrawn: None, latest: id });
+        self.deadlines.insert(deadline);
+    }
+
+    fn noticed(&mut self, now: u64, notice: &Notice) -> bool {
+        let fresh = self.seen.insert(notice.id.clone());
+        let drain = self.policy.drain_window.as_millis();
+        let (hard, deadline) = match notice.kind {
+            NoticeKind::Interruption(_) => (true, self.window(now, notice.left_ms).0),
+            NoticeKind::Rebalance => match self.policy.rebalance {
+                RebalancePolicy::Off => return false,
+                RebalancePolicy::Precopy => (false, now + self.policy.undo_after.as_millis()),
+                RebalancePolicy::Drain if fresh || self.evacuation.is_some() => (true, now + drain),
+                RebalancePolicy::Drain => return false,
+            },
+            NoticeKind::Maintenance => {
+                let left = u64::try_from(notice.left_ms).unwrap_or(0);
+                if left <= drain { (true, self.window(now, notice.left_ms).0) } else { (false, now + left) }
+            }
+        };
+        let hibernates = notice.kind == NoticeKind::Interruption(InstanceAction::Hibernate);
+        let same = |evacuation: &Evacuation| !fresh || evacuation.latest == notice.id;
+        match &mut self.evacuation {
+            Some(_) if !hard => {
+                if fresh {
+                    self.seen.remove(&notice.id);
+                }
+                false
+            }
+            Some(evacuation) => {
+                let over = now > evacuation.deadline + 60_000;
+                let other = !same(evacuation);
+                let wakes = evacuation.hibernates && !hibernates;
+                let again = evacuation.withdrawn.is_some() && notice.kind != NoticeKind::Rebalance;
+                if other && (over || wakes || again) {
+                    self.begin(now, deadline, hibernates, notice.id.clone());
+                    return true;
+                }
+                if notice.kind != NoticeKind::Rebalance {
+                    evacuation.withdrawn = None;
+                    evacuation.latest.clone_from(&notice.id);
+                }
+                if !over && deadline + 1000 < evacuation.deadline {
+                    evacuation.deadline = deadline;
+                    self.deadlines.insert(deadline);
+                }
+                false
+            }
+            None if hard => {
+                self.begin(now, deadline, hibernates, notice.id.clone());
+                true
+            }
+            None if fresh => {
+                self.soft = Some(deadline);
+                self.nothing_since = None;
+                if notice.kind == NoticeKind::Maintenance {
+                    self.far = Some((notice.id.clone(), deadline));
+                }
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn withdrawn(&mut self, now: u64, id: &str) {
+        self.seen.remove(id);
+        if let Some(evacuation) = &mut self.evacuation
+            && evacuation.latest == id
+        {
+            evacuation.withdrawn.get_or_insert(now);
+        }
+        if self.far.as_ref().is_some_and(|(far, _)| far == id) {
+            (self.far, self.soft, self.nothing_since) = (None, None, Some(now));
+        }
+    }
+
+    /// This mark is one that the notices ask for.
+    pub fn may_mark(&self, standing: &Standing) -> Result<(), String> {
+        let deadline = standing.deadline.as_millis();
+        let wanted = if standing.hard {
+            self.evacuation.as_ref().map(|evacuation| evacuation.deadline)
+        } else {
+            self.soft
+        };
+        if wanted == Some(deadline) {
+            Ok(())
+        } else {
+            Err(format!("a mark with the deadline {deadline} where {wanted:?} is right: {standing:?}"))
+        }
+    }
+
+    /// Nothing that stands is taken back.
+    pub fn may_unmark(&self, now: u64) -> Result<(), String> {
+        match (&self.evacuation, self.soft) {
+            (Some(evacuation), _) => {
+                Err(format!("it takes its mark back at {now} while {evacuation:?} stands"))
+            }
+            (None, Some(until)) => Err(format!("it takes its soft mark back at {now}, before {until}")),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// For how long nothing has stood.
+    pub fn nothing_since(&self, now: u64) -> Option<u64> {
+        self.nothing_since.map(|since| now.saturating_sub(since))
+    }
+}

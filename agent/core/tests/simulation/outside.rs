@@ -1,0 +1,363 @@
+//! What an effect does when it reaches the API server, the store, the engine or the pod's volume.
+
+use crate::link::Transfer;
+use crate::restores::{Past, Restores, failed};
+use crate::world::{Happening, World};
+use evacuation::effect::{Action, Effect, EffectId, Round};
+use evacuation::event::{Done, Event, FailureKind, Outcome};
+use evacuation::moment::Span;
+use evacuation::pod::PodUid;
+
+/// Which of the three an action speaks to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Api,
+    Store,
+    Engine,
+    Local,
+}
+
+const fn side(action: &Action) -> Side {
+    match action {
+        Action::Mark(_)
+        | Action::Unmark { .. }
+        | Action::Evict { .. }
+        | Action::MarkDisrupted { .. }
+        | Action::LetGo { .. }
+        | Action::Publish { .. }
+        | Action::OpenGate { .. } => Side::Api,
+        Action::Intend { .. }
+        | Action::AbandonIntent { .. }
+        | Action::Save { .. }
+        | Action::Commit { .. }
+        | Action::WriteReport(_)
+        | Action::FindLineage { .. }
+        | Action::Claim { .. }
+        | Action::RenewClaim { .. }
+        | Action::Fetch { .. }
+        | Action::FinishClaim { .. } => Side::Store,
+        Action::Look { .. }
+        | Action::Quiesce { .. }
+        | Action::Resume { .. }
+        | Action::Flush { .. }
+        | Action::Prove { .. }
+        | Action::HandOver { .. }
+        | Action::Verify { .. } => Side::Engine,
+        Action::SetHold { .. } | Action::Cancel { .. } | Action::Anomaly { .. } => Side::Local,
+    }
+}
+
+impl World<'_> {
+    /// An effect's request arrives. That of a dead agent may have been on its way already.
+    pub fn reach(&mut self, life: u32, effect: Effect) {
+        // What it does on its own node ends with it.
+        let local = side(&effect.action) == Side::Local;
+        if !self.is_open(life, effect.id)
+            && (life == self.life || local || !self.dice.percent("accepted", 50))
+        {
+            return;
+        }
+        if let Some(outcome) = self.stumble(&effect) {
+            return self.reply(life, &effect, outcome, 1);
+        }
+        let lost = match side(&effect.action) {
+            Side::Api => self.strikes("api=lost", "").is_some(),
+            Side::Store => self.strikes("store=lost", "").is_some(),
+            Side::Engine | Side::Local => false,
+        };
+        let Some((after, outcome)) = self.act(life, &effect) else { return };
+        if lost {
+            let kind = FailureKind::Transient;
+            return self.reply(life, &effect, Some(failed(kind, "the connection was reset")), after);
+        }
+        let panics = effect.action.name() != "cancel" && self.strikes("task=panics", "").is_some();
+        self.reply(life, &effect, Some(if panics { Outcome::Panicked } else { outcome }), after);
+    }
+
+    fn reply(&mut self, life: u32, effect: &Effect, outcome: Option<Outcome>, after: u64) {
+        let Some(outcome) = outcome else { return };
+        let deadline = effect.deadline.as_millis() + self.boot_at;
+        if self.now + after < deadline && self.strikes("answer=late", "").is_some() {
+            let at = deadline + self.dice.of("late").u64(50..500);
+            return self.at(at, Happening::Answer(life, effect.id, outcome));
+        }
+        self.later(after, Happening::Answer(life, effect.id, outcome));
+    }
+
+    /// A fault answers in place of what was asked: `Some(None)` is no answer at all.
+    fn stumble(&mut self, effect: &Effect) -> Option<Option<Outcome>> {
+        let pod = effect.action.pod().map_or("", |PodUid(uid)| uid.as_str()).to_owned();
+        let fail = |kind, why: &str| Some(Some(failed(kind, why)));
+        match side(&effect.action) {
+            Side::Api => {
+                if self.strikes("api=stall", "").is_some() {
+                    return Some(None);
+                }
+                if self.strikes("api=429", "").is_some() {
+                    return fail(FailureKind::Throttled, "429");
+                }
+                if self.strikes("api=503", "").is_some() {
+                    return fail(FailureKind::Transient, "503");
+                }
+                if matches!(effect.action, Action::Mark(_)) {
+                    if self.strikes("api=forbidden", "").is_some() {
+                        return fail(FailureKind::Permanent, "403");
+                    }
+                    if self.strikes("api=conflict", "").is_some() {
+                        self.cluster.other_taints += 1;
+                        return fail(FailureKind::Transient, "409");
+                    }
+                }
+            }
+            Side::Store => {
+                if self.strikes("store=gone", "").is_some() {
+                    return Some(None);
+                }
+                if self.strikes("store=503", "").is_some() {
+                    return fail(FailureKind::Throttled, "503 SlowDown");
+                }
+                if let Some(rate) = self.strikes("store=slow", "") {
+                    self.link.settle(self.now);
+                    self.link.cap((rate / 1000).max(1), self.now + 5_000);
+                    self.schedule_link();
+                }
+            }
+            Side::Engine => {
+                if self.strikes("engine=hang", &pod).is_some() {
+                    return Some(None);
+                }
+                if self.strikes("engine=html", &pod).is_some() {
+                    return fail(FailureKind::Permanent, "a web page");
+                }
+                let there = self.cluster.pods.get(&pod).is_some_and(|pod| pod.facts.running);
+                if !there {
+                    return fail(FailureKind::NotFound, "connection refused");
+                }
+            }
+            Side::Local => {
+                if matches!(effect.action, Action::SetHold { .. })
+                    && self.strikes("hold=fails", &pod).is_some()
+                {
+                    return fail(FailureKind::Permanent, "read-only file system");
+                }
+            }
+        }
+        None
+    }
+
+    /// What it does, and after how long it answers.
+    fn act(&mut self, life: u32, effect: &Effect) -> Option<(u64, Outcome)> {
+        let nothing = Outcome::Done(Done::Nothing);
+        let pod = effect.action.pod().map_or("", |PodUid(uid)| uid.as_str()).to_owned();
+        let at_once = |outcome| Some((1, outcome));
+        match &effect.action {
+            Action::Mark(standing) => {
+                let outcome = self.cluster.mark(standing);
+                self.watch_node();
+                at_once(outcome)
+            }
+            Action::Unmark { uncordon } => {
+                let outcome = self.cluster.unmark(*uncordon);
+                self.watch_node();
+                at_once(outcome)
+            }
+            Action::Evict { grace, .. } => {
+                let terminating =
+                    self.cluster.pods.get(&pod).is_none_or(|pod| pod.facts.terminating.is_some());
+                if !terminating && self.strikes("pdb=stuck", &pod).is_some() {
+                    return at_once(failed(FailureKind::Refused, "its PodDisruptionBudget"));
+                }
+                at_once(self.terminate(&pod, *grace))
+            }
+            Action::LetGo { grace, .. } => at_once(self.terminate(&pod, *grace)),
+            Action::SetHold { hold, .. } => {
+                let outcome = self.cluster.set_hold(&pod, *hold);
+                self.schedule_end(&pod);
+                at_once(outcome)
+            }
+            Action::Intend { departure, .. } => at_once(self.store.intend(&pod, departure)),
+            Action::Look { .. } => {
+                let now = self.now;
+                let engine = self.cluster.pods.get(&pod)?;
+                let busy = now < engine.busy_until && !engine.quiesced;
+                at_once(Outcome::Done(Done::Looked { state_bytes: engine.state, busy }))
+            }
+            Action::Quiesce { .. } | Action::Resume { .. } => {
+                let quiesced = matches!(effect.action, Action::Quiesce { .. });
+                self.cluster.pods.get_mut(&pod)?.quiesced = quiesced;
+                at_once(nothing)
+            }
+            Action::Flush { .. } => {
+                let engine = self.cluster.pods.get(&pod)?;
+                let takes = 20 + engine.state / engine.flush_rate;
+                let start = engine.engine_start;
+                self.later(takes, Happening::Flushed(life, Box::new(effect.clone()), start));
+                None
+            }
+            Action::Save { rank, .. } => {
+                self.save(life, effect, &pod, *rank);
+                None
+            }
+            Action::Commit { round, .. } => at_once(self.store.commit(life, &pod, *round == Round::Final)),
+            Action::WriteReport(_)
+            | Action::AbandonIntent { .. }
+            | Action::MarkDisrupted { .. }
+            | Action::Publish { .. }
+            | Action::Cancel { .. }
+            | Action::Anomaly { .. } => at_once(nothing),
+            Action::OpenGate { .. } => {
+                let Some(seen) = self.cluster.pods.get_mut(&pod) else {
+                    return at_once(failed(FailureKind::NotFound, "no such pod"));
+                };
+                seen.facts.restore_decided = true;
+                self.watch_pod(&pod, 30);
+                at_once(nothing)
+            }
+            Action::FindLineage { .. }
+            | Action::Claim { .. }
+            | Action::RenewClaim { .. }
+            | Action::Fetch { .. }
+            | Action::Prove { .. }
+            | Action::HandOver { .. }
+            | Action::Verify { .. }
+            | Action::FinishClaim { .. } => self.restore(&effect.action, &pod),
+        }
+    }
+
+    fn restore(&mut self, action: &Action, pod: &str) -> Option<(u64, Outcome)> {
+        let scenario = self.scenario;
+        let actor = scenario.actors.iter().find(|actor| actor.facts.uid.0 == pod)?;
+        let past: &Past = &actor.past;
+        let now = self.now;
+        let torn = matches!(action, Action::Fetch { .. }) && self.strikes("store=torn", "").is_some();
+        match action {
+            Action::FindLineage { .. } => Some((1, self.restores.find(pod, past, now))),
+            Action::Claim { lineage, .. } => Some((1, self.restores.claim(pod, lineage, past))),
+            Action::RenewClaim { lineage, .. } => Some((1, self.restores.renew(pod, lineage, past))),
+            Action::FinishClaim { lineage, .. } => Some((1, self.restores.finish(pod, lineage, past))),
+            Action::Fetch { .. } if torn => {
+                Some((past.fetch_takes, failed(FailureKind::Mismatch, "a torn pack")))
+            }
+            Action::Fetch { generation, .. } => Some((past.fetch_takes, Restores::fetch(past, generation))),
+            Action::Prove { .. } => {
+                self.restores.prove(pod, past).map(|outcome| (past.starts_after + 1, outcome))
+            }
+            Action::HandOver { .. } => Some((30, self.restores.hand_over(pod, past))),
+            Action::Verify { .. } => Restores::verify(past).map(|outcome| (30, outcome)),
+            _ => None,
+        }
+    }
+
+    fn watch_node(&mut self) {
+        let event = Event::NodeSeen(self.cluster.node.clone());
+        let lag = self.dice.of("node/watch").u64(5..200);
+        self.watch(event, lag);
+    }
+
+    /// A pod begins to terminate, by whomever.
+    pub fn terminate(&mut self, uid: &str, grace: Span) -> Outcome {
+        let outcome = self.cluster.terminate(uid, grace, self.now, self.boot_at);
+        let lag = self.dice.of("pods/watch").u64(1..200);
+        self.watch_pod(uid, lag);
+        self.schedule_end(uid);
+        outcome
+    }
+
+    pub fn schedule_end(&mut self, uid: &str) {
+        let wait = self.dice.of(&format!("{uid}/kubelet")).u64(200..1_200);
+        if let Some((at, plan)) = self.cluster.ends(uid, self.now, self.boot_at, wait) {
+            self.at(at, Happening::PodEnds(uid.to_owned(), plan));
+        }
+    }
+
+    pub fn pod_ends(&mut self, uid: &str, plan: u32) {
+        if self.cluster.pods.get(uid).is_some_and(|pod| pod.plan == plan) {
+            self.note(|| format!("{uid} ENDS"));
+            self.cluster.pods.remove(uid);
+            let lag = self.dice.of("pods/watch").u64(1..200);
+            self.watch(Event::PodGone(PodUid(uid.to_owned())), lag);
+        }
+    }
+
+    pub fn flushed(&mut self, life: u32, effect: Effect, start: u32) {
+        let pod = effect.action.pod().map_or("", |PodUid(uid)| uid.as_str());
+        let outcome = match self.cluster.pods.get_mut(pod) {
+            None => failed(FailureKind::NotFound, "the pod is gone"),
+            Some(engine) if engine.engine_start != start => {
+                failed(FailureKind::Transient, "the engine was restarted")
+            }
+            Some(engine) => {
+                engine.flushed = engine.state;
+                Outcome::Done(Done::Flushed { bytes: engine.state })
+            }
+        };
+        if let Outcome::Done(Done::Flushed { bytes }) = outcome {
+            self.opened.insert((life, pod.to_owned()), bytes);
+        }
+        self.reply(life, &effect, Some(outcome), 1);
+    }
+
+    fn save(&mut self, life: u32, effect: &Effect, pod: &str, rank: u64) {
+        if self.strikes("engine=lies", pod).is_some() {
+            let outcome = failed(FailureKind::Mismatch, "a file that was reported is not there");
+            return self.reply(life, effect, Some(outcome), 20);
+        }
+        let bytes = self.opened.get(&(life, pod.to_owned())).copied().unwrap_or(0);
+        let send = self.store.missing(pod, bytes);
+        self.saving.insert((life, effect.id.0), (pod.to_owned(), bytes, send));
+        self.link.settle(self.now);
+        self.link.add(Transfer { life, id: effect.id.0, rank, left: send });
+        self.schedule_link();
+        let ends = (effect.deadline.as_millis() + self.boot_at).saturating_sub(30);
+        if self.dice.percent(&format!("{pod}/partial"), 50) {
+            self.at(ends, Happening::SaveEnds(life, Box::new(effect.clone())));
+        }
+    }
+
+    pub fn schedule_link(&mut self) {
+        if let Some(at) = self.link.next(self.now) {
+            let version = self.link.version;
+            self.at(at, Happening::LinkTick(version));
+        }
+    }
+
+    pub fn tick_link(&mut self) {
+        self.link.settle(self.now);
+        for done in self.link.complete() {
+            let Some((pod, bytes, sent)) = self.saving.remove(&(done.life, done.id)) else { continue };
+            self.store.saved(done.life, &pod, bytes, true);
+            self.finish_save(done.life, done.id, Done::Saved { bytes, sent, whole: true });
+        }
+        self.schedule_link();
+    }
+
+    fn finish_save(&mut self, life: u32, id: u64, done: Done) {
+        let lost = self.strikes("store=lost", "").is_some();
+        let outcome = if lost {
+            failed(FailureKind::Transient, "the connection was reset")
+        } else {
+            Outcome::Done(done)
+        };
+        self.later(1, Happening::Answer(life, EffectId(id), outcome));
+    }
+
+    /// The bytes of a save that ends before it is complete: four fifths of them in whole files.
+    pub fn cut_save(&mut self, life: u32, id: EffectId) -> Option<(u64, u64)> {
+        let (pod, bytes, send) = self.saving.remove(&(life, id.0))?;
+        self.link.settle(self.now);
+        let left = self.link.remove(life, id.0).unwrap_or(0);
+        self.schedule_link();
+        let whole = (bytes - left.min(bytes)) / 5 * 4;
+        self.store.saved(life, &pod, whole, false);
+        Some((whole, send - left.min(send)))
+    }
+
+    pub fn save_ends(&mut self, life: u32, effect: Effect) {
+        if !self.is_open(life, effect.id) {
+            return;
+        }
+        if let Some((bytes, sent)) = self.cut_save(life, effect.id) {
+            self.finish_save(life, effect.id.0, Done::Saved { bytes, sent, whole: false });
+        }
+    }
+}

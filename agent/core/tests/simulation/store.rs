@@ -1,0 +1,64 @@
+//! The bucket as departing pods see it: intents, packs that are acknowledged, generations.
+
+use crate::restores::failed;
+use evacuation::event::{Done, FailureKind, Outcome};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Default)]
+struct Lineage {
+    departure: Option<String>,
+    kept: Option<(String, u64)>,
+    generations: Vec<(String, u64)>,
+    acknowledged: u64,
+}
+
+/// The bucket.
+#[derive(Debug, Default)]
+pub struct Store {
+    lineages: BTreeMap<String, Lineage>,
+    /// What one life's shell has saved of a pod and may commit: bytes, and whether that is all.
+    ready: BTreeMap<(u32, String), (u64, bool)>,
+}
+
+impl Store {
+    pub fn intend(&mut self, pod: &str, departure: &str) -> Outcome {
+        let lineage = self.lineages.entry(pod.to_owned()).or_default();
+        if lineage.departure.as_deref() != Some(departure) {
+            lineage.departure = Some(departure.to_owned());
+            lineage.kept = None;
+        }
+        Outcome::Done(Done::Intended { committed: lineage.kept.clone() })
+    }
+
+    /// Bytes of a save of `bytes` that are not in the store yet.
+    pub fn missing(&self, pod: &str, bytes: u64) -> u64 {
+        bytes.saturating_sub(self.lineages.get(pod).map_or(0, |lineage| lineage.acknowledged))
+    }
+
+    /// A save ended with so much in the store.
+    pub fn saved(&mut self, life: u32, pod: &str, bytes: u64, whole: bool) {
+        let lineage = self.lineages.entry(pod.to_owned()).or_default();
+        lineage.acknowledged = lineage.acknowledged.max(bytes);
+        self.ready.insert((life, pod.to_owned()), (bytes, whole));
+    }
+
+    pub fn commit(&mut self, life: u32, pod: &str, last: bool) -> Outcome {
+        let Some(&(bytes, _)) = self.ready.get(&(life, pod.to_owned())).filter(|(bytes, _)| *bytes > 0)
+        else {
+            return failed(FailureKind::NotFound, "no whole file of it is in the store");
+        };
+        let lineage = self.lineages.entry(pod.to_owned()).or_default();
+        let generation = format!("{pod}/1-{}", lineage.generations.len() + 1);
+        lineage.generations.push((generation.clone(), bytes));
+        if last {
+            lineage.kept = Some((generation.clone(), bytes));
+        }
+        Outcome::Done(Done::Committed { generation, bytes })
+    }
+
+    pub fn holds(&self, pod: &str, generation: &str) -> bool {
+        self.lineages
+            .get(pod)
+            .is_some_and(|lineage| lineage.generations.iter().any(|(name, _)| name == generation))
+    }
+}

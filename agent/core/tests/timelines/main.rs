@@ -1,0 +1,12 @@
+//! Single evacuations and restores, moment by moment, each as a test that can be read.
+//!
+//! Times are milliseconds since the start of the timeline. With a notice of 120 s at 0 the deadline
+//! is at 115 000, and the cut-off of a pod with 30 s of grace at 98 000 (15 s for the pod, 2 s for the
+//! commit).
+
+mod departures;
+mod notices;
+mod others;
+mod restarts;
+mod restores;
+mod stage;

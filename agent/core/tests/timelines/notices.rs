@@ -1,0 +1,263 @@
+//! What each kind of notice begins, moves and ends.
+
+use crate::stage::{Stage, TERMINATE, failed, holding, pod, stateful};
+use evacuation::effect::{Action, Round};
+use evacuation::event::FailureKind;
+use evacuation::notice::{InstanceAction, NoticeKind};
+use evacuation::policy::{Policy, RebalancePolicy};
+use evacuation::report::StateOutcome;
+
+const UNDO: u64 = 30 * 60 * 1000;
+
+#[test]
+fn a_rebalance_is_a_soft_taint_and_pre_copies_and_leaves_no_trace_after_its_time() {
+    let mut stage = Stage::with(&[stateful("gold"), pod("web")]);
+    stage.notice(NoticeKind::Rebalance, "r", 0);
+    assert!(!stage.mark().unwrap().hard);
+    stage.until(65_000);
+    assert_eq!(stage.times("commit", "gold"), [0, 30_000, 60_000]);
+    // IMDS goes on showing it.
+    stage.notice(NoticeKind::Rebalance, "r", 0);
+    assert_eq!(stage.times("mark", "").len(), 1);
+    stage.until(UNDO + 60_000);
+    assert_eq!(stage.times("unmark", ""), [UNDO]);
+    assert!(stage.node().standing.is_none() && !stage.node().tainted && !stage.node().unschedulable);
+    assert!(stage.order("evict").is_empty());
+    let rounds = stage.times("flush", "gold").len();
+    stage.notice(NoticeKind::Rebalance, "r", 0);
+    stage.until(UNDO + 120_000);
+    assert_eq!(stage.times("flush", "gold").len(), rounds, "what came to nothing does not begin again");
+}
+
+#[test]
+fn a_pre_copied_generation_is_kept_as_earlier_when_the_final_save_fails() {
+    let mut stage = Stage::with(&[stateful("gold")]);
+    stage.notice(NoticeKind::Rebalance, "r", 0);
+    stage.until(10_000);
+    stage.answers.insert("flush gold".into(), failed(FailureKind::Permanent));
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(126_000);
+    let entry = stage.entry("gold").unwrap();
+    assert_eq!((entry.state, entry.generation.as_deref()), (StateOutcome::Earlier, Some("gold/1-1")));
+    assert_eq!(entry.state_reason.as_deref(), Some("permanent"));
+    assert!(stage.mark().unwrap().hard && stage.node().unschedulable);
+}
+
+#[test]
+fn a_notice_ends_a_pre_copy_that_is_under_way_before_its_own_flush() {
+    let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["flush"]);
+    stage.notice(NoticeKind::Rebalance, "r", 0);
+    stage.until(1_000);
+    stage.notice(TERMINATE, "n", 120);
+    let rounds: Vec<_> = stage
+        .asked
+        .iter()
+        .filter_map(|(_, action)| match action {
+            Action::Flush { round: Round::PreCopy, .. } => Some("pre-copy"),
+            Action::Flush { round: Round::Final, .. } => Some("final"),
+            Action::Cancel { .. } => Some("cancel"),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(rounds, ["pre-copy", "cancel", "final"]);
+}
+
+#[test]
+fn with_rebalance_off_nothing_happens_and_with_drain_the_node_is_evacuated() {
+    for (rebalance, evictions) in [(RebalancePolicy::Off, 0), (RebalancePolicy::Drain, 1)] {
+        let mut stage = Stage::new(Policy { rebalance, ..Policy::default() });
+        stage.sees(&pod("web"));
+        stage.notice(NoticeKind::Rebalance, "r", 0);
+        stage.until(10_000);
+        assert_eq!(stage.times("evict", "web").len(), evictions, "{rebalance:?}");
+        assert_eq!(stage.times("mark", "").len(), evictions, "{rebalance:?}");
+    }
+}
+
+#[test]
+fn a_maintenance_is_soft_while_it_is_far_and_an_evacuation_when_it_is_near() {
+    let mut stage = Stage::with(&[stateful("gold")]);
+    stage.notice(NoticeKind::Maintenance, "m", 600);
+    stage.until(479_000);
+    assert!(!stage.node().unschedulable && stage.times("commit", "gold").len() >= 15);
+    assert!(stage.order("evict").is_empty());
+    stage.until(481_000);
+    assert_eq!(stage.times("evict", "gold"), [480_000]);
+    assert_eq!(stage.deadline(), Some(595_000));
+}
+
+#[test]
+fn a_cancelled_maintenance_is_undone_at_once() {
+    let mut stage = Stage::with(&[stateful("gold")]);
+    stage.notice(NoticeKind::Maintenance, "m", 600);
+    stage.until(30_000);
+    stage.withdrawn("m");
+    assert_eq!(stage.times("unmark", ""), [30_000]);
+    stage.until(700_000);
+    assert!(stage.order("evict").is_empty());
+}
+
+#[test]
+fn a_hibernation_evicts_nothing_and_commits_what_is_flushed() {
+    let hibernate = NoticeKind::Interruption(InstanceAction::Hibernate);
+    let mut stage = Stage::with(&[stateful("gold"), pod("web")]).by_hand(&["save"]);
+    stage.notice(NoticeKind::Rebalance, "r", 0);
+    stage.until(1_000);
+    stage.notice(hibernate, "n", 0);
+    stage.done("save", "gold");
+    assert_eq!(stage.times("commit", "gold"), [1_000]);
+    stage.until(100_000);
+    assert!(stage.order("evict").is_empty() && stage.order("let_go").is_empty());
+    assert_eq!(stage.entry("gold").unwrap().state, StateOutcome::Earlier);
+    // It wakes up: its notice is gone.
+    stage.withdrawn("n");
+    assert!(!stage.node().unschedulable && stage.node().standing.is_none());
+}
+
+#[test]
+fn a_node_that_woke_from_hibernation_is_evacuated_under_the_next_notice() {
+    let mut stage = Stage::with(&[pod("web")]);
+    stage.notice(NoticeKind::Interruption(InstanceAction::Hibernate), "h", 0);
+    stage.until(5_000);
+    stage.notice(TERMINATE, "n", 120);
+    assert_eq!(stage.times("evict", "web"), [5_000]);
+    assert_eq!(stage.deadline(), Some(120_000));
+    assert!(stage.mark().unwrap().was_schedulable);
+}
+
+#[test]
+fn a_stopped_instance_that_comes_back_takes_everything_back() {
+    let mut stage = Stage::with(&[pod("web")]);
+    stage.notice(NoticeKind::Interruption(InstanceAction::Stop), "n", 120);
+    stage.until(60_000);
+    assert!(stage.node().unschedulable);
+    stage.boot("boot-2");
+    assert!(!stage.node().unschedulable && !stage.node().tainted && stage.node().standing.is_none());
+}
+
+#[test]
+fn a_notice_right_after_the_boot_still_knows_that_the_node_was_schedulable() {
+    let mut stage = Stage::with(&[]).by_hand(&["unmark"]);
+    stage.notice(NoticeKind::Interruption(InstanceAction::Stop), "n", 120);
+    stage.until(60_000);
+    stage.boot("boot-2");
+    stage.notice(TERMINATE, "again", 120);
+    assert!(stage.mark().unwrap().was_schedulable);
+}
+
+#[test]
+fn after_a_withdrawal_what_has_begun_goes_on_nothing_more_begins_and_the_cordon_is_taken_back() {
+    let mut stage = Stage::with(&[stateful("gold"), pod("web")]).by_hand(&["flush gold"]);
+    stage.answers.insert("evict web".into(), failed(FailureKind::Refused));
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(5_000);
+    stage.withdrawn("n");
+    stage.sees(&pod("new"));
+    stage.until(6_000);
+    stage.done("flush", "gold");
+    stage.until(20_000);
+    assert_eq!(stage.times("evict", "gold"), [6_000]);
+    assert!(stage.times("evict", "web").iter().any(|at| *at > 6_000));
+    assert!(stage.times("evict", "new").is_empty());
+    assert!(stage.node().unschedulable);
+    stage.until(UNDO + 5_000);
+    assert_eq!(stage.times("unmark", ""), [UNDO + 5_000]);
+    assert!(!stage.node().unschedulable);
+}
+
+#[test]
+fn a_withdrawal_takes_back_what_had_not_begun() {
+    let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["intend", "mark"]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(500);
+    stage.withdrawn("n");
+    assert_eq!(stage.times("abandon_intent", "gold"), [500]);
+    stage.until(120_000);
+    assert!(stage.order("quiesce").is_empty() && stage.order("evict").is_empty());
+    assert!(stage.order("anomaly").is_empty() && stage.times("anomaly", "").is_empty());
+}
+
+#[test]
+fn a_notice_that_is_shown_again_after_its_withdrawal_stands_again_with_its_deadline() {
+    let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark"]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(1_000);
+    stage.withdrawn("n");
+    stage.until(4_000);
+    stage.notice(TERMINATE, "n", 116);
+    stage.until(4_100);
+    stage.done("mark", "");
+    assert_eq!(stage.times("evict", "web"), [4_100]);
+    stage.until(UNDO + 60_000);
+    assert_eq!(stage.deadline(), Some(115_000));
+    assert!(stage.times("unmark", "").is_empty());
+}
+
+#[test]
+fn another_notice_after_a_withdrawal_has_its_own_deadline() {
+    let mut stage = Stage::with(&[holding("gold")]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(50_000);
+    stage.withdrawn("n");
+    stage.until(100_000);
+    stage.notice(TERMINATE, "other", 120);
+    stage.sees(&pod("new"));
+    assert_eq!(stage.deadline(), Some(215_000));
+    assert!(stage.mark().unwrap().was_schedulable);
+    assert_eq!(stage.times("evict", "new"), [100_000]);
+}
+
+#[test]
+fn a_notice_whose_time_moves_later_changes_nothing_and_one_that_moves_nearer_counts() {
+    let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["save"]);
+    stage.notice(TERMINATE, "n-1", 120);
+    stage.until(10_000);
+    stage.notice(TERMINATE, "n-2", 120);
+    stage.until(20_000);
+    stage.notice(TERMINATE, "n-3", 120);
+    assert_eq!((stage.times("mark", ""), stage.deadline()), (vec![0], Some(115_000)));
+    stage.until(30_000);
+    stage.notice(TERMINATE, "n-4", 45);
+    let mark = stage.mark().unwrap();
+    assert_eq!((stage.deadline(), mark.notice.as_str()), (Some(70_000), "n-1"));
+    stage.until(80_000);
+    assert_eq!(stage.times("commit", "gold"), [53_000]);
+    // The withdrawal that counts is that of what is shown now.
+    stage.withdrawn("n-1");
+    assert!(!stage.report().unwrap().withdrawn);
+}
+
+#[test]
+fn a_notice_that_moves_very_near_leaves_the_minimum_window() {
+    let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["save"]);
+    stage.notice(TERMINATE, "n-1", 120);
+    stage.until(10_000);
+    stage.notice(TERMINATE, "n-2", 6);
+    assert_eq!(stage.deadline(), Some(40_000));
+    stage.until(41_000);
+    assert!(stage.report().unwrap().short);
+}
+
+#[test]
+fn a_time_that_has_passed_leaves_the_minimum_window_and_is_said_to() {
+    let mut stage = Stage::with(&[stateful("gold")]);
+    stage.notice(TERMINATE, "n", -300);
+    assert_eq!(stage.deadline(), Some(30_000));
+    stage.until(31_000);
+    assert!(stage.report().unwrap().short);
+    assert_eq!(stage.entry("gold").unwrap().state, StateOutcome::Saved);
+}
+
+#[test]
+fn a_node_that_outlives_its_deadline_is_evacuated_again_under_another_notice() {
+    let mut stage = Stage::with(&[]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(180_000);
+    stage.sees(&pod("new"));
+    assert!(stage.order("evict").is_empty(), "the deadline has passed");
+    stage.notice(TERMINATE, "n", -60);
+    assert_eq!(stage.times("mark", "").len(), 1);
+    stage.notice(TERMINATE, "other", 120);
+    assert_eq!((stage.deadline(), stage.mark().unwrap().was_schedulable), (Some(295_000), true));
+    assert_eq!(stage.times("evict", "new"), [180_000]);
+}

@@ -1,0 +1,185 @@
+//! Pods that are not evicted like the rest, and pods that somebody else deletes.
+
+use crate::stage::{Stage, TERMINATE, holding, pod, stateful};
+use evacuation::effect::Action;
+use evacuation::moment::Span;
+use evacuation::pod::{DaemonDrain, OnDelete, Owner, PodFacts, Role};
+use evacuation::report::{DepartureOutcome, StateOutcome};
+
+fn daemon(name: &str, drain: DaemonDrain, tolerates_all: bool) -> PodFacts {
+    PodFacts { owner: Owner::Daemon { drain, tolerates_all }, ..pod(name) }
+}
+
+#[test]
+fn a_late_daemon_set_leaves_in_the_last_ten_seconds() {
+    let mut stage =
+        Stage::with(&[daemon("logs", DaemonDrain::Late, false), daemon("early", DaemonDrain::Early, false)]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(120_000);
+    assert_eq!(stage.times("evict", "early"), [0]);
+    assert_eq!(stage.times("evict", "logs"), [105_000]);
+}
+
+#[test]
+fn a_late_daemon_set_stays_late_when_the_notice_moves_nearer() {
+    let mut stage = Stage::with(&[daemon("logs", DaemonDrain::Late, false)]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(10_000);
+    stage.notice(TERMINATE, "nearer", 65);
+    stage.until(120_000);
+    assert_eq!(stage.times("evict", "logs"), [60_000]);
+    assert!(stage.times("let_go", "logs").is_empty());
+}
+
+#[test]
+fn a_late_daemon_set_with_state_is_saved_before_it_goes() {
+    let logs = PodFacts { engine: stateful("logs").engine, ..daemon("logs", DaemonDrain::Late, false) };
+    let mut stage = Stage::with(&[logs]).by_hand(&["save"]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(106_000);
+    assert!(stage.times("evict", "logs").is_empty());
+    stage.done("save", "logs");
+    assert_eq!(stage.times("evict", "logs"), [106_000]);
+}
+
+#[test]
+fn a_daemon_set_that_tolerates_everything_is_reported_and_left() {
+    let mut stage =
+        Stage::with(&[daemon("cni", DaemonDrain::Late, true), daemon("csi", DaemonDrain::Stay, false)]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(120_000);
+    assert!(stage.order("evict").is_empty());
+    let entry = stage.entry("cni").unwrap();
+    assert_eq!(entry.departure, DepartureOutcome::Stays);
+    assert!(entry.reason.unwrap().starts_with("cannot leave"));
+    assert!(stage.report().unwrap().complete);
+}
+
+#[test]
+fn static_finished_and_bare_pods_are_left_unless_the_bare_one_may_go() {
+    let owned = |name: &str, owner| PodFacts { owner, ..pod(name) };
+    let mut stage = Stage::with(&[
+        owned("static", Owner::Static),
+        owned("finished", Owner::Finished),
+        owned("bare", Owner::Bare { may_go: false }),
+        owned("bare-may-go", Owner::Bare { may_go: true }),
+    ]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(120_000);
+    assert_eq!(stage.order("evict"), ["bare-may-go"]);
+    for name in ["static", "finished", "bare"] {
+        assert_eq!(stage.entry(name).unwrap().departure, DepartureOutcome::Stays, "{name}");
+    }
+}
+
+#[test]
+fn a_pod_that_terminates_already_is_saved_within_its_own_grace_and_not_hurried() {
+    let gold = holding("gold");
+    let mut stage = Stage::with(&[]).by_hand(&["save"]);
+    stage.sees_deleted(&gold);
+    stage.until(5_000);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(10_000);
+    assert_eq!(stage.hold("gold"), Some(30_000));
+    stage.done("save", "gold");
+    assert_eq!(stage.hold("gold"), Some(0));
+    assert!(stage.order("evict").is_empty() && stage.order("let_go").is_empty());
+    stage.until(11_000);
+    stage.gone("gold");
+    assert_eq!(stage.entry("gold").unwrap().state, StateOutcome::Saved);
+}
+
+#[test]
+fn anothers_delete_starts_a_departure_that_ends_with_the_pods_own_grace() {
+    let gold = holding("gold");
+    let mut stage = Stage::with(std::slice::from_ref(&gold)).by_hand(&["save"]);
+    stage.until(1_000);
+    stage.sees_deleted(&gold);
+    assert_eq!(stage.hold("gold"), Some(31_000));
+    assert!(
+        matches!(&stage.actions("intend", "gold")[..], [Action::Intend { departure, .. }] if departure == "deleted")
+    );
+    stage.until(60_000);
+    // A second to end and two for the commit before its grace is over.
+    assert_eq!(stage.times("commit", "gold"), [28_000]);
+    assert_eq!(stage.hold("gold"), Some(0));
+    for name in ["mark", "evict", "write_report"] {
+        assert!(stage.order(name).is_empty() && stage.times(name, "").is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn a_deleted_pod_that_does_not_wait_for_a_hold_is_flushed_at_once_even_if_it_is_busy() {
+    use evacuation::event::{Done, Event, Outcome};
+    let gold = stateful("gold");
+    let mut stage = Stage::with(&[]);
+    let busy = Outcome::Done(Done::Looked { state_bytes: 1 << 20, busy: true });
+    stage.answers.insert("look gold".into(), busy);
+    stage.sees(&gold);
+    stage.hear(Event::LinkMeasured { bytes_per_second: 1 << 30 });
+    stage.until(1_000);
+    stage.sees_deleted(&gold);
+    assert_eq!(stage.times("flush", "gold"), [1_000]);
+}
+
+#[test]
+fn with_on_delete_release_a_deleted_pod_is_let_go_at_once() {
+    let mut gold = holding("gold");
+    if let Some(engine) = &mut gold.engine {
+        engine.on_delete = OnDelete::Release;
+    }
+    let mut stage = Stage::with(std::slice::from_ref(&gold));
+    stage.until(1_000);
+    assert_eq!(stage.hold("gold"), Some(6_000), "kept a few seconds ahead");
+    stage.sees_deleted(&gold);
+    assert_eq!(stage.hold("gold"), Some(0));
+    assert!(stage.order("flush").is_empty());
+}
+
+#[test]
+fn a_deleted_shadow_is_released_although_it_is_opted_in() {
+    let shadow = PodFacts { role: Role::Shadow, ..holding("shadow") };
+    let mut stage = Stage::with(std::slice::from_ref(&shadow));
+    stage.until(1_000);
+    stage.sees_deleted(&shadow);
+    assert_eq!(stage.hold("shadow"), Some(0));
+    assert!(stage.order("intend").is_empty());
+}
+
+#[test]
+fn a_staying_pod_that_somebody_deletes_during_an_evacuation_is_saved() {
+    let cache = PodFacts { engine: holding("cache").engine, ..daemon("cache", DaemonDrain::Stay, false) };
+    let mut stage = Stage::with(std::slice::from_ref(&cache));
+    stage.notice(TERMINATE, "n", 120);
+    assert_eq!((stage.hold("cache"), stage.order("flush").len()), (Some(0), 0));
+    stage.until(1_000);
+    stage.sees_deleted(&cache);
+    assert_eq!(stage.times("commit", "cache"), [1_000]);
+    assert_eq!(stage.hold("cache"), Some(0));
+}
+
+#[test]
+fn a_hold_whose_write_had_no_answer_is_not_believed_to_say_what_it_said_before() {
+    let cache = PodFacts { engine: holding("cache").engine, ..daemon("cache", DaemonDrain::Stay, false) };
+    let mut stage = Stage::with(std::slice::from_ref(&cache));
+    stage.notice(TERMINATE, "n", 120);
+    stage.by_hand.insert("set_hold".into());
+    stage.until(1_000);
+    stage.sees_deleted(&cache);
+    assert_eq!(stage.hold("cache"), Some(31_000));
+    stage.until(2_000);
+    assert_eq!(stage.times("commit", "cache"), [1_000]);
+    stage.until(2_100);
+    assert_eq!(stage.hold("cache"), Some(0), "released again, although it was before");
+}
+
+#[test]
+fn a_deleted_pod_of_a_kind_that_would_stay_is_saved_all_the_same() {
+    let bare =
+        PodFacts { owner: Owner::Bare { may_go: false }, grace: Span::from_secs(60), ..holding("bare") };
+    let mut stage = Stage::with(std::slice::from_ref(&bare));
+    stage.until(1_000);
+    stage.sees_deleted(&bare);
+    assert_eq!(stage.times("commit", "bare"), [1_000]);
+    assert_eq!(stage.hold("bare"), Some(0));
+}

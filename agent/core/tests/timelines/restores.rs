@@ -1,0 +1,224 @@
+//! A new pod: what is found, what is put back, and why the gate opens.
+
+use crate::stage::{Stage, TERMINATE, failed, new_pod};
+use evacuation::effect::Action;
+use evacuation::event::{Candidate, Done, FailureKind, IntentState, Outcome, Source};
+use evacuation::moment::Span;
+use evacuation::pod::RestoreMode;
+
+fn lineage(generations: &[&str], intent: IntentState) -> Candidate {
+    Candidate {
+        lineage: "old".into(),
+        own_name: false,
+        spec_matches: true,
+        generations: generations.iter().map(|name| (*name).to_owned()).collect(),
+        newest_unix_ms: 1,
+        source: Source::Leaving,
+        intent,
+        taken: false,
+    }
+}
+
+fn found(candidates: &[Candidate]) -> Outcome {
+    Outcome::Done(Done::Lineages(candidates.to_vec()))
+}
+
+/// A new pod for which this is in the store.
+fn stage(candidates: &[Candidate]) -> Stage {
+    let mut stage = Stage::with(&[]);
+    stage.answers.insert("find_lineage new".into(), found(candidates));
+    stage
+}
+
+const COMING: IntentState = IntentState::Coming { left: Span::from_secs(60) };
+
+#[test]
+fn a_committed_lineage_is_claimed_fetched_proven_handed_over_and_verified() {
+    let mut stage = stage(&[lineage(&["old/1-2", "old/1-1"], IntentState::None)]);
+    stage.sees(&new_pod("new"));
+    let steps: Vec<_> =
+        stage.asked.iter().filter(|(_, action)| action.pod().is_some()).map(|(_, a)| a.name()).collect();
+    let wanted =
+        ["find_lineage", "claim", "fetch", "prove", "hand_over", "verify", "finish_claim", "open_gate"];
+    assert_eq!(steps[..wanted.len()], wanted);
+    assert!(
+        matches!(&stage.actions("fetch", "new")[..], [Action::Fetch { generation, .. }] if generation == "old/1-2")
+    );
+    let (reason, message) = stage.gate("new").unwrap();
+    assert_eq!(reason, "Restored");
+    assert!(message.contains("old/1-2") && message.contains("500 tokens"), "{message}");
+}
+
+#[test]
+fn a_pod_that_finds_nothing_looks_once_more_before_it_opens() {
+    let mut stage = stage(&[]);
+    stage.sees(&new_pod("new"));
+    stage.until(1_999);
+    assert!(stage.gate("new").is_none());
+    stage.until(2_000);
+    assert_eq!(stage.gate("new").unwrap(), ("NothingToRestore", "this workload has no checkpoint".into()));
+    assert_eq!(stage.times("find_lineage", "new"), [0, 2_000]);
+}
+
+#[test]
+fn the_second_look_finds_a_source_that_announced_itself_in_the_meantime() {
+    let mut stage = stage(&[]);
+    stage.sees(&new_pod("new"));
+    stage.until(1_000);
+    stage.answers.insert("find_lineage new".into(), found(&[lineage(&["old/1-1"], IntentState::None)]));
+    stage.until(3_000);
+    assert_eq!(stage.gate("new").unwrap().0, "Restored");
+}
+
+#[test]
+fn an_announced_checkpoint_is_claimed_and_waited_for() {
+    let mut stage = stage(&[lineage(&[], COMING)]);
+    stage.sees(&new_pod("new"));
+    stage.until(8_100);
+    assert_eq!(stage.times("claim", "new"), [0]);
+    assert!(stage.order("fetch").is_empty());
+    assert!(stage.times("find_lineage", "new").windows(2).all(|pair| pair[1] - pair[0] <= 500));
+    stage.answers.insert("find_lineage new".into(), found(&[lineage(&["old/1-1"], IntentState::None)]));
+    stage.until(9_000);
+    assert_eq!(stage.gate("new").unwrap().0, "Restored");
+}
+
+#[test]
+fn an_abandoned_announcement_falls_back_to_what_was_committed_before_it() {
+    for (generations, outcome) in [(&["old/1-1"][..], "Restored"), (&[][..], "NothingToRestore")] {
+        let mut stage = stage(&[lineage(generations, COMING)]);
+        stage.sees(&new_pod("new"));
+        stage.until(5_000);
+        let abandoned = found(&[lineage(generations, IntentState::Abandoned)]);
+        stage.answers.insert("find_lineage new".into(), abandoned);
+        stage.until(6_000);
+        assert_eq!(stage.gate("new").unwrap().0, outcome);
+    }
+}
+
+#[test]
+fn another_fingerprint_is_refused_by_name_and_nothing_is_handed_over() {
+    let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]);
+    let why = "probe: the first token differs".to_owned();
+    stage
+        .answers
+        .insert("prove new".into(), Outcome::Failed { kind: FailureKind::Mismatch, why: why.clone() });
+    stage.sees(&new_pod("new"));
+    assert_eq!(stage.gate("new").unwrap(), ("Refused", why));
+    assert!(stage.order("hand_over").is_empty());
+}
+
+#[test]
+fn a_corrupt_newest_generation_is_refused_by_name_and_its_parent_taken() {
+    let mut stage = stage(&[lineage(&["old/1-2", "old/1-1"], IntentState::None)]).by_hand(&["fetch"]);
+    stage.sees(&new_pod("new"));
+    stage.fails("fetch", "new", FailureKind::Mismatch);
+    let named = stage.asked.iter().any(|(_, action)| {
+        matches!(action, Action::Publish { reason, note, .. }
+            if reason == "CheckpointRefused" && note.contains("old/1-2"))
+    });
+    assert!(named);
+    stage.done("fetch", "new");
+    assert!(stage.gate("new").unwrap().1.contains("old/1-1"));
+}
+
+#[test]
+fn where_every_generation_is_corrupt_the_gate_opens_and_says_so() {
+    let mut stage = stage(&[lineage(&["old/1-2", "old/1-1"], IntentState::None)]);
+    stage.answers.insert("fetch new".into(), failed(FailureKind::Mismatch));
+    stage.sees(&new_pod("new"));
+    assert_eq!(stage.times("fetch", "new").len(), 2);
+    assert_eq!(stage.gate("new").unwrap().0, "Corrupt");
+}
+
+#[test]
+fn a_restore_that_takes_too_long_opens_the_gate_with_what_was_waited_for() {
+    let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]).by_hand(&["prove"]);
+    stage.sees(&new_pod("new"));
+    stage.until(299_000);
+    assert!(stage.gate("new").is_none());
+    stage.until(300_000);
+    let (reason, message) = stage.gate("new").unwrap();
+    assert_eq!(
+        (reason, message.as_str()),
+        ("TimedOut", "gave up after 300.000 s: the engine did not answer")
+    );
+}
+
+#[test]
+fn a_fenced_holder_stops_and_opens_the_gate() {
+    let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]).by_hand(&["fetch"]);
+    stage.answers.insert("renew_claim new".into(), failed(FailureKind::Mismatch));
+    stage.sees(&new_pod("new"));
+    stage.until(10_000);
+    assert_eq!(stage.gate("new").unwrap().0, "Fenced");
+    stage.until(20_000);
+    assert!(stage.order("hand_over").is_empty());
+}
+
+#[test]
+fn an_engine_that_has_state_of_its_own_is_left_alone() {
+    let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]);
+    stage.answers.insert("prove new".into(), Outcome::Done(Done::Proven { state_bytes: 7 }));
+    stage.sees(&new_pod("new"));
+    assert_eq!(stage.gate("new").unwrap().0, "HadState");
+    assert!(stage.order("hand_over").is_empty());
+}
+
+#[test]
+fn a_claim_that_another_won_is_not_the_end_of_the_search() {
+    let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]).by_hand(&["claim"]);
+    stage.sees(&new_pod("new"));
+    let other = Candidate {
+        lineage: "other".into(),
+        generations: vec!["other/1-1".into()],
+        ..lineage(&[], IntentState::None)
+    };
+    stage.answers.insert("find_lineage new".into(), found(&[other]));
+    stage.fails("claim", "new", FailureKind::Refused);
+    stage.until(300);
+    stage.done("claim", "new");
+    assert!(stage.gate("new").unwrap().1.contains("other/1-1"));
+}
+
+#[test]
+fn lineages_that_are_nobody_elses_to_take_are_not_taken() {
+    let good = lineage(&["old/1-1"], IntentState::None);
+    let others = [
+        Candidate { spec_matches: false, ..good.clone() },
+        Candidate { source: Source::Living, ..good.clone() },
+        Candidate { taken: true, ..good },
+    ];
+    let mut stage = stage(&others);
+    stage.sees(&new_pod("new"));
+    stage.until(3_000);
+    let (reason, message) = stage.gate("new").unwrap();
+    assert_eq!(reason, "NothingToRestore");
+    assert_eq!(message, "of 3 lineages 1 are of another pod template, 1 have a living source, 1 are taken");
+}
+
+#[test]
+fn with_restore_off_nothing_is_looked_for_and_the_gate_opens_at_once() {
+    let mut new = new_pod("new");
+    if let Some(engine) = &mut new.engine {
+        engine.restore = RestoreMode::Off;
+    }
+    let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]);
+    stage.sees(&new);
+    assert!(stage.order("find_lineage").is_empty());
+    assert_eq!(stage.gate("new").unwrap(), ("NothingToRestore", "lifeboat.dev/restore is off".into()));
+}
+
+#[test]
+fn a_pod_whose_restore_is_undecided_at_the_notice_is_evicted_at_once_and_restored_if_it_stays_after_all() {
+    let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]).by_hand(&["fetch", "mark"]);
+    stage.sees(&new_pod("new"));
+    stage.until(1_000);
+    stage.notice(TERMINATE, "n", 120);
+    assert_eq!(stage.order("cancel"), Vec::<String>::new());
+    assert!(stage.times("cancel", "").len() == 1 && stage.order("intend").is_empty());
+    stage.until(2_000);
+    stage.withdrawn("n");
+    stage.done("fetch", "new");
+    assert_eq!(stage.gate("new").unwrap().0, "Restored");
+}

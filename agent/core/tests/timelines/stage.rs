@@ -1,0 +1,353 @@
+//! A stage for one timeline: the machine, a clock that a test moves, and answers.
+//!
+//! What a test does not care about is answered at once. What is to take time is put into `by_hand`
+//! and answered with [`Stage::done`] or [`Stage::fails`]; unanswered, it times out like any effect.
+
+use evacuation::Machine;
+use evacuation::effect::{Action, Effect, EffectId, Hold};
+use evacuation::event::{Done, Event, FailureKind, NodeFacts, Outcome};
+use evacuation::moment::{Moment, Span};
+use evacuation::notice::{InstanceAction, Notice, NoticeKind, Standing};
+use evacuation::pod::{EngineFacts, EvictWhen, OnDelete, Owner, PodFacts, PodUid, RestoreMode, Role};
+use evacuation::policy::Policy;
+use evacuation::report::{PodReport, Report};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The boot clock when a timeline starts.
+const START: u64 = 1_000_000;
+
+pub const TERMINATE: NoticeKind = NoticeKind::Interruption(InstanceAction::Terminate);
+
+/// A stateless pod of a Deployment, with 30 s of grace.
+pub fn pod(name: &str) -> PodFacts {
+    PodFacts {
+        uid: PodUid(name.into()),
+        namespace: "ns".into(),
+        name: name.into(),
+        priority: 0,
+        role: Role::Active,
+        owner: Owner::Replicated,
+        grace: Span::from_secs(30),
+        terminating: None,
+        running: true,
+        engine: None,
+        restore_decided: true,
+    }
+}
+
+/// One with an engine, without a hold.
+pub fn stateful(name: &str) -> PodFacts {
+    PodFacts {
+        engine: Some(EngineFacts {
+            holds: false,
+            evict: EvictWhen::Auto,
+            flush_timeout: Span::from_secs(30),
+            interval: None,
+            on_delete: OnDelete::Save,
+            restore: RestoreMode::Gate,
+        }),
+        ..pod(name)
+    }
+}
+
+/// One with an engine that waits for its hold.
+pub fn holding(name: &str) -> PodFacts {
+    let mut pod = stateful(name);
+    if let Some(engine) = &mut pod.engine {
+        engine.holds = true;
+    }
+    pod
+}
+
+/// A new one, whose gate is closed.
+pub fn new_pod(name: &str) -> PodFacts {
+    PodFacts { restore_decided: false, ..stateful(name) }
+}
+
+/// The stage.
+pub struct Stage {
+    machine: Machine,
+    policy: Policy,
+    now: u64,
+    node: NodeFacts,
+    open: BTreeMap<u64, Effect>,
+    /// What was asked for, in milliseconds since the start.
+    pub asked: Vec<(u64, Action)>,
+    /// Names of actions, or `name pod`, that are not answered at once.
+    pub by_hand: BTreeSet<String>,
+    /// Answers other than plain success, by `name pod`.
+    pub answers: BTreeMap<String, Outcome>,
+}
+
+impl Stage {
+    pub fn new(policy: Policy) -> Self {
+        let node = NodeFacts {
+            name: "node-a".into(),
+            boot: "boot-1".into(),
+            unschedulable: false,
+            tainted: false,
+            standing: None,
+        };
+        let mut stage = Self {
+            machine: Machine::new(policy.clone()),
+            policy,
+            now: START,
+            node: node.clone(),
+            open: BTreeMap::new(),
+            asked: Vec::new(),
+            by_hand: BTreeSet::new(),
+            answers: BTreeMap::new(),
+        };
+        stage.hear(Event::Started(node));
+        stage
+    }
+
+    /// A node with these pods and the default policy.
+    pub fn with(pods: &[PodFacts]) -> Self {
+        let mut stage = Self::new(Policy::default());
+        pods.iter().for_each(|pod| stage.sees(pod));
+        stage
+    }
+
+    pub fn by_hand(mut self, names: &[&str]) -> Self {
+        self.by_hand.extend(names.iter().map(|name| (*name).to_owned()));
+        self
+    }
+
+    pub fn sees(&mut self, pod: &PodFacts) {
+        self.hear(Event::PodSeen(Box::new(pod.clone())));
+    }
+
+    /// Somebody deletes the pod with its own grace.
+    pub fn sees_deleted(&mut self, pod: &PodFacts) {
+        let terminating = Some(Moment::from_millis(self.now) + pod.grace);
+        self.sees(&PodFacts { terminating, ..pod.clone() });
+    }
+
+    pub fn gone(&mut self, pod: &str) {
+        self.hear(Event::PodGone(PodUid(pod.into())));
+    }
+
+    pub fn notice(&mut self, kind: NoticeKind, id: &str, left_s: i64) {
+        self.hear(Event::Noticed(Notice { kind, id: id.into(), left_ms: left_s * 1000 }));
+    }
+
+    pub fn withdrawn(&mut self, id: &str) {
+        self.hear(Event::Withdrawn { id: id.into() });
+    }
+
+    /// Lets time pass until so many milliseconds after the start.
+    pub fn until(&mut self, ms: u64) {
+        let end = START + ms;
+        for _ in 0..100_000 {
+            let wakeup = self.machine.next_wakeup().map(Moment::as_millis);
+            let expiry = self.open.values().map(|effect| (effect.deadline.as_millis(), effect.id)).min();
+            let next = wakeup.into_iter().chain(expiry.map(|(at, _)| at)).min().filter(|at| *at <= end);
+            let Some(next) = next else {
+                self.now = end;
+                return;
+            };
+            self.now = next;
+            match expiry.filter(|(at, _)| *at == next) {
+                Some((_, id)) => self.answer(id, Outcome::TimedOut),
+                None => self.hear(Event::Woke),
+            }
+        }
+        assert!(self.now >= end, "an endless loop at {}", self.now - START);
+    }
+
+    /// The agent is killed and started again.
+    pub fn restart(&mut self, pods: &[PodFacts]) {
+        self.machine = Machine::new(self.policy.clone());
+        self.open.clear();
+        self.now += 1_000;
+        self.hear(Event::Started(self.node.clone()));
+        pods.iter().for_each(|pod| self.sees(pod));
+    }
+
+    /// The instance stops and comes back.
+    pub fn boot(&mut self, boot: &str) {
+        self.node.boot = boot.into();
+        self.restart(&[]);
+    }
+
+    pub fn node(&self) -> &NodeFacts {
+        &self.node
+    }
+
+    pub fn hear(&mut self, event: Event) {
+        let effects = self.machine.handle(Moment::from_millis(self.now), event);
+        let mut at_once = Vec::new();
+        for effect in effects {
+            self.asked.push((self.now - START, effect.action.clone()));
+            self.open.insert(effect.id.0, effect.clone());
+            let name = effect.action.name();
+            let key = key(&effect.action);
+            if let Action::Cancel { effect } = &effect.action {
+                self.open.remove(&effect.0);
+            }
+            if !self.by_hand.contains(name) && !self.by_hand.contains(&key) {
+                at_once.push((effect, key));
+            }
+        }
+        for (effect, key) in at_once {
+            let outcome = self.answers.get(&key).cloned();
+            let outcome = outcome.unwrap_or_else(|| self.plain(&effect.action));
+            self.answer(effect.id, outcome);
+        }
+    }
+
+    fn plain(&mut self, action: &Action) -> Outcome {
+        match action {
+            Action::Mark(standing) => {
+                self.node.standing = Some(standing.clone());
+                self.node.tainted = true;
+                self.node.unschedulable |= standing.hard;
+            }
+            Action::Unmark { uncordon } => {
+                self.node.standing = None;
+                self.node.tainted = false;
+                self.node.unschedulable &= !uncordon;
+            }
+            _ => {}
+        }
+        Outcome::Done(match action {
+            Action::Intend { .. } => Done::Intended { committed: None },
+            Action::Look { .. } => Done::Looked { state_bytes: 1 << 30, busy: false },
+            Action::Flush { .. } => Done::Flushed { bytes: 1 << 30 },
+            Action::Save { .. } => Done::Saved { bytes: 1 << 30, sent: 1 << 30, whole: true },
+            Action::Commit { pod, .. } => {
+                Done::Committed { generation: format!("{pod}/1-1"), bytes: 1 << 30 }
+            }
+            Action::FindLineage { .. } => Done::Lineages(Vec::new()),
+            Action::Claim { .. } => Done::Claimed { epoch: 2 },
+            Action::Fetch { .. } => Done::Fetched { bytes: 1 << 30 },
+            Action::Prove { .. } => Done::Proven { state_bytes: 0 },
+            Action::HandOver { .. } => Done::Tokens { count: Some(512) },
+            Action::Verify { .. } => Done::Tokens { count: Some(500) },
+            _ => Done::Nothing,
+        })
+    }
+
+    fn answer(&mut self, id: EffectId, outcome: Outcome) {
+        if self.open.remove(&id.0).is_some() {
+            self.hear(Event::Answered { id, outcome });
+        }
+    }
+
+    /// Answers what is open of this name for this pod.
+    pub fn answers_now(&mut self, name: &str, pod: &str, outcome: Outcome) {
+        let id = self.open_id(name, pod);
+        assert!(id.is_some(), "no {name} of {pod:?} is open:\n{}", self.story());
+        if let Some(id) = id {
+            self.answer(id, outcome);
+        }
+    }
+
+    /// It succeeds, in the plain way.
+    pub fn done(&mut self, name: &str, pod: &str) {
+        let action =
+            self.open_id(name, pod).and_then(|id| self.open.get(&id.0)).map(|open| open.action.clone());
+        let outcome = action.map_or(Outcome::Panicked, |action| self.plain(&action));
+        self.answers_now(name, pod, outcome);
+    }
+
+    pub fn fails(&mut self, name: &str, pod: &str, kind: FailureKind) {
+        self.answers_now(name, pod, failed(kind));
+    }
+
+    fn open_id(&self, name: &str, pod: &str) -> Option<EffectId> {
+        let wanted = if pod.is_empty() { name.to_owned() } else { format!("{name} {pod}") };
+        self.open.values().find(|open| key(&open.action) == wanted).map(|open| open.id)
+    }
+
+    /// When this was asked for, each time, in milliseconds since the start.
+    pub fn times(&self, name: &str, pod: &str) -> Vec<u64> {
+        let wanted = if pod.is_empty() { name.to_owned() } else { format!("{name} {pod}") };
+        self.asked.iter().filter(|(_, action)| key(action) == wanted).map(|(at, _)| *at).collect()
+    }
+
+    /// Whose turn it was, in order.
+    pub fn order(&self, name: &str) -> Vec<String> {
+        let of_name = self.asked.iter().filter(|(_, action)| action.name() == name);
+        of_name.filter_map(|(_, action)| action.pod().map(|pod| pod.0.clone())).collect()
+    }
+
+    pub fn actions(&self, name: &str, pod: &str) -> Vec<Action> {
+        let wanted = if pod.is_empty() { name.to_owned() } else { format!("{name} {pod}") };
+        self.asked
+            .iter()
+            .filter(|(_, action)| key(action) == wanted)
+            .map(|(_, action)| action.clone())
+            .collect()
+    }
+
+    /// The grace of the last eviction or delete.
+    pub fn grace(&self, name: &str, pod: &str) -> u64 {
+        match self.actions(name, pod).last() {
+            Some(Action::Evict { grace, .. } | Action::LetGo { grace, .. }) => grace.as_secs(),
+            _ => 0,
+        }
+    }
+
+    /// The last hold, in milliseconds since the start; `Some(0)` where it is released.
+    pub fn hold(&self, pod: &str) -> Option<u64> {
+        match self.actions("set_hold", pod).last() {
+            Some(Action::SetHold { hold: Hold::Until(until), .. }) => Some(until.as_millis() - START),
+            Some(Action::SetHold { hold: Hold::Released, .. }) => Some(0),
+            _ => None,
+        }
+    }
+
+    /// The last mark.
+    pub fn mark(&self) -> Option<Standing> {
+        match self.actions("mark", "").pop() {
+            Some(Action::Mark(standing)) => Some(standing),
+            _ => None,
+        }
+    }
+
+    /// The deadline of the last mark, in milliseconds since the start.
+    pub fn deadline(&self) -> Option<u64> {
+        self.mark().map(|standing| standing.deadline.as_millis() - START)
+    }
+
+    /// The last report.
+    pub fn report(&self) -> Option<Report> {
+        match self.actions("write_report", "").pop() {
+            Some(Action::WriteReport(report)) => Some(*report),
+            _ => None,
+        }
+    }
+
+    /// A pod in the last report.
+    pub fn entry(&self, pod: &str) -> Option<PodReport> {
+        self.report()?.pods.into_iter().find(|entry| entry.uid == pod)
+    }
+
+    /// How a restore ended: the reason and the message of the gate's condition.
+    pub fn gate(&self, pod: &str) -> Option<(&'static str, String)> {
+        match self.actions("open_gate", pod).pop() {
+            Some(Action::OpenGate { outcome, message, .. }) => Some((outcome.as_str(), message)),
+            _ => None,
+        }
+    }
+
+    /// What was asked for, for a failure's message.
+    pub fn story(&self) -> String {
+        let lines = self.asked.iter().map(|(at, action)| format!("{at:>7} {action:?}\n"));
+        lines.collect()
+    }
+}
+
+pub fn failed(kind: FailureKind) -> Outcome {
+    Outcome::Failed { kind, why: kind.as_str().to_owned() }
+}
+
+/// `evict web`; `mark` for what is not about a pod.
+fn key(action: &Action) -> String {
+    match action.pod() {
+        Some(pod) => format!("{} {pod}", action.name()),
+        None => action.name().to_owned(),
+    }
+}

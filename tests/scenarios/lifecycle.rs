@@ -1,0 +1,82 @@
+//! The agent's own life: probes, signals, another drainer.
+
+use anyhow::{Context, Result};
+use lifeboat_tests::{World, http_get, interrupted_node, quiet_node};
+use serde_json::json;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_metrics_and_status_tell_what_the_agent_does() -> Result<()> {
+    let (world, imds) = quiet_node().await?;
+    world.stateless_pod("web")?;
+    let agent = world.agent(&imds.url(), &[])?;
+    let port = agent.admin_port(&world, LIMIT).await?;
+    let mut ready = String::new();
+    for _ in 0..100 {
+        ready = http_get(port, "/readyz").await?;
+        if ready.contains("200 OK") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(ready.contains("200 OK"), "{ready}\n{}", world.agent_log());
+    assert!(http_get(port, "/livez").await?.contains("200 OK"));
+    let metrics = http_get(port, "/metrics").await?;
+    for metric in ["lifeboat_imds_reachable 1", "lifeboat_pods{kind=\"stateless\"} 1", "lifeboat_build_info"]
+    {
+        assert!(metrics.contains(metric), "{metric} is missing in:\n{metrics}");
+    }
+    let status = http_get(port, "/status").await?;
+    assert!(status.contains("\"name\":\"web\"") && status.contains("\"finished\":false"), "{status}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sigterm_does_not_stop_a_save() -> Result<()> {
+    let (world, imds) = interrupted_node(40).await?;
+    let _engine = world.stateful_pod("model", 8 << 20).await?;
+    // Slow enough that the signal comes in the middle of it.
+    let mut agent = world.agent(&imds.url(), &["--store-fault", "put:pack=slow:2MiB/s"])?;
+    world.eventually("the flush is over", LIMIT, |w| w.journal().contains("\"flushed\"")).await?;
+    agent.terminate()?;
+    world.eventually("the state is committed all the same", LIMIT, |w| w.stored("/gen/") == 1).await?;
+    let deleted = |w: &World| w.requests("evict", "pods").iter().any(|request| request.granted());
+    world.eventually("and the pod is evicted after it", LIMIT, deleted).await?;
+    assert!(!agent.has_ended() || world.agent_log().contains("\"stopped\""), "{}", world.agent_log());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_agent_ends_at_once_when_it_is_told_to() -> Result<()> {
+    let (world, imds) = quiet_node().await?;
+    let mut agent = world.agent(&imds.url(), &[])?;
+    agent.admin_port(&world, LIMIT).await?;
+    agent.terminate()?;
+    world.eventually("it has ended", Duration::from_secs(5), |_| agent.has_ended()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_somebody_else_deletes_is_saved_within_its_own_grace_and_nothing_else_is_touched()
+-> Result<()> {
+    let (world, imds) = quiet_node().await?;
+    world.stateless_pod("web")?;
+    let _engine = world.stateful_pod("model", 1 << 20).await?;
+    let _agent = world.agent(&imds.url(), &[])?;
+    world.eventually("the engine was looked at", LIMIT, |w| w.journal().contains("\"looked\"")).await?;
+    let pod = world.storage.get("pods", lifeboat_tests::NAMESPACE, "model").context("the pod")?;
+    world
+        .storage
+        .update("pods", lifeboat_tests::NAMESPACE, "model", |pod| {
+            let mut pod = pod.clone();
+            pod["metadata"]["deletionTimestamp"] = json!("2030-01-01T00:00:00Z");
+            pod["metadata"]["deletionGracePeriodSeconds"] = json!(20);
+            Ok(Some(pod))
+        })
+        .map_err(|refusal| anyhow::anyhow!("{refusal:?} for {pod}"))?;
+    world.eventually("its state is committed", LIMIT, |w| w.stored("/gen/") == 1).await?;
+    assert_eq!(world.requests("patch", "nodes").len(), 0, "the node is not touched");
+    assert_eq!(world.requests("evict", "pods").len() + world.requests("delete", "pods").len(), 0);
+    Ok(())
+}
