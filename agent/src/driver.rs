@@ -28,6 +28,7 @@ use evacuation::moment::{Moment, Span};
 use evacuation::notice::{InstanceAction, Notice, NoticeKind};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +54,8 @@ pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 /// written, a kubeconfig that cannot be read, an IMDS endpoint that is none. A store that cannot be
 /// used is not among them: the node's other pods can still be helped.
 pub async fn run(config: Config) -> Result<(), StartError> {
+    // First of all: the kernel ignores a SIGTERM to PID 1 that has no handler.
+    let signals = Signals::new();
     telemetry::start();
     let cancel = CancellationToken::new();
     let metrics = Metrics::new();
@@ -111,7 +114,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         late_told: 0,
         imds_faults_told: [0; FaultKind::ALL.len()],
     };
-    driver.run(imds_in, cluster_in, answers).await;
+    driver.run(imds_in, cluster_in, answers, signals).await;
     cancel.cancel();
     Ok(())
 }
@@ -145,11 +148,10 @@ impl Driver {
         mut imds: mpsc::Receiver<ImdsEvent>,
         mut cluster: mpsc::Receiver<ClusterEvent>,
         mut answers: mpsc::Receiver<Answer>,
+        mut signals: Signals,
     ) {
         let mut beat = tokio::time::interval(HEARTBEAT);
         let mut asked_to_stop: Option<tokio::time::Instant> = None;
-        let mut terminate = signal(nix::sys::signal::Signal::SIGTERM);
-        let mut interrupt = signal(nix::sys::signal::Signal::SIGINT);
         loop {
             let wakeup = self.machine.next_wakeup();
             tokio::select! {
@@ -160,8 +162,9 @@ impl Driver {
                 Some(event) = cluster.recv() => self.cluster(event),
                 () = sleep_until(wakeup) => self.tell(Event::Woke),
                 _ = beat.tick() => self.beat(),
-                () = received(&mut terminate) => { asked_to_stop.get_or_insert_with(tokio::time::Instant::now); }
-                () = received(&mut interrupt) => { asked_to_stop.get_or_insert_with(tokio::time::Instant::now); }
+                () = signals.received() => {
+                    asked_to_stop.get_or_insert_with(tokio::time::Instant::now);
+                }
             }
             if let Some(asked) = asked_to_stop {
                 // A SIGTERM does not stop a save: the DaemonSet's grace is 110 s for this.
@@ -337,12 +340,30 @@ async fn sleep_until(moment: Option<Moment>) {
     }
 }
 
-/// A stream of one signal; `None` if it cannot be had (then the default action ends the process).
-fn signal(which: nix::sys::signal::Signal) -> Option<tokio::signal::unix::Signal> {
-    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(which as i32)).ok()
+/// The signals that ask the agent to stop. `None` where a handler cannot be had: its default action
+/// then ends the process.
+struct Signals {
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
 }
 
-async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
+impl Signals {
+    fn new() -> Self {
+        Self {
+            terminate: signal(SignalKind::terminate()).ok(),
+            interrupt: signal(SignalKind::interrupt()).ok(),
+        }
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            () = of(&mut self.terminate) => {}
+            () = of(&mut self.interrupt) => {}
+        }
+    }
+}
+
+async fn of(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => {
             signal.recv().await;

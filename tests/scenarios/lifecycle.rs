@@ -23,9 +23,17 @@ async fn probes_metrics_and_status_tell_what_the_agent_does() -> Result<()> {
     }
     assert!(ready.contains("200 OK"), "{ready}\n{}", world.agent_log());
     assert!(http_get(port, "/livez").await?.contains("200 OK"));
-    let metrics = http_get(port, "/metrics").await?;
-    for metric in ["lifeboat_imds_reachable 1", "lifeboat_pods{kind=\"stateless\"} 1", "lifeboat_build_info"]
-    {
+    let wanted = ["lifeboat_imds_reachable 1", "lifeboat_pods{kind=\"stateless\"} 1", "lifeboat_build_info"];
+    let mut metrics = String::new();
+    // Gauges follow the loop's beat, once a second.
+    for _ in 0..50 {
+        metrics = http_get(port, "/metrics").await?;
+        if wanted.iter().all(|metric| metrics.contains(metric)) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for metric in wanted {
         assert!(metrics.contains(metric), "{metric} is missing in:\n{metrics}");
     }
     let status = http_get(port, "/status").await?;

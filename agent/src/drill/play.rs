@@ -273,7 +273,10 @@ impl Stage {
         };
         match ending {
             Ending::Evacuated => {
-                reported() && CAST.iter().all(|member| self.settled(member)) && self.reports_answered()
+                // A node that is gone writes no report any more, and pods that were still there went with it.
+                let gone = self.source_kubelet.is_none();
+                let written = gone || (reported() && self.reports_answered());
+                written && CAST.iter().all(|member| self.settled(member))
             }
             Ending::Hibernated => reported() && self.reports_answered(),
             Ending::Withdrawn(_) => !marked && self.begun_are_over(),

@@ -28,9 +28,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-/// How long after the window a replacement gives up its restore.
-const RESTORE_AFTER: Span = Span::from_secs(5);
-
 /// How long the sources' engines may take to come up.
 const ENGINES_UP: Duration = Duration::from_secs(60);
 
@@ -277,7 +274,7 @@ impl Host<'_> {
         flag("precopy-interval", "2s");
         flag("margin", &super::fault::show_span(MARGIN));
         // What was announced and never came is given up within the drill.
-        flag("restore-timeout", &super::fault::show_span(self.scene.window + RESTORE_AFTER));
+        flag("restore-timeout", &super::fault::show_span(restore_timeout(self.scene.window)));
         if self.args.sabotage == Some(Sabotage::SkipSave) && node == SOURCE {
             // Half a document is stored and success is reported: committed, and not to be found.
             flag("store-fault", "put:gen=torn");
@@ -305,6 +302,12 @@ impl Host<'_> {
         };
         Ok((plan, admin))
     }
+}
+
+/// Long enough for a slow store, and short enough that a replacement which was created late gives up within the
+/// drill.
+fn restore_timeout(window: Span) -> Span {
+    Span::from_millis(window.as_millis() * 3 / 4).max(Span::from_secs(10))
 }
 
 /// web's budget: refuses twice, or as the plan says.

@@ -165,6 +165,7 @@ pub fn draw(seed: u64, pods: &[String]) -> Vec<Fault> {
         let mut rng = generator(seed, kind);
         let chance = match kind {
             "agent=kill" => 20,
+            "notice=again" => 40,
             "notice=moving"
             | "notice=nearer"
             | "notice=past"

@@ -158,11 +158,22 @@ impl Restores {
             taken: past.lineage == Lineage::Taken || taken_by_another || self.lost.contains_key(pod),
             lineage,
         };
-        Outcome::Done(Done::Lineages(vec![candidate]))
+        // An elder one, for whoever cannot have the first.
+        let elder = Candidate {
+            lineage: format!("elder-{pod}"),
+            generations: vec![format!("elder-{pod}/1-0")],
+            newest_unix_ms: 0,
+            intent: IntentState::None,
+            taken: false,
+            ..candidate.clone()
+        };
+        let mut found = vec![candidate];
+        found.extend((past.generations > 1).then_some(elder));
+        Outcome::Done(Done::Lineages(found))
     }
 
     pub fn claim(&mut self, pod: &str, lineage: &str, past: &Past) -> Outcome {
-        if past.flaw == Flaw::ClaimIsLost {
+        if past.flaw == Flaw::ClaimIsLost && lineage == Self::lineage_of(pod, past) {
             self.lost.insert(pod.to_owned(), ());
             return failed(FailureKind::Refused, "another pod was quicker");
         }
@@ -175,6 +186,7 @@ impl Restores {
 
     pub fn renew(&mut self, pod: &str, lineage: &str, past: &Past) -> Outcome {
         if past.flaw == Flaw::Fenced {
+            self.lost.insert(pod.to_owned(), ());
             self.claims.insert(lineage.to_owned(), "another".into());
             return failed(FailureKind::Mismatch, "the claim is another's");
         }

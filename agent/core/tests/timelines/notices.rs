@@ -178,6 +178,20 @@ fn a_withdrawal_takes_back_what_had_not_begun() {
 }
 
 #[test]
+fn what_was_under_way_at_a_withdrawal_is_cancelled_before_it_begins_again() {
+    let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["intend"]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(100);
+    stage.withdrawn("n");
+    assert_eq!(stage.times("cancel", ""), [100]);
+    stage.until(200);
+    stage.notice(TERMINATE, "n", 119);
+    stage.done("intend", "gold");
+    assert_eq!((stage.times("intend", "gold"), stage.times("commit", "gold")), (vec![0, 200], vec![200]));
+    assert!(stage.times("anomaly", "").is_empty());
+}
+
+#[test]
 fn a_notice_that_is_shown_again_after_its_withdrawal_stands_again_with_its_deadline() {
     let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark"]);
     stage.notice(TERMINATE, "n", 120);

@@ -157,6 +157,19 @@ fn a_fenced_holder_stops_and_opens_the_gate() {
 }
 
 #[test]
+fn a_gate_that_was_opened_by_somebody_else_ends_the_restore() {
+    let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]).by_hand(&["fetch"]);
+    let mut new = new_pod("new");
+    stage.sees(&new);
+    stage.until(1_000);
+    new.restore_decided = true;
+    stage.sees(&new);
+    assert_eq!(stage.times("cancel", ""), [1_000]);
+    stage.until(20_000);
+    assert!(stage.order("hand_over").is_empty() && stage.gate("new").is_none());
+}
+
+#[test]
 fn an_engine_that_has_state_of_its_own_is_left_alone() {
     let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]);
     stage.answers.insert("prove new".into(), Outcome::Done(Done::Proven { state_bytes: 7 }));
