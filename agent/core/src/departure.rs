@@ -216,7 +216,7 @@ impl Pod {
                 Step::Safe { generation, bytes, .. } => {
                     ("StateSaved", format!("{bytes} bytes in {generation}"), false)
                 }
-                Step::Lost { why } => ("StateNotSaved", why.clone(), true),
+                Step::Lost { why } => ("StateNotSaved", why.clone(), !departure.keep.had_no_state()),
                 _ => return,
             };
             ctx.fire(Action::Publish {
@@ -326,8 +326,10 @@ impl Pod {
                     _ => None,
                 };
                 let given_up = report.state_reason.is_some();
+                let had_none = departure.keep.had_no_state() && self.look.state_bytes() == 0;
                 report.state = match (given_up, earlier) {
                     (false, _) => StateOutcome::Pending,
+                    (true, None) if had_none => StateOutcome::None,
                     (true, Some(_)) => StateOutcome::Earlier,
                     (true, None) => StateOutcome::Lost,
                 };

@@ -162,6 +162,37 @@ pub enum Action {
 }
 
 impl Action {
+    /// Every name that [`Action::name`] gives: for metric labels, coverage and fault plans.
+    pub const NAMES: [&'static str; 27] = [
+        "mark",
+        "unmark",
+        "set_hold",
+        "look",
+        "intend",
+        "abandon_intent",
+        "quiesce",
+        "resume",
+        "flush",
+        "save",
+        "commit",
+        "evict",
+        "mark_disrupted",
+        "let_go",
+        "write_report",
+        "publish",
+        "find_lineage",
+        "claim",
+        "renew_claim",
+        "fetch",
+        "prove",
+        "hand_over",
+        "verify",
+        "finish_claim",
+        "open_gate",
+        "cancel",
+        "anomaly",
+    ];
+
     /// The action's name, for spans, metrics and coverage.
     pub const fn name(&self) -> &'static str {
         match self {

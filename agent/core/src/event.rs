@@ -42,6 +42,19 @@ pub enum Event {
 }
 
 impl Event {
+    /// Every name that [`Event::name`] gives: for metric labels and coverage.
+    pub const NAMES: [&'static str; 9] = [
+        "started",
+        "node_seen",
+        "pod_seen",
+        "pod_gone",
+        "noticed",
+        "withdrawn",
+        "answered",
+        "link_measured",
+        "woke",
+    ];
+
     /// The event's name, for metrics and coverage.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -17,6 +17,9 @@ use crate::look::Look;
 use crate::moment::{Moment, Span};
 use crate::pod::{PodFacts, PodUid};
 
+/// Why nothing is saved of an engine that flushed nothing.
+const NO_STATE: &str = "the engine had no state to flush";
+
 /// How far the save has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -114,6 +117,11 @@ impl Keep {
     /// The engine has not been asked for anything yet.
     pub(crate) fn has_not_begun(&self) -> bool {
         matches!(self.step, Step::Nothing | Step::Announce | Step::Wait)
+    }
+
+    /// The engine flushed nothing.
+    pub(crate) fn had_no_state(&self) -> bool {
+        matches!(&self.step, Step::Lost { why } if why == NO_STATE)
     }
 
     /// A flush is under way.
@@ -287,6 +295,10 @@ impl Keep {
             (Step::Announce, _) => self.go(Step::Wait),
             // An engine that cannot be quiesced is flushed as it is.
             (Step::Quiesce, _) => self.go(Step::Flush),
+            // It was restarted, or never had any: nothing of it may hide what was saved before.
+            (Step::Flush, Outcome::Done(Done::Flushed { bytes: 0 })) => {
+                self.lose(&pod.uid, NO_STATE.into(), ctx);
+            }
             (Step::Flush, Outcome::Done(_)) => {
                 look.flush_took = self.flush_began.map(|began| ctx.now.since(began));
                 self.go(Step::Save);

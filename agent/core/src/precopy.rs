@@ -100,6 +100,8 @@ impl PreCopy {
         let made = self.tries.made;
         self.tries = Attempts::default();
         self.step = match (self.step, outcome) {
+            // A restarted engine has nothing: that must not hide what was copied before.
+            (Step::Flush, Outcome::Done(Done::Flushed { bytes: 0 })) => Step::Idle,
             (Step::Flush, Outcome::Done(_)) => Step::Save,
             (Step::Save, Outcome::Done(Done::Saved { bytes, whole, .. })) if whole || bytes > 0 => {
                 Step::Commit { partial: !whole }

@@ -155,7 +155,10 @@ async fn flush(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> 
     // The same for every attempt of one round of one departure: the engine writes once.
     let name = match round {
         Round::PreCopy => format!("{}-{}", bench.record().facts.uid, clock::now().as_millis()),
-        Round::Final => format!("{}-final", bench.record().facts.uid),
+        Round::Final => {
+            let departure = side.departure.as_deref().unwrap_or("final");
+            format!("{}-{}", bench.record().facts.uid, &blake3::hash(departure.as_bytes()).to_hex()[..16])
+        }
     };
     let flushed = engine.flush(round, &name, deadline).await?;
     let folder = bench.folder(tools)?;

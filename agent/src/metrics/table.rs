@@ -1,5 +1,8 @@
 //! The table: every metric there is.
 
+use evacuation::effect::Action;
+use evacuation::event::Event;
+
 /// A Prometheus type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -142,38 +145,7 @@ const OUTCOME: Label = Label {
         "panicked",
     ],
 };
-const ACTION: Label = Label {
-    name: "action",
-    values: &[
-        "mark",
-        "unmark",
-        "set_hold",
-        "look",
-        "intend",
-        "abandon_intent",
-        "quiesce",
-        "resume",
-        "flush",
-        "save",
-        "commit",
-        "evict",
-        "mark_disrupted",
-        "let_go",
-        "write_report",
-        "publish",
-        "find_lineage",
-        "claim",
-        "renew_claim",
-        "fetch",
-        "prove",
-        "hand_over",
-        "verify",
-        "finish_claim",
-        "open_gate",
-        "cancel",
-        "anomaly",
-    ],
-};
+const ACTION: Label = Label { name: "action", values: &Action::NAMES };
 const VERB: Label = Label { name: "verb", values: &["get", "list", "watch", "create", "patch", "delete"] };
 const CODE: Label = Label {
     name: "code",
@@ -447,17 +419,7 @@ pub const TABLE: [Row; 34] = [
         Unit::None,
         &[Label {
             name: "event",
-            values: &[
-                "started",
-                "node_seen",
-                "pod_seen",
-                "pod_gone",
-                "noticed",
-                "withdrawn",
-                "answered",
-                "link_measured",
-                "woke",
-            ],
+            values: &Event::NAMES,
         }],
         "Events handed to the core",
     ),

@@ -6,48 +6,6 @@ use evacuation::event::{Event, FailureKind, Outcome};
 use evacuation::report::{DepartureOutcome, StateOutcome};
 use std::collections::BTreeMap;
 
-const EVENTS: [&str; 9] = [
-    "started",
-    "node_seen",
-    "pod_seen",
-    "pod_gone",
-    "noticed",
-    "withdrawn",
-    "answered",
-    "link_measured",
-    "woke",
-];
-
-const ACTIONS: [&str; 27] = [
-    "mark",
-    "unmark",
-    "set_hold",
-    "look",
-    "intend",
-    "abandon_intent",
-    "quiesce",
-    "resume",
-    "flush",
-    "save",
-    "commit",
-    "evict",
-    "mark_disrupted",
-    "let_go",
-    "write_report",
-    "publish",
-    "find_lineage",
-    "claim",
-    "renew_claim",
-    "fetch",
-    "prove",
-    "hand_over",
-    "verify",
-    "finish_claim",
-    "open_gate",
-    "cancel",
-    "anomaly",
-];
-
 const RESTORES: [RestoreOutcome; 9] = [
     RestoreOutcome::Restored,
     RestoreOutcome::RestoredUnverified,
@@ -126,8 +84,8 @@ impl Coverage {
     /// All that should have occurred.
     fn wanted() -> Vec<(&'static str, String)> {
         let mut wanted: Vec<(&'static str, String)> = Vec::new();
-        wanted.extend(EVENTS.map(|name| ("event", name.to_owned())));
-        wanted.extend(ACTIONS.map(|name| ("effect", name.to_owned())));
+        wanted.extend(Event::NAMES.map(|name| ("event", name.to_owned())));
+        wanted.extend(Action::NAMES.map(|name| ("effect", name.to_owned())));
         wanted.extend(FailureKind::ALL.map(|kind| ("failure", kind.as_str().to_owned())));
         wanted.extend(["done", "timed_out", "panicked"].map(|name| ("answer", name.to_owned())));
         wanted.extend(CATALOGUE.iter().map(|kind| ("fault", (*kind).to_owned())));

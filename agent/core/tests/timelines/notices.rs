@@ -2,7 +2,7 @@
 
 use crate::stage::{Stage, TERMINATE, failed, holding, pod, stateful};
 use evacuation::effect::{Action, Round};
-use evacuation::event::FailureKind;
+use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::notice::{InstanceAction, NoticeKind};
 use evacuation::policy::{Policy, RebalancePolicy};
 use evacuation::report::StateOutcome;
@@ -41,6 +41,22 @@ fn a_pre_copied_generation_is_kept_as_earlier_when_the_final_save_fails() {
     assert_eq!((entry.state, entry.generation.as_deref()), (StateOutcome::Earlier, Some("gold/1-1")));
     assert_eq!(entry.state_reason.as_deref(), Some("permanent"));
     assert!(stage.mark().unwrap().hard && stage.node().unschedulable);
+}
+
+#[test]
+fn an_engine_that_lost_its_state_does_not_hide_what_was_copied_before() {
+    let mut stage = Stage::with(&[stateful("gold")]);
+    stage.notice(NoticeKind::Rebalance, "r", 0);
+    stage.until(10_000);
+    let nothing = Outcome::Done(Done::Flushed { bytes: 0 });
+    stage.answers.insert("flush gold".into(), nothing);
+    stage.until(40_000);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(156_000);
+    let entry = stage.entry("gold").unwrap();
+    assert_eq!((entry.state, entry.generation.as_deref()), (StateOutcome::Earlier, Some("gold/1-1")));
+    assert_eq!(stage.times("commit", "gold").len(), 1, "{}", stage.story());
+    assert_eq!(stage.times("abandon_intent", "gold").len(), 1, "the replacement takes what there is");
 }
 
 #[test]

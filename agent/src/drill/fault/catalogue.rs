@@ -1,6 +1,8 @@
 //! Every kind of fault there is: `--list-faults` prints this table, parsing is checked against it, and a
 //! test drills each line.
 
+use evacuation::effect::Action;
+
 /// One kind of fault.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -77,35 +79,7 @@ pub enum When {
 }
 
 /// The steps at which an agent can be killed: the core's actions.
-pub const STEPS: &[&str] = &[
-    "mark",
-    "unmark",
-    "set_hold",
-    "look",
-    "intend",
-    "abandon_intent",
-    "quiesce",
-    "resume",
-    "flush",
-    "save",
-    "commit",
-    "evict",
-    "mark_disrupted",
-    "let_go",
-    "write_report",
-    "publish",
-    "find_lineage",
-    "claim",
-    "renew_claim",
-    "fetch",
-    "prove",
-    "hand_over",
-    "verify",
-    "finish_claim",
-    "open_gate",
-    "cancel",
-    "anomaly",
-];
+pub const STEPS: &[&str] = &Action::NAMES;
 
 const PLAIN: Entry = Entry {
     name: "",
