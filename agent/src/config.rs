@@ -116,7 +116,7 @@ pub struct RunArgs {
     store_fault: Vec<String>,
 
     /// The longest a replacement's readiness gate stays closed
-    #[arg(long, env = "LIFEBOAT_RESTORE_TIMEOUT", default_value = "5m", value_parser = span, help_heading = "Restore")]
+    #[arg(long, env = "LIFEBOAT_RESTORE_TIMEOUT", default_value = "15m", value_parser = span, help_heading = "Restore")]
     restore_timeout: Span,
 
     /// A kubeconfig; without it the pod's service account

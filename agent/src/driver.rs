@@ -38,6 +38,10 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long a notice waits for the list of the node's pods.
 const LIST_PATIENCE: Span = Span::from_secs(3);
 
+/// How long IMDS must answer without showing a notice that stands on the node before it counts as
+/// withdrawn: longer than the slowest of its documents is asked for (maintenance, every 5 s).
+const CONFIRMED_WITHIN: Span = Span::from_secs(8);
+
 /// How much may queue up before a source waits for the loop.
 const QUEUE: usize = 1024;
 
@@ -110,6 +114,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         heartbeat,
         status: status_out,
         imds_faults,
+        unconfirmed: None,
+        imds_answers_since: None,
         polls_told: 0,
         late_told: 0,
         imds_faults_told: [0; FaultKind::ALL.len()],
@@ -134,6 +140,9 @@ struct Driver {
     heartbeat: Heartbeat,
     status: watch::Sender<serde_json::Value>,
     imds_faults: Arc<Faults>,
+    /// The notice found on the node at the start, until IMDS shows one; and since when IMDS answers.
+    unconfirmed: Option<(String, Option<Moment>)>,
+    imds_answers_since: Option<Moment>,
     /// Requests to IMDS that the metrics know already.
     polls_told: u64,
     /// Late answers that the metrics know already.
@@ -180,6 +189,7 @@ impl Driver {
     fn beat(&mut self) {
         self.heartbeat.beat(clock::now());
         self.tell_early();
+        self.doubt();
         let polls = self.imds_faults.polls();
         for _ in self.polls_told..polls {
             self.metrics.imds_poll();
@@ -229,9 +239,24 @@ impl Driver {
         let _ = self.status.send(json);
     }
 
+    /// A notice that stood on the node when this agent started, and that IMDS does not show, was
+    /// withdrawn while no agent lived. (IMDS tells only what it sees change.)
+    fn doubt(&mut self) {
+        let Some((id, asked_since)) = &self.unconfirmed else { return };
+        let Some(asked_since) = asked_since else { return };
+        if clock::now().since(*asked_since) >= CONFIRMED_WITHIN {
+            let id = id.clone();
+            self.unconfirmed = None;
+            tracing::warn!(id, "the notice on the node is no longer shown");
+            self.tell(Event::Withdrawn { id });
+        }
+    }
+
     fn imds(&mut self, event: ImdsEvent) {
         match event {
             ImdsEvent::Notice(notice) => {
+                // This one, or another in its place.
+                self.unconfirmed = None;
                 let left = u64::try_from(notice.left_ms).ok().map(Span::from_millis);
                 self.metrics.notice(notice.kind, left, left.and_then(|left| age(notice.kind, left)));
                 tracing::warn!(
@@ -259,6 +284,10 @@ impl Driver {
             }
             ImdsEvent::Reachable(reachable, _) => {
                 self.metrics.imds_reachable(reachable);
+                self.imds_answers_since = reachable.then(clock::now);
+                if let Some((_, asked_since)) = &mut self.unconfirmed {
+                    *asked_since = self.imds_answers_since;
+                }
                 if reachable {
                     self.readiness.latch(Latch::Imds);
                 }
@@ -271,6 +300,10 @@ impl Driver {
             ClusterEvent::Node(node) if !self.started => {
                 self.started = true;
                 self.readiness.latch(Latch::Node);
+                let standing = node.standing.as_ref().filter(|standing| standing.boot == node.boot);
+                self.unconfirmed = standing
+                    .filter(|standing| self.early.iter().all(|notice| notice.id != standing.notice))
+                    .map(|standing| (standing.notice.clone(), self.imds_answers_since.map(|_| clock::now())));
                 self.tell(Event::Started(node));
             }
             ClusterEvent::Node(node) => self.tell(Event::NodeSeen(node)),

@@ -1,6 +1,7 @@
 //! The agent's own life: probes, signals, another drainer.
 
 use anyhow::{Context, Result};
+use evacuation::notice::InstanceAction;
 use lifeboat_tests::{World, http_get, interrupted_node, quiet_node};
 use serde_json::json;
 use std::time::Duration;
@@ -86,5 +87,41 @@ async fn a_pod_that_somebody_else_deletes_is_saved_within_its_own_grace_and_noth
     world.eventually("its state is committed", LIMIT, |w| w.stored("/gen/") == 1).await?;
     assert_eq!(world.requests("patch", "nodes").len(), 0, "the node is not touched");
     assert_eq!(world.requests("evict", "pods").len() + world.requests("delete", "pods").len(), 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_that_was_withdrawn_while_no_agent_lived_is_undone() -> Result<()> {
+    let (world, imds) = quiet_node().await?;
+    let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(600);
+    imds.interrupt(InstanceAction::Terminate, at, None);
+    let first = world.agent(&imds.url(), &["--undo-after", "2s"])?;
+    world.eventually("the node is cordoned", LIMIT, |w| w.node()["spec"]["unschedulable"] == true).await?;
+    // Killed: it takes nothing back itself.
+    drop(first);
+    imds.withdraw();
+    let _second = world.agent(&imds.url(), &["--undo-after", "2s"])?;
+    world.eventually("the node is as before", LIMIT, |w| w.node()["spec"]["unschedulable"] != true).await?;
+    assert!(!world.taints().contains_key("lifeboat.dev/interruption"), "{:?}", world.taints());
+    assert!(world.taints().contains_key("example.com/other"), "another's taint was dropped");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_that_still_stands_keeps_its_deadline_over_a_restart() -> Result<()> {
+    let (world, imds) = quiet_node().await?;
+    let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(600);
+    imds.interrupt(InstanceAction::Terminate, at, None);
+    let first = world.agent(&imds.url(), &[])?;
+    world.eventually("the node is cordoned", LIMIT, |w| w.node()["spec"]["unschedulable"] == true).await?;
+    let annotation = |w: &World| w.node()["metadata"]["annotations"]["lifeboat.dev/evacuation"].clone();
+    let before = annotation(&world);
+    drop(first);
+    let second = world.agent(&imds.url(), &[])?;
+    second.admin_port(&world, LIMIT).await?;
+    // Longer than a notice may stay unconfirmed.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(annotation(&world), before);
+    assert_eq!(world.node()["spec"]["unschedulable"], true);
     Ok(())
 }

@@ -116,7 +116,7 @@ impl Default for Policy {
             precopy_interval: Span::from_secs(30),
             hold_ahead: Span::from_secs(5),
             hold_every: Span::from_secs(1),
-            restore_timeout: Span::from_secs(300),
+            restore_timeout: Span::from_secs(900),
             second_look: Span::from_secs(2),
             intent_poll: Span::from_millis(500),
             claim_renewal: Span::from_secs(10),

@@ -417,10 +417,7 @@ pub const TABLE: [Row; 34] = [
         "events",
         Kind::Counter,
         Unit::None,
-        &[Label {
-            name: "event",
-            values: &Event::NAMES,
-        }],
+        &[Label { name: "event", values: &Event::NAMES }],
         "Events handed to the core",
     ),
     row(

@@ -171,7 +171,8 @@ async fn route(shared: &Arc<Shared>, method: &Method, path: &str, body: &Bytes) 
             let (shared, request) = (Arc::clone(shared), parse(body)?);
             // A task of its own: whoever asked may go away in the middle, and asks again for the same operation.
             let work = tokio::spawn(async move { restore(&shared, request).await });
-            work.await.unwrap_or_else(|_| Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, "the restore broke off")))
+            work.await
+                .unwrap_or_else(|_| Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, "the restore broke off")))
         }
         ("GET", _) => {
             let id = verb.strip_prefix("operations/").ok_or_else(unknown)?;
