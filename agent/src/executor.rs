@@ -50,6 +50,10 @@ pub(crate) struct Tools {
     pub(crate) pack_size: u64,
     pub(crate) claim_lease: std::time::Duration,
     pub(crate) allow_loopback: bool,
+    /// The notice whose report is in a Node Event, and whether that report was complete.
+    pub(crate) reported: Mutex<Option<(String, bool)>>,
+    /// The notice whose evacuation is in the metrics.
+    pub(crate) counted: Mutex<Option<String>>,
 }
 
 /// Starts effects.
@@ -82,6 +86,8 @@ impl Executor {
             // A holder renews at a third of its lease (design §7).
             claim_lease: clock::duration(config.policy.claim_renewal) * 3,
             allow_loopback: config.allow_loopback_pods,
+            reported: Mutex::default(),
+            counted: Mutex::default(),
         };
         Self { tools: Arc::new(tools), benches: BTreeMap::new(), running: Arc::default(), answers }
     }

@@ -1,4 +1,31 @@
 //! lifeboat: a node agent that makes EC2 Spot safe for stateful inference on Kubernetes.
+//!
+//! EC2 takes a Spot node back two minutes after it says so. The agent on that node cordons it, drains it in PriorityClass
+//! order under one absolute deadline and saves the state of its engines, most valuable first; the agent on the
+//! replacement's node puts that state back before the pod takes traffic.
+//!
+//! What is to be done is decided in [`evacuation`], which does nothing. This crate is the shell around it: it turns what
+//! happens into events, and effects into work.
+//!
+//! ```text
+//!   imds ────┐                                        ┌─► cluster   mark, evict, delete, conditions, Events
+//!   cluster ─┤          ┌──────────────┐              ├─► volume    hold files, auth files
+//!   (watch)  ├─ event ─►│  evacuation  │─ effects ─► executor ─► engine    look, quiesce, flush, hand over
+//!   answers ─┤          └──────────────┘              ├─► checkpoint (another crate): save, commit, claim, fetch
+//!   timer ───┘   driver: one loop, one owner,         └─► restore   the replacement's side
+//!                every event and effect in the journal
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`driver`] | the loop; the only place that waits for everything at once |
+//! | [`executor`], [`restore`] | one effect, one task, one answer, under the effect's deadline |
+//! | [`imds`] | notices |
+//! | [`cluster`], [`annotations`] | the own node and its pods; what pods say of themselves |
+//! | [`engine`], [`sidecar`] | contract v1, llama-server; a reference engine |
+//! | [`volume`], [`store`] | pod volumes opened so that nothing leads outside; the store, opened and proven |
+//! | [`journal`], [`metrics`], [`admin`], [`telemetry`] | what can be known of it |
+//! | [`drill`] | the whole of it rehearsed on one machine, and judged |
 
 pub mod admin;
 pub mod annotations;

@@ -25,9 +25,6 @@ use std::sync::Arc;
 /// Ranged GETs in flight at once.
 const PARALLEL: usize = 8;
 
-/// How often a pod that has no address yet is looked at.
-const STARTING: std::time::Duration = std::time::Duration::from_millis(100);
-
 pub(crate) async fn perform(
     tools: &Tools,
     bench: &Bench,
@@ -208,10 +205,7 @@ async fn prove(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, F
         let fetched = bench.restore.lock().await;
         fetched.as_ref().ok_or_else(nothing_fetched)?.manifest.fingerprint.clone()
     };
-    // The fetch is often done while the image is still being pulled.
-    while bench.record().pod_ip.is_none() && clock::now() < deadline {
-        tokio::time::sleep(STARTING).await;
-    }
+    bench.has_address().await;
     let proven = bench.engine(tools).await?.prove(&expected, deadline).await?;
     bench.set_fingerprint(proven.fingerprint);
     Ok(Done::Proven { state_bytes: proven.state_bytes })

@@ -5,7 +5,7 @@
 
 use crate::admin::{Latch, Readiness};
 use crate::config::Config;
-use checkpoint::preflight;
+use checkpoint::preflight::{self, PreflightError};
 use checkpoint::store::{self, Store, StoreOptions};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +26,18 @@ enum Standing {
     Opening,
     /// Proven.
     Ready(Store),
-    /// Not usable, and why.
-    Unusable(Arc<str>),
+    /// Not usable.
+    Unusable(Unusable),
+}
+
+/// Why the store cannot be used.
+#[derive(Clone, Debug)]
+pub struct Unusable {
+    /// For people.
+    pub why: Arc<str>,
+    /// It may be usable a moment later: it was not reached, or did not answer. Otherwise it is waited for by
+    /// nobody: pods leave at once, with their state reported as lost.
+    pub passing: bool,
 }
 
 /// Shared access to the store.
@@ -51,7 +61,8 @@ impl StoreHandle {
             None => {
                 tracing::warn!("no store: nothing is saved and nothing restored; set --store");
                 readiness.latch(Latch::Store);
-                let _ = out.send(Standing::Unusable("no store is configured: set --store".into()));
+                let why = "no store is configured: set --store".into();
+                let _ = out.send(Standing::Unusable(Unusable { why, passing: false }));
             }
         }
         Self(standing)
@@ -61,13 +72,15 @@ impl StoreHandle {
     ///
     /// # Errors
     /// Why it cannot be used, for people.
-    pub async fn get(&self) -> Result<Store, Arc<str>> {
+    pub async fn get(&self) -> Result<Store, Unusable> {
         let mut standing = self.0.clone();
         let opened = standing.wait_for(|standing| !matches!(standing, Standing::Opening)).await;
         match opened.as_deref() {
             Ok(Standing::Ready(store)) => Ok(Arc::clone(store)),
-            Ok(Standing::Unusable(why)) => Err(Arc::clone(why)),
-            Ok(Standing::Opening) | Err(_) => Err("the agent is stopping".into()),
+            Ok(Standing::Unusable(unusable)) => Err(unusable.clone()),
+            Ok(Standing::Opening) | Err(_) => {
+                Err(Unusable { why: "the agent is stopping".into(), passing: false })
+            }
         }
     }
 
@@ -76,7 +89,7 @@ impl StoreHandle {
         match &*self.0.borrow() {
             Standing::Opening => "opening".to_owned(),
             Standing::Ready(store) => store.describe(),
-            Standing::Unusable(why) => format!("unusable: {why}"),
+            Standing::Unusable(unusable) => format!("unusable: {}", unusable.why),
         }
     }
 }
@@ -92,13 +105,13 @@ async fn keep_opening(
     // One handle for all attempts: a fault plan counts its occurrences there.
     let mut opened: Option<Store> = None;
     loop {
-        let why = match &opened {
+        let (why, passing) = match &opened {
             None => match store::open(url, options.clone()).await {
                 Ok(store) => {
                     opened = Some(store);
                     continue;
                 }
-                Err(error) => error.to_string(),
+                Err(error) => (error.to_string(), false),
             },
             Some(store) => match preflight::prove(store, Instant::now() + PREFLIGHT).await {
                 Ok(()) => {
@@ -107,14 +120,17 @@ async fn keep_opening(
                     let _ = out.send(Standing::Ready(Arc::clone(store)));
                     return;
                 }
-                Err(error) => error.to_string(),
+                Err(error) => (
+                    error.to_string(),
+                    matches!(error, PreflightError::Unreachable { .. } | PreflightError::Failed { .. }),
+                ),
             },
         };
         if why != said {
             tracing::error!(url, error = %why, "the store cannot be used: no state will be saved or restored");
             said.clone_from(&why);
         }
-        let _ = out.send(Standing::Unusable(why.into()));
+        let _ = out.send(Standing::Unusable(Unusable { why: why.into(), passing }));
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(most);
     }

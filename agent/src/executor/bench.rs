@@ -22,11 +22,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::Notify;
 
 /// One pod's bench.
 pub(crate) struct Bench {
     first_seen: Moment,
     record: RwLock<PodRecord>,
+    changed: Notify,
     gone: AtomicBool,
     engine: Mutex<Option<(EngineKey, Arc<dyn Engine>)>>,
     folder: Mutex<Option<Arc<Folder>>>,
@@ -102,6 +104,7 @@ impl Bench {
         Self {
             first_seen: clock::now(),
             record: RwLock::new(record),
+            changed: Notify::new(),
             gone: AtomicBool::new(false),
             engine: Mutex::default(),
             folder: Mutex::default(),
@@ -115,6 +118,21 @@ impl Bench {
 
     pub(super) fn seen(&self, record: PodRecord) {
         *self.record.write().unwrap_or_else(PoisonError::into_inner) = record;
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until the pod has an address: state is often fetched while the image is still being pulled.
+    /// Without end; the caller is under its effect's deadline.
+    pub(crate) async fn has_address(&self) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // Before the look, or a change between the two would be missed.
+            changed.as_mut().enable();
+            if self.record().pod_ip.is_some() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     pub(super) fn gone(&self) {

@@ -2,6 +2,7 @@
 
 use crate::cluster::ClusterError;
 use crate::engine::EngineError;
+use crate::store::Unusable;
 use crate::volume::VolumeError;
 use checkpoint::claim::ClaimError;
 use checkpoint::folder::FolderError;
@@ -68,6 +69,13 @@ impl From<FolderError> for Failure {
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
         Self::of(FailureKind::Permanent, &error)
+    }
+}
+
+impl From<Unusable> for Failure {
+    fn from(unusable: Unusable) -> Self {
+        let kind = if unusable.passing { FailureKind::Transient } else { FailureKind::Permanent };
+        Self::new(kind, unusable.why.as_ref())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Effects about the node itself.
 
-use super::{Tools, failure::Failure};
+use super::{Tools, failure::Failure, lock};
 use crate::clock;
 use crate::cluster::About;
 use bytes::Bytes;
@@ -48,10 +48,18 @@ pub(super) async fn perform(tools: &Tools, action: Action, deadline: Moment) -> 
 async fn write_report(tools: &Tools, report: &Report, deadline: Moment) -> Result<Done, Failure> {
     let key = key::report(&tools.cluster_name, &report.node, &report_id(report))?;
     let summary = summary(report);
-    let event = tools.cluster.publish(About::Node, "EvacuationReport", &summary, !report.complete, deadline);
+    let event = async {
+        // A store that is away makes the core ask again; the Event is written once for what it says.
+        let news = (report.notice.clone(), report.complete);
+        if *lock(&tools.reported) == Some(news.clone()) {
+            return Ok(());
+        }
+        tools.cluster.publish(About::Node, "EvacuationReport", &summary, !report.complete, deadline).await?;
+        *lock(&tools.reported) = Some(news);
+        Ok(())
+    };
     let object = async {
-        let store =
-            tools.store.get().await.map_err(|why| Failure::new(FailureKind::Transient, why.as_ref()))?;
+        let store = tools.store.get().await?;
         let until = clock::instant(deadline);
         let earlier = match retry::get(store.as_ref(), &key, REPORT_MAX, until).await {
             Ok(object) => serde_json::from_slice(&object.bytes).ok(),
@@ -63,21 +71,30 @@ async fn write_report(tools: &Tools, report: &Report, deadline: Moment) -> Resul
         retry::put(store.as_ref(), &key, Bytes::from(body), Condition::Always, until).await?;
         Ok(())
     };
-    let (event, object): (_, Result<_, Failure>) = tokio::join!(event, object);
+    let (event, object): (Result<(), Failure>, Result<(), Failure>) = tokio::join!(event, object);
     tracing::info!(summary, complete = report.complete, "report");
     if report.complete || report.written >= report.deadline {
-        tools.metrics.evacuated(report.complete, report.written.since(report.noticed));
-        for pod in &report.pods {
-            tools.metrics.departure(pod.departure);
-            tools.metrics.state(pod.state);
-        }
+        count(tools, report);
     }
-    // One of the two is enough to outlive the node; the store is the one that is read by machines, but
-    // a store that is away must not make us repeat the Event for ever.
+    // One of the two is enough to outlive the node; the store is the one that is read by machines, and it is
+    // tried again as long as that may help.
     match (object, event) {
         (Ok(()), _) => Ok(Done::Nothing),
         (Err(failure), Ok(())) if failure.kind == FailureKind::Permanent => Ok(Done::Nothing),
         (Err(failure), _) => Err(failure),
+    }
+}
+
+/// Counts an evacuation once, however often its report is written.
+fn count(tools: &Tools, report: &Report) {
+    let counted = lock(&tools.counted).replace(report.notice.clone());
+    if counted.as_ref() == Some(&report.notice) {
+        return;
+    }
+    tools.metrics.evacuated(report.complete, report.written.since(report.noticed));
+    for pod in &report.pods {
+        tools.metrics.departure(pod.departure);
+        tools.metrics.state(pod.state);
     }
 }
 

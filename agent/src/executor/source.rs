@@ -73,7 +73,7 @@ async fn look(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Fa
 }
 
 pub(crate) async fn store(tools: &Tools) -> Result<Store, Failure> {
-    tools.store.get().await.map_err(|why| Failure::new(FailureKind::Permanent, why.as_ref()))
+    Ok(tools.store.get().await?)
 }
 
 async fn intend(
