@@ -305,37 +305,13 @@ mod tests {
         ] {
             has(Id::Notices, 0, kind.as_str());
         }
-        for outcome in [
-            RestoreOutcome::Restored,
-            RestoreOutcome::RestoredUnverified,
-            RestoreOutcome::NothingToRestore,
-            RestoreOutcome::Refused,
-            RestoreOutcome::Corrupt,
-            RestoreOutcome::TimedOut,
-            RestoreOutcome::Fenced,
-            RestoreOutcome::Failed,
-            RestoreOutcome::HadState,
-        ] {
+        for outcome in RestoreOutcome::ALL {
             has(Id::Restores, 0, outcome.as_str());
         }
-        for outcome in [
-            DepartureOutcome::Stays,
-            DepartureOutcome::Pending,
-            DepartureOutcome::Leaving,
-            DepartureOutcome::LetGo,
-            DepartureOutcome::Gone,
-            DepartureOutcome::Abandoned,
-        ] {
+        for outcome in DepartureOutcome::ALL {
             has(Id::Departures, 0, departure_label(outcome));
         }
-        for outcome in [
-            StateOutcome::None,
-            StateOutcome::Pending,
-            StateOutcome::Saved,
-            StateOutcome::Partial,
-            StateOutcome::Earlier,
-            StateOutcome::Lost,
-        ] {
+        for outcome in StateOutcome::ALL {
             has(Id::States, 0, state_label(outcome));
         }
     }

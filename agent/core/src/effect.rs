@@ -78,6 +78,19 @@ pub enum RestoreOutcome {
 }
 
 impl RestoreOutcome {
+    /// Every outcome, for coverage.
+    pub const ALL: [RestoreOutcome; 9] = [
+        RestoreOutcome::Restored,
+        RestoreOutcome::RestoredUnverified,
+        RestoreOutcome::NothingToRestore,
+        RestoreOutcome::Refused,
+        RestoreOutcome::Corrupt,
+        RestoreOutcome::TimedOut,
+        RestoreOutcome::Fenced,
+        RestoreOutcome::Failed,
+        RestoreOutcome::HadState,
+    ];
+
     /// The condition's reason and the metric's label.
     pub const fn as_str(self) -> &'static str {
         match self {

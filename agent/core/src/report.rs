@@ -88,6 +88,18 @@ pub enum DepartureOutcome {
     Abandoned,
 }
 
+impl DepartureOutcome {
+    /// Every outcome, for coverage.
+    pub const ALL: [DepartureOutcome; 6] = [
+        DepartureOutcome::Stays,
+        DepartureOutcome::Pending,
+        DepartureOutcome::Leaving,
+        DepartureOutcome::LetGo,
+        DepartureOutcome::Gone,
+        DepartureOutcome::Abandoned,
+    ];
+}
+
 /// What became of a pod's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -104,4 +116,16 @@ pub enum StateOutcome {
     Earlier,
     /// Nothing of it is in the store.
     Lost,
+}
+
+impl StateOutcome {
+    /// Every outcome, for coverage.
+    pub const ALL: [StateOutcome; 6] = [
+        StateOutcome::None,
+        StateOutcome::Pending,
+        StateOutcome::Saved,
+        StateOutcome::Partial,
+        StateOutcome::Earlier,
+        StateOutcome::Lost,
+    ];
 }

@@ -6,36 +6,6 @@ use evacuation::event::{Event, FailureKind, Outcome};
 use evacuation::report::{DepartureOutcome, StateOutcome};
 use std::collections::BTreeMap;
 
-const RESTORES: [RestoreOutcome; 9] = [
-    RestoreOutcome::Restored,
-    RestoreOutcome::RestoredUnverified,
-    RestoreOutcome::NothingToRestore,
-    RestoreOutcome::Refused,
-    RestoreOutcome::Corrupt,
-    RestoreOutcome::TimedOut,
-    RestoreOutcome::Fenced,
-    RestoreOutcome::Failed,
-    RestoreOutcome::HadState,
-];
-
-const STATES: [StateOutcome; 6] = [
-    StateOutcome::None,
-    StateOutcome::Pending,
-    StateOutcome::Saved,
-    StateOutcome::Partial,
-    StateOutcome::Earlier,
-    StateOutcome::Lost,
-];
-
-const DEPARTURES: [DepartureOutcome; 6] = [
-    DepartureOutcome::Stays,
-    DepartureOutcome::Pending,
-    DepartureOutcome::Leaving,
-    DepartureOutcome::LetGo,
-    DepartureOutcome::Gone,
-    DepartureOutcome::Abandoned,
-];
-
 /// Counts, by table and name.
 #[derive(Debug, Default)]
 pub struct Coverage {
@@ -89,9 +59,9 @@ impl Coverage {
         wanted.extend(FailureKind::ALL.map(|kind| ("failure", kind.as_str().to_owned())));
         wanted.extend(["done", "timed_out", "panicked"].map(|name| ("answer", name.to_owned())));
         wanted.extend(CATALOGUE.iter().map(|kind| ("fault", (*kind).to_owned())));
-        wanted.extend(RESTORES.map(|outcome| ("restore", outcome.as_str().to_owned())));
-        wanted.extend(STATES.map(|outcome| ("state", format!("{outcome:?}"))));
-        wanted.extend(DEPARTURES.map(|outcome| ("departure", format!("{outcome:?}"))));
+        wanted.extend(RestoreOutcome::ALL.map(|outcome| ("restore", outcome.as_str().to_owned())));
+        wanted.extend(StateOutcome::ALL.map(|outcome| ("state", format!("{outcome:?}"))));
+        wanted.extend(DepartureOutcome::ALL.map(|outcome| ("departure", format!("{outcome:?}"))));
         wanted
     }
 
