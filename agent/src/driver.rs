@@ -25,7 +25,8 @@ use crate::telemetry;
 use evacuation::Machine;
 use evacuation::event::Event;
 use evacuation::moment::{Moment, Span};
-use evacuation::notice::{InstanceAction, Notice, NoticeKind};
+use evacuation::notice::{InstanceAction, Notice, NoticeKind, Standing};
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -141,7 +142,7 @@ struct Driver {
     status: watch::Sender<serde_json::Value>,
     imds_faults: Arc<Faults>,
     /// The notice found on the node at the start, until IMDS shows one; and since when IMDS answers.
-    unconfirmed: Option<(String, Option<Moment>)>,
+    unconfirmed: Option<(Standing, Option<Moment>)>,
     imds_answers_since: Option<Moment>,
     /// Requests to IMDS that the metrics know already.
     polls_told: u64,
@@ -242,10 +243,10 @@ impl Driver {
     /// A notice that stood on the node when this agent started, and that IMDS does not show, was
     /// withdrawn while no agent lived. (IMDS tells only what it sees change.)
     fn doubt(&mut self) {
-        let Some((id, asked_since)) = &self.unconfirmed else { return };
+        let Some((standing, asked_since)) = &self.unconfirmed else { return };
         let Some(asked_since) = asked_since else { return };
         if clock::now().since(*asked_since) >= CONFIRMED_WITHIN {
-            let id = id.clone();
+            let id = standing.notice.clone();
             self.unconfirmed = None;
             tracing::warn!(id, "the notice on the node is no longer shown");
             self.tell(Event::Withdrawn { id });
@@ -255,8 +256,7 @@ impl Driver {
     fn imds(&mut self, event: ImdsEvent) {
         match event {
             ImdsEvent::Notice(notice) => {
-                // This one, or another in its place.
-                self.unconfirmed = None;
+                self.unconfirmed.take_if(|(standing, _)| confirms(&notice, standing));
                 let left = u64::try_from(notice.left_ms).ok().map(Span::from_millis);
                 self.metrics.notice(notice.kind, left, left.and_then(|left| age(notice.kind, left)));
                 tracing::warn!(
@@ -300,10 +300,10 @@ impl Driver {
             ClusterEvent::Node(node) if !self.started => {
                 self.started = true;
                 self.readiness.latch(Latch::Node);
-                let standing = node.standing.as_ref().filter(|standing| standing.boot == node.boot);
+                let standing = node.standing.clone().filter(|standing| standing.boot == node.boot);
                 self.unconfirmed = standing
-                    .filter(|standing| self.early.iter().all(|notice| notice.id != standing.notice))
-                    .map(|standing| (standing.notice.clone(), self.imds_answers_since.map(|_| clock::now())));
+                    .filter(|standing| !self.early.iter().any(|notice| confirms(notice, standing)))
+                    .map(|standing| (standing, self.imds_answers_since.map(|_| clock::now())));
                 self.tell(Event::Started(node));
             }
             ClusterEvent::Node(node) => self.tell(Event::NodeSeen(node)),
@@ -352,6 +352,12 @@ impl Driver {
 fn spawn(cancel: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
     let cancel = cancel.clone();
     tokio::spawn(async move { cancel.run_until_cancelled(work).await });
+}
+
+/// IMDS shows the notice that stands on the node, or another of its kind in its place. One of another kind says
+/// nothing of it: a rebalance recommendation stays when an interruption is withdrawn.
+fn confirms(notice: &Notice, standing: &Standing) -> bool {
+    notice.id == standing.notice || discriminant(&notice.kind) == discriminant(&standing.kind)
 }
 
 /// How old a notice is by the two minutes that EC2 gives to a termination or a stop.

@@ -100,6 +100,8 @@ async fn a_notice_that_was_withdrawn_while_no_agent_lived_is_undone() -> Result<
     // Killed: it takes nothing back itself.
     drop(first);
     imds.withdraw();
+    // It says nothing of the interruption.
+    imds.recommend_rebalance();
     let _second = world.agent(&imds.url(), &["--undo-after", "2s"])?;
     world.eventually("the node is as before", LIMIT, |w| w.node()["spec"]["unschedulable"] != true).await?;
     assert!(!world.taints().contains_key("lifeboat.dev/interruption"), "{:?}", world.taints());
