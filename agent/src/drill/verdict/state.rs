@@ -13,6 +13,10 @@ use std::collections::BTreeMap;
 /// The share of saved tokens that must come from the cache.
 const REUSED: f64 = 0.99;
 
+/// Tokens that come from an engine's own cache without any restore: llama-server looks for the longest common prefix
+/// in what a slot held before, and the weights probe and a conversation both begin with the same few tokens.
+const IN_COMMON: u64 = 8;
+
 /// The reason of a restore into something else.
 const REFUSED: &str = "Refused";
 
@@ -165,7 +169,7 @@ fn talked(observation: &Observation, member: &Member, conversation: &Conversatio
     let (swapped, off) = (observation.scene.swapped(member.name), !observation.scene.restores);
     match (swapped || off, share >= REUSED) {
         // With other weights it cannot continue the same, and must not have tried with this state.
-        (true, _) if conversation.cached == 0 && (off || why.starts_with(REFUSED)) => Finding::Excused(text),
+        (true, _) if conversation.cached <= IN_COMMON && (off || why.starts_with(REFUSED)) => Finding::Excused(text),
         (true, _) => Finding::Broken(format!("it was to be refused by name: {text}")),
         (false, true) if conversation.same => Finding::Held(format!("{text}, continued identically")),
         (false, true) => Finding::Broken(format!("{text}, and it continued differently")),
