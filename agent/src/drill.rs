@@ -35,6 +35,7 @@ pub mod recording;
 pub mod scene;
 pub mod stage;
 pub mod story;
+pub mod talk;
 pub mod timeline;
 pub mod trail;
 pub mod verdict;

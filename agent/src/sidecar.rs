@@ -172,6 +172,11 @@ impl Sidecar {
         self.shared.status().busy = on;
     }
 
+    /// A generation runs.
+    pub fn is_busy(&self) -> bool {
+        self.shared.status().busy
+    }
+
     /// It admits no new work.
     pub fn is_quiesced(&self) -> bool {
         self.shared.status().quiesced

@@ -39,6 +39,8 @@ pub struct Identity {
 struct Said {
     notice: Option<Interruption>,
     rebalance: Option<Timestamp>,
+    /// Scheduled maintenance: an event's code and the earliest moment at which it may begin.
+    maintenance: Option<(String, Timestamp)>,
 }
 
 /// An interruption notice.
@@ -66,13 +68,15 @@ pub struct Poll {
 #[derive(Debug)]
 struct Shared {
     identity: Identity,
-    faults: Vec<Fault>,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
+    faults: Vec<Fault>,
     said: Said,
+    /// What its clock is ahead of this machine's, in seconds.
+    ahead: i64,
     zero: Option<Moment>,
     tokens: BTreeMap<String, Moment>,
     struck: BTreeMap<&'static str, u32>,
@@ -93,12 +97,38 @@ impl Imds {
     /// # Errors
     /// If no port can be had.
     pub async fn start(identity: Identity, plan: &[Fault]) -> io::Result<Self> {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+        let imds = Self::start_at(([127, 0, 0, 1], 0).into(), identity).await?;
+        imds.arm(plan);
+        Ok(imds)
+    }
+
+    /// Starts to listen at this address. 169.254.169.254 is only ever given inside a network namespace of our own.
+    ///
+    /// # Errors
+    /// If the address cannot be had.
+    pub async fn start_at(addr: SocketAddr, identity: Identity) -> io::Result<Self> {
+        let listener = tokio::net::TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
-        let faults = plan.iter().filter(|fault| fault.kind.target == "imds").cloned().collect();
-        let shared = Arc::new(Shared { identity, faults, inner: Mutex::default() });
+        let shared = Arc::new(Shared { identity, inner: Mutex::default() });
         let server = tokio::spawn(serve(addr, listener, Arc::clone(&shared)));
         Ok(Self { addr, shared, server })
+    }
+
+    /// From now on it fails by this plan's `imds` faults; nothing strikes before [`Imds::begin`].
+    pub fn arm(&self, plan: &[Fault]) {
+        let mut inner = self.shared.lock();
+        inner.faults = plan.iter().filter(|fault| fault.kind.target == "imds").cloned().collect();
+        inner.struck.clear();
+    }
+
+    /// Its clock runs ahead of this machine's by so many seconds, as AWS's does where a node's own is late.
+    pub fn set_ahead(&self, seconds: i64) {
+        self.shared.lock().ahead = seconds;
+    }
+
+    /// Schedules maintenance: `system-reboot`, `instance-stop`, … not before this time.
+    pub fn schedule(&self, code: &str, not_before: Timestamp) {
+        self.shared.lock().said.maintenance = Some((code.to_owned(), not_before));
     }
 
     /// What `--imds-endpoint` is given.
@@ -153,7 +183,8 @@ impl Shared {
         let now = clock::now();
         let mut inner = self.lock();
         let zero = inner.zero?;
-        self.faults.iter().filter(|fault| only(fault.kind.outcome)).find_map(|fault| {
+        let faults = std::mem::take(&mut inner.faults);
+        let struck = faults.iter().filter(|fault| only(fault.kind.outcome)).find_map(|fault| {
             let (from, until) = fault.window();
             if now < zero + from || until.is_some_and(|until| now >= zero + until) {
                 return None;
@@ -166,7 +197,9 @@ impl Shared {
                 Count::Only(n) => *nth == n,
             };
             strikes.then_some(fault.kind.outcome)
-        })
+        });
+        inner.faults = faults;
+        struck
     }
 }
 
@@ -221,7 +254,34 @@ async fn any(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, header
         _ => speak(&shared, &method, &path, &headers),
     };
     record(response.status().as_u16());
+    let ahead = shared.lock().ahead;
+    dated(response, ahead)
+}
+
+/// With the header from which the time left is counted. hyper would add its own, cached for up to a second.
+fn dated(mut response: Response, ahead: i64) -> Response {
+    let now = Timestamp::now() + jiff::SignedDuration::from_secs(ahead);
+    let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    if let Ok(date) = HeaderValue::from_str(&date) {
+        response.headers_mut().insert(http::header::DATE, date);
+    }
     response
+}
+
+/// The list of scheduled events (EC2 User Guide, "Scheduled events for your instances").
+fn maintenance(scheduled: Option<&(String, Timestamp)>) -> String {
+    let event = |(code, not_before): &(String, Timestamp)| {
+        json!([{
+            "Code": code,
+            "Description": "The instance is running on degraded hardware",
+            "EventId": "instance-event-0d59937288b749b32",
+            "NotBefore": not_before.strftime("%d %b %Y %H:%M:%S GMT").to_string(),
+            "NotAfter": (*not_before + jiff::SignedDuration::from_hours(2)).strftime("%d %b %Y %H:%M:%S GMT").to_string(),
+            "State": "active",
+        }])
+        .to_string()
+    };
+    scheduled.map_or_else(|| "[]".to_owned(), event)
 }
 
 fn speak(shared: &Shared, method: &Method, path: &str, headers: &HeaderMap) -> Response {
@@ -262,7 +322,7 @@ fn speak(shared: &Shared, method: &Method, path: &str, headers: &HeaderMap) -> R
         Some("events/recommendations/rebalance") => {
             said.rebalance.map(|time| json!({"noticeTime": seconds(time)}).to_string())
         }
-        Some("events/maintenance/scheduled") => Some("[]".to_owned()),
+        Some("events/maintenance/scheduled") => Some(maintenance(said.maintenance.as_ref())),
         Some("instance-life-cycle") => Some(if identity.spot { "spot" } else { "on-demand" }.to_owned()),
         Some("instance-id") => Some(identity.instance.clone()),
         Some("placement/availability-zone") => Some(identity.zone.clone()),
@@ -304,11 +364,6 @@ fn respond(code: StatusCode, content_type: &'static str, body: String) -> Respon
     let headers = response.headers_mut();
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(http::header::SERVER, HeaderValue::from_static("EC2ws"));
-    // hyper would add its own, cached for up to a second: the deadline is counted from this one.
-    let date = Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    if let Ok(date) = HeaderValue::from_str(&date) {
-        headers.insert(http::header::DATE, date);
-    }
     response
 }
 

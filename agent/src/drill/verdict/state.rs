@@ -169,7 +169,9 @@ fn talked(observation: &Observation, member: &Member, conversation: &Conversatio
     let (swapped, off) = (observation.scene.swapped(member.name), !observation.scene.restores);
     match (swapped || off, share >= REUSED) {
         // With other weights it cannot continue the same, and must not have tried with this state.
-        (true, _) if conversation.cached <= IN_COMMON && (off || why.starts_with(REFUSED)) => Finding::Excused(text),
+        (true, _) if conversation.cached <= IN_COMMON && (off || why.starts_with(REFUSED)) => {
+            Finding::Excused(text)
+        }
         (true, _) => Finding::Broken(format!("it was to be refused by name: {text}")),
         (false, true) if conversation.same => Finding::Held(format!("{text}, continued identically")),
         (false, true) => Finding::Broken(format!("{text}, and it continued differently")),

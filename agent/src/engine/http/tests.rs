@@ -248,6 +248,17 @@ async fn a_state_that_is_larger_than_allowed_is_refused_before_it_is_written() {
 }
 
 #[tokio::test]
+async fn an_engine_that_wrote_more_than_allowed_is_refused() {
+    let pod = Pod::stateful().await;
+    pod.engine.flush(Round::Final, "1", within(5000)).await.unwrap();
+    let small = EngineTarget { max_bytes: Some(1000), ..target(&pod.dir, pod.sidecar.addr().port()) };
+    let engine = connect(EngineKind::Http, small).unwrap();
+    // The same flush once more is answered with what it wrote before, whatever is allowed now.
+    let error = engine.flush(Round::Final, "1", within(5000)).await.unwrap_err();
+    assert!(matches!(&error, EngineError::TooLarge { why, .. } if why.contains("it wrote")), "{error}");
+}
+
+#[tokio::test]
 async fn a_wrong_token_names_the_annotation() {
     let pod = Pod::stateful().await;
     for token in [None, Some("wrong".to_owned())] {
