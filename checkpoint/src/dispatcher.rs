@@ -53,6 +53,29 @@ pub struct Permit {
     dispatcher: Dispatcher,
 }
 
+/// A place in the queue. Dropping it gives it up, with the slot if it has one already.
+#[derive(Debug)]
+pub struct Place {
+    class: Class,
+    rank: u64,
+    dispatcher: Dispatcher,
+    granted: oneshot::Receiver<Permit>,
+}
+
+impl Place {
+    /// Waits until it is its turn.
+    pub async fn granted(self) -> Permit {
+        let Place { class, rank, dispatcher, mut granted } = self;
+        loop {
+            // The sender lives until it is served, so this cannot fail; were it to, the place is taken anew.
+            match (&mut granted).await {
+                Ok(permit) => return permit,
+                Err(_) => granted = dispatcher.queue(class, rank).granted,
+            }
+        }
+    }
+}
+
 impl Dispatcher {
     /// `slots` transfers at once, at least one.
     #[must_use]
@@ -81,20 +104,23 @@ impl Dispatcher {
 
     /// Waits for a slot: the lowest `rank` first, then the first to come. Giving up waiting is safe.
     pub async fn acquire(&self, class: Class, rank: u64) -> Permit {
-        loop {
-            let (sender, receiver) = oneshot::channel();
-            {
-                let mut state = self.state();
-                state.arrivals += 1;
-                let place = (class, rank, state.arrivals);
-                state.waiting.insert(place, sender);
-            }
-            self.serve();
-            // The sender lives until it is served, so this cannot fail; were it to, the place is taken anew.
-            if let Ok(permit) = receiver.await {
-                return permit;
-            }
+        self.queue(class, rank).granted().await
+    }
+
+    /// Takes a place in the queue for a slot that will be needed soon. While a save fills a pack its next place is
+    /// taken already: otherwise a slot that becomes free in that moment would go to a lower rank, and its transfer then
+    /// shares the link with those of the front.
+    #[must_use]
+    pub fn queue(&self, class: Class, rank: u64) -> Place {
+        let (sender, granted) = oneshot::channel();
+        {
+            let mut state = self.state();
+            state.arrivals += 1;
+            let place = (class, rank, state.arrivals);
+            state.waiting.insert(place, sender);
         }
+        self.serve();
+        Place { class, rank, dispatcher: self.clone(), granted }
     }
 
     /// Counts bytes that the store has acknowledged.
@@ -208,6 +234,28 @@ mod tests {
             task.await.unwrap();
         }
         Arc::into_inner(served).unwrap().into_inner().unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_fills_a_pack_has_its_next_place_already_and_giving_it_up_serves_the_next() {
+        let dispatcher = Dispatcher::new(1);
+        let filling = dispatcher.acquire(Class::Drain, 0).await;
+        let lower = tokio::spawn({
+            let dispatcher = dispatcher.clone();
+            async move { dispatcher.acquire(Class::Drain, 1).await }
+        });
+        settled().await;
+        let ahead = dispatcher.queue(Class::Drain, 0);
+        drop(filling);
+        let next = ahead.granted().await;
+        assert!(!lower.is_finished(), "it came first, and counts less");
+        // The last pack: the place for another is given up, although the slot was granted already.
+        let more = dispatcher.queue(Class::Drain, 0);
+        drop(next);
+        settled().await;
+        assert!(!lower.is_finished());
+        drop(more);
+        lower.await.unwrap();
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::{
     claim::{self, FoundClaim},
     generation::{self, Generation, ReadError},
-    intent::{FoundIntent, Intent},
+    intent::{FoundIntent, Intent, IntentState},
     key::{GenerationNumber, LineageId, Workload},
     retry,
     store::{ObjectStore, StoreError},
@@ -41,11 +41,11 @@ pub struct LineageState {
 
 /// The parts of a lineage that a listing shows.
 #[derive(Default)]
-struct Present {
-    generations: Vec<GenerationNumber>,
-    intent: bool,
-    claim: bool,
-    modified: Option<Timestamp>,
+pub(crate) struct Present {
+    pub(crate) generations: Vec<GenerationNumber>,
+    pub(crate) intent: bool,
+    pub(crate) claim: bool,
+    pub(crate) modified: Option<Timestamp>,
 }
 
 /// Looks at every lineage of `workload`, the most recently written first: one LIST, then the documents it shows.
@@ -89,7 +89,7 @@ pub async fn survey(
     Ok(states)
 }
 
-async fn look(
+pub(crate) async fn look(
     store: &dyn ObjectStore,
     workload: &Workload,
     id: LineageId,
@@ -99,7 +99,7 @@ async fn look(
     let mut unreadable = Vec::new();
     present.generations.sort_unstable_by(|a, b| b.cmp(a));
     present.generations.truncate(OLDER_MAX + 1);
-    let numbers = present.generations;
+    let mut numbers = present.generations;
     let generations = futures::future::join_all(
         numbers.iter().map(|number| generation::read(store, workload, &id, *number, deadline)),
     );
@@ -125,6 +125,19 @@ async fn look(
         note("claim", error);
         None
     });
+    // Committed after the list was made: the intent names it. Without this the lineage would look abandoned.
+    if let Some(IntentState::Committed { number }) = intent.as_ref().map(|found| &found.intent.state)
+        && !numbers.contains(number)
+    {
+        match generation::read(store, workload, &id, *number, deadline).await {
+            Ok(generation) => {
+                let place = numbers.iter().take_while(|listed| *listed > number).count();
+                numbers.insert(place, *number);
+                read.insert(place.min(read.len()), generation);
+            }
+            Err(error) => note(&format!("gen/{number}"), error),
+        }
+    }
     let mut read = read.into_iter();
     LineageState { head: read.next(), older: read.collect(), id, intent, claim, unreadable }
 }

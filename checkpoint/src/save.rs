@@ -47,7 +47,7 @@ pub use self::{
 };
 use crate::{
     chunk::Chunking,
-    dispatcher::{Class, Dispatcher, Permit},
+    dispatcher::{Class, Dispatcher, Permit, Place},
     hash::ContentHash,
     key::Workload,
     manifest::{Manifest, PACK_MAX},
@@ -165,6 +165,7 @@ pub async fn save(
         class: request.class,
         rank: request.rank,
         deadline: request.deadline,
+        ahead: None,
         uploads: JoinSet::new(),
     };
     // The keys of another workload's packs are not ours.
@@ -195,6 +196,8 @@ struct Run<'a> {
     class: Class,
     rank: u64,
     deadline: Instant,
+    /// The place in the queue for the pack after the one that is being filled.
+    ahead: Option<Place>,
     /// Aborted when dropped.
     uploads: JoinSet<Result<(), StoreError>>,
 }
@@ -219,6 +222,7 @@ impl Run<'_> {
                 }
                 Step::Full(pack) => permit = self.dispose(pack, permit, &mut reader),
                 Step::End(last) => {
+                    self.ahead = None;
                     if let Some(pack) = last {
                         drop(self.dispose(pack, permit, &mut reader));
                     }
@@ -240,11 +244,16 @@ impl Run<'_> {
 
     /// Waits for a slot, and meanwhile for uploads that fail.
     async fn slot(&mut self) -> Result<Permit, StoreError> {
-        let acquiring = self.dispatcher.acquire(self.class, self.rank);
+        let place = self.ahead.take().unwrap_or_else(|| self.dispatcher.queue(self.class, self.rank));
+        let acquiring = place.granted();
         tokio::pin!(acquiring);
         loop {
             tokio::select! {
-                permit = &mut acquiring => return Ok(permit),
+                permit = &mut acquiring => {
+                    // A pre-copy has one slot at most, and yields.
+                    self.ahead = (self.class == Class::Drain).then(|| self.dispatcher.queue(self.class, self.rank));
+                    return Ok(permit);
+                }
                 Some(done) = self.uploads.join_next() => settle(done)?,
                 () = tokio::time::sleep_until(self.deadline) => return Err(out_of_time()),
             }

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     fixture::{World, soon},
     intent::{self, Intent, IntentState},
-    lineage::survey,
+    lineage::{self, survey},
 };
 
 #[tokio::test]
@@ -43,6 +43,18 @@ async fn two_writers_of_one_epoch_cannot_both_commit() {
     let world = World::new();
     world.commit(&world.manifest(vec![]), 1, "one").await.unwrap();
     assert!(matches!(world.commit(&world.manifest(vec![]), 1, "two").await, Err(CommitError::Fenced { .. })));
+}
+
+#[tokio::test]
+async fn of_two_that_commit_at_once_under_one_epoch_one_is_fenced() {
+    let mut world = World::new();
+    // Both have seen that there is no generation yet before either writes its own.
+    world.break_store("put:gen=slow:100ms");
+    let (manifest, other) = (world.manifest(vec![]), world.manifest(vec![]));
+    let (one, two) = tokio::join!(world.commit(&manifest, 1, "one"), world.commit(&other, 1, "two"));
+    let fenced = [&one, &two].into_iter().filter(|it| matches!(it, Err(CommitError::Fenced { .. }))).count();
+    assert_eq!(fenced, 1, "{one:?} {two:?}");
+    assert_eq!(world.objects("/gen/").len(), 1);
 }
 
 #[tokio::test]
@@ -135,4 +147,28 @@ async fn an_intent_says_by_the_stores_clock_how_long_to_wait() {
     let seen =
         Intent::read(world.store.as_ref(), &world.workload, &world.lineage, soon()).await.unwrap().unwrap();
     assert_eq!(seen.intent, intent);
+}
+
+#[tokio::test]
+async fn a_commit_between_the_list_and_the_intent_is_found_by_the_intent_that_names_it() {
+    let world = World::new();
+    let committed = world.commit(&world.manifest(vec![]), 1, "uid-0").await.unwrap();
+    let mut intent = Intent {
+        format: intent::FORMAT,
+        lineage: world.lineage.clone(),
+        source: world.manifest(vec![]).source,
+        writer: "uid-0".into(),
+        nonce: String::new(),
+        notice_id: None,
+        time_left_ms: 100_000,
+        spec_key: "spec".into(),
+        packs: vec![],
+        state: IntentState::Committed { number: committed.number },
+    };
+    intent.put(world.store.as_ref(), &world.workload, soon()).await.unwrap();
+    // The list was answered before the commit was there.
+    let listed = lineage::Present { intent: true, ..lineage::Present::default() };
+    let lineage = world.lineage.clone();
+    let found = lineage::look(world.store.as_ref(), &world.workload, lineage, listed, soon()).await;
+    assert_eq!(found.head.as_ref(), Some(&committed));
 }
