@@ -102,7 +102,7 @@ pub struct RunArgs {
     /// A PEM file with certificate authorities to trust besides the system's
     #[arg(long, env = "LIFEBOAT_STORE_CA_FILE", help_heading = "Store")]
     store_ca_file: Option<PathBuf>,
-    /// Server-side encryption to ask for: bucket-default, aes256, kms or kms:<key id>
+    /// Server-side encryption to ask for: bucket (its own default), aes256 or kms:<key id>
     #[arg(long, env = "LIFEBOAT_STORE_ENCRYPTION", help_heading = "Store")]
     store_encryption: Option<String>,
     /// The size of a pack; memory is this times --upload-slots

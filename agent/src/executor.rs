@@ -7,11 +7,13 @@
 pub(crate) mod bench;
 pub(crate) mod failure;
 mod node;
+mod room;
 pub(crate) mod source;
 
 use crate::clock;
 use crate::cluster::{Cluster, PodRecord};
 use crate::config::Config;
+use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::store::StoreHandle;
 use crate::volume::PodVolumes;
@@ -21,6 +23,7 @@ use evacuation::effect::{Action, Effect, EffectId};
 use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::pod::PodUid;
+use evacuation::report::Report;
 use failure::Failure;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +53,8 @@ pub(crate) struct Tools {
     pub(crate) pack_size: u64,
     pub(crate) claim_lease: std::time::Duration,
     pub(crate) allow_loopback: bool,
+    /// What earlier lives of this agent in this boot knew.
+    pub(crate) earlier: Vec<Report>,
     /// The notice whose report is in a Node Event, and whether that report was complete.
     pub(crate) reported: Mutex<Option<(String, bool)>>,
     /// The notice whose evacuation is in the metrics.
@@ -73,7 +78,9 @@ impl Executor {
         metrics: Metrics,
         answers: mpsc::Sender<Answer>,
     ) -> Self {
+        let earlier = Journal::earlier_reports(&config.state_dir, &config.boot, &config.policy);
         let tools = Tools {
+            earlier,
             cluster,
             store,
             volumes: PodVolumes::new(&config.kubelet_root),
@@ -235,17 +242,23 @@ async fn perform(
 ) -> Result<Done, Failure> {
     match bench {
         None => node::perform(&tools, action, deadline).await,
-        Some(bench) => match action {
-            Action::FindLineage { .. }
-            | Action::Claim { .. }
-            | Action::RenewClaim { .. }
-            | Action::Fetch { .. }
-            | Action::Prove { .. }
-            | Action::HandOver { .. }
-            | Action::Verify { .. }
-            | Action::FinishClaim { .. } => crate::restore::perform(&tools, &bench, action, deadline).await,
-            other => source::perform(&tools, &bench, other, deadline).await,
-        },
+        Some(bench) => {
+            let done = match action {
+                Action::FindLineage { .. }
+                | Action::Claim { .. }
+                | Action::RenewClaim { .. }
+                | Action::Fetch { .. }
+                | Action::Prove { .. }
+                | Action::HandOver { .. }
+                | Action::Verify { .. }
+                | Action::FinishClaim { .. } => {
+                    crate::restore::perform(&tools, &bench, action, deadline).await
+                }
+                other => source::perform(&tools, &bench, other, deadline).await,
+            };
+            bench.close_memory();
+            done
+        }
     }
 }
 

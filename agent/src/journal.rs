@@ -5,12 +5,15 @@
 //! what it was doing. It is not synced to the disk: it survives the agent, and the report survives
 //! the node.
 
+use evacuation::Machine;
 use evacuation::effect::Effect;
 use evacuation::event::Event;
 use evacuation::moment::Moment;
+use evacuation::policy::Policy;
+use evacuation::report::Report;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 /// A journal that grows beyond this is set aside under `journal.jsonl.old`, bytes.
@@ -66,6 +69,34 @@ impl Journal {
         Ok(Self { path, file, written, failed: false })
     }
 
+    /// What the earlier lives of the agent in this boot knew of the notice under which they worked: their events are
+    /// replayed, one core a life. Pods that left before this life began are known to nobody else.
+    ///
+    /// A line that cannot be read (the last one of an agent that was killed) is passed over.
+    pub fn earlier_reports(folder: &Path, boot: &str, policy: &Policy) -> Vec<Report> {
+        let mut reports: Vec<Report> = Vec::new();
+        let mut life: Option<Machine> = None;
+        let mut end = |life: &mut Option<Machine>| {
+            let told = life.take().and_then(|mut machine| machine.report());
+            reports.extend(told.filter(|told| told.boot == boot));
+        };
+        for name in ["journal.jsonl.old", "journal.jsonl"] {
+            let Ok(file) = File::open(folder.join(name)) else { continue };
+            for line in BufReader::new(file).lines().map_while(Result::ok) {
+                let Ok(Line { at, what: What::Event(event) }) = serde_json::from_str(&line) else { continue };
+                if let Event::Started(node) = &event {
+                    end(&mut life);
+                    life = (node.boot == boot).then(|| Machine::new(policy.clone()));
+                }
+                if let Some(machine) = &mut life {
+                    machine.handle(at, event);
+                }
+            }
+        }
+        end(&mut life);
+        reports
+    }
+
     /// Appends one line. A disk that is full is reported once and stops nothing.
     pub fn write(&mut self, at: Moment, what: What) {
         let Ok(mut line) = serde_json::to_vec(&Line { at, what }) else { return };
@@ -104,6 +135,10 @@ fn append(path: &Path) -> std::io::Result<(File, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use evacuation::event::NodeFacts;
+    use evacuation::moment::Span;
+    use evacuation::notice::{InstanceAction, Notice, NoticeKind};
+    use evacuation::pod::{Owner, PodFacts, PodUid, Role};
 
     #[test]
     fn lines_survive_a_second_opening_and_read_back_as_they_were_written() {
@@ -117,6 +152,53 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[1].at, Moment::from_millis(2));
         assert!(matches!(lines[1].what, What::Event(Event::Woke)));
+    }
+
+    #[test]
+    fn a_pod_that_was_gone_before_a_restart_is_in_the_report_that_the_journal_gives_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = NodeFacts {
+            name: "node-a".into(),
+            boot: "boot".into(),
+            unschedulable: false,
+            tainted: false,
+            standing: None,
+        };
+        let pod = PodFacts {
+            uid: PodUid("uid-1".into()),
+            namespace: "default".into(),
+            name: "web".into(),
+            priority: 0,
+            role: Role::Active,
+            owner: Owner::Replicated,
+            grace: Span::from_secs(30),
+            terminating: None,
+            running: true,
+            engine: None,
+            restore_decided: false,
+        };
+        let notice = Notice {
+            kind: NoticeKind::Interruption(InstanceAction::Terminate),
+            id: "n".into(),
+            left_ms: 120_000,
+        };
+        let life = [
+            Event::Started(node),
+            Event::PodSeen(Box::new(pod.clone())),
+            Event::Noticed(notice),
+            Event::PodGone(pod.uid.clone()),
+        ];
+        let mut journal = Journal::open(folder.path()).unwrap();
+        for (at, event) in (1_000..).zip(life) {
+            journal.write(Moment::from_millis(at), What::Event(event));
+        }
+        std::fs::write(folder.path().join("journal.jsonl.old"), "{\"at\": 3, \"event").unwrap();
+        let policy = Policy::default();
+        let told = Journal::earlier_reports(folder.path(), "boot", &policy);
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["web"]);
+        assert!(Journal::earlier_reports(folder.path(), "another boot", &policy).is_empty());
+        assert!(Journal::earlier_reports(&folder.path().join("none"), "boot", &policy).is_empty());
     }
 
     #[test]

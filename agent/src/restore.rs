@@ -88,7 +88,7 @@ async fn find(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Fa
                 .head
                 .as_ref()
                 .map_or(0, |head| u64::try_from(head.created.as_millisecond()).unwrap_or(0)),
-            source: source(tools, &found, &record.facts.uid.0, deadline).await,
+            source: source(tools, &found, &record.facts.uid.0, deadline).await?,
             intent: intent(&found),
             taken: is_taken(&found, &record.facts.uid.0, own_name),
             lineage: found.id.to_string(),
@@ -125,28 +125,38 @@ fn intent(found: &LineageState) -> IntentState {
 }
 
 /// Whether the pod that wrote it still needs it: by its intent, else by looking for that very pod.
-async fn source(tools: &Tools, found: &LineageState, own_uid: &str, deadline: Moment) -> Source {
+async fn source(
+    tools: &Tools,
+    found: &LineageState,
+    own_uid: &str,
+    deadline: Moment,
+) -> Result<Source, Failure> {
     if let Some(intent) = &found.intent
         && !matches!(intent.intent.state, Intent::Abandoned { .. })
         && intent.intent.writer != own_uid
     {
-        return Source::Leaving;
+        return Ok(Source::Leaving);
     }
-    let Some(writer) = written_by(found) else { return Source::Living };
+    let Some(writer) = written_by(found) else { return Ok(Source::Living) };
     if writer.uid == own_uid {
-        return Source::Living;
+        return Ok(Source::Living);
     }
-    match tools.cluster.named_pod(&writer.namespace, &writer.name, deadline).await {
+    Ok(match tools.cluster.named_pod(&writer.namespace, &writer.name, deadline).await {
         Ok(None) => Source::Gone,
         Ok(Some(pod)) if pod.uid.0 != writer.uid || pod.finished => Source::Gone,
         Ok(Some(pod)) if pod.terminating => Source::Leaving,
         Ok(Some(_)) => Source::Living,
+        // Taking the state of a pod that lives would be worse than not restoring, and passing this lineage over would
+        // lose it: it is asked again until the restore's own time is over. Also after a 403: an API server that has
+        // just started answers so for a moment.
         Err(error) => {
-            // Taking the state of a pod that lives would be worse than not restoring.
-            tracing::warn!(%error, pod = writer.name, "cannot tell whether it lives: its lineage is left alone");
-            Source::Living
+            let why = format!(
+                "cannot tell whether {} lives, which wrote lineage {}: {error}",
+                writer.name, found.id
+            );
+            return Err(Failure::new(FailureKind::Transient, why));
         }
-    }
+    })
 }
 
 fn is_taken(found: &LineageState, own_uid: &str, own_name: bool) -> bool {

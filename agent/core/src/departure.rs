@@ -210,8 +210,9 @@ impl Pod {
         if departure.keep.is_over() && !departure.announced {
             departure.announced = true;
             let (reason, note, warning) = match &departure.keep.step {
-                Step::Safe { generation, bytes, .. } if departure.keep.partial => {
-                    ("StatePartlySaved", format!("{bytes} bytes in {generation}, not all of it"), true)
+                Step::Safe { generation, bytes, .. } if departure.keep.partial.is_some() => {
+                    let why = departure.keep.partial.as_deref().unwrap_or_default();
+                    ("StatePartlySaved", format!("{bytes} bytes in {generation}, not all of it: {why}"), true)
                 }
                 Step::Safe { generation, bytes, .. } => {
                     ("StateSaved", format!("{bytes} bytes in {generation}"), false)
@@ -300,11 +301,9 @@ impl Pod {
         (report.departure, report.reason) = match &leave.way {
             Way::Stays(why) => (DepartureOutcome::Stays, Some(why.clone())),
             Way::Waiting | Way::Disrupting | Way::LettingGo => (DepartureOutcome::Pending, None),
-            Way::Leaving { let_go: false } => (DepartureOutcome::Leaving, None),
-            Way::Leaving { let_go: true } => {
-                (DepartureOutcome::LetGo, Some("not evicted by its cut-off: deleted".into()))
-            }
-            Way::Gone => (DepartureOutcome::Gone, None),
+            Way::Leaving if leave.let_go.is_none() => (DepartureOutcome::Leaving, None),
+            Way::Leaving => (DepartureOutcome::LetGo, leave.let_go.clone()),
+            Way::Gone => (DepartureOutcome::Gone, leave.let_go.clone()),
             Way::Abandoned(why) => (DepartureOutcome::Abandoned, Some(why.clone())),
         };
         report.sent = departure.keep.sent;
@@ -312,8 +311,9 @@ impl Pod {
         match &departure.keep.step {
             Step::Nothing => {}
             Step::Safe { generation, bytes, at } => {
-                report.state =
-                    if departure.keep.partial { StateOutcome::Partial } else { StateOutcome::Saved };
+                report.state_reason.clone_from(&departure.keep.partial);
+                let whole = departure.keep.partial.is_none();
+                report.state = if whole { StateOutcome::Saved } else { StateOutcome::Partial };
                 report.generation = Some(generation.clone());
                 report.bytes = *bytes;
                 report.committed = Some(*at);

@@ -304,10 +304,15 @@ pub(crate) fn advance_saves(pods: &mut Pods, bytes_per_second: Option<u64>, ctx:
     .into_iter()
     .map(|facts| facts.uid.clone())
     .collect();
-    let flushing =
-        pods.values().filter_map(|pod| pod.departure.as_ref()).filter(|d| d.keep.is_flushing()).count();
+    let flushing = pods
+        .values()
+        .filter_map(|pod| pod.departure.as_ref())
+        .filter(|departure| departure.keep.takes_a_slot(ctx))
+        .count();
     let mut flush_slots = ctx.policy.flush_slots.saturating_sub(flushing);
     let mut bytes = 0u64;
+    // The highest value of which a pod has not flushed yet: the order is by value first.
+    let mut unflushed: Option<i32> = None;
     for (rank, uid) in (0u64..).zip(order) {
         let Some(pod) = pods.get_mut(&uid) else { continue };
         if pod.departure.as_ref().is_some_and(|departure| !departure.keep.is_over()) {
@@ -318,8 +323,12 @@ pub(crate) fn advance_saves(pods: &mut Pods, bytes_per_second: Option<u64>, ctx:
             bytes_before_and_own: bytes,
             bytes_per_second,
             flush_slots: &mut flush_slots,
+            outranked: unflushed.is_some_and(|value| value > pod.facts.priority),
         };
         pod.advance_keep(&mut around, ctx);
+        if pod.departure.as_ref().is_some_and(|departure| departure.keep.is_before_its_save()) {
+            unflushed = Some(unflushed.unwrap_or(pod.facts.priority).max(pod.facts.priority));
+        }
     }
 }
 

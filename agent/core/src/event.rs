@@ -177,8 +177,8 @@ pub enum Done {
         bytes: u64,
         /// Bytes that were sent for it.
         sent: u64,
-        /// All of it. If not, the whole files among it may be committed as partial.
-        whole: bool,
+        /// What of it is missing, and why. What is there may be committed as partial.
+        left_out: Option<String>,
     },
     /// Answer to `Commit`.
     Committed {

@@ -20,6 +20,9 @@ use crate::pod::{PodFacts, PodUid};
 /// Why nothing is saved of an engine that flushed nothing.
 const NO_STATE: &str = "the engine had no state to flush";
 
+/// Why a commit is partial that had no time for more.
+const CUT_OFF: &str = "its cut-off came before all of it was in the store";
+
 /// How far the save has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -47,10 +50,13 @@ pub(crate) enum Step {
 #[derive(Clone, Debug)]
 pub(crate) struct Keep {
     pub(crate) step: Step,
-    pub(crate) partial: bool,
+    /// Why what is committed is not all of it, if it is not.
+    pub(crate) partial: Option<String>,
     pub(crate) sent: u64,
     departure: String,
     tries: Attempts,
+    /// It could have begun its flush.
+    flush_ready: Option<Moment>,
     flush_began: Option<Moment>,
     /// The cut-off under which the flush was asked for.
     flush_by: Moment,
@@ -67,6 +73,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) bytes_per_second: Option<u64>,
     /// Flushes that may still begin.
     pub(crate) flush_slots: &'a mut usize,
+    /// The engine of a pod of a higher PriorityClass value flushes, or is about to.
+    pub(crate) outranked: bool,
 }
 
 /// When this departure must be where.
@@ -94,10 +102,11 @@ impl Keep {
     fn at(step: Step, departure: &str) -> Self {
         Self {
             step,
-            partial: false,
+            partial: None,
             sent: 0,
             departure: departure.to_owned(),
             tries: Attempts::default(),
+            flush_ready: None,
             flush_began: None,
             flush_by: Moment::default(),
             last_problem: None,
@@ -124,9 +133,15 @@ impl Keep {
         matches!(&self.step, Step::Lost { why } if why == NO_STATE)
     }
 
-    /// A flush is under way.
-    pub(crate) fn is_flushing(&self) -> bool {
-        self.step == Step::Flush && self.tries.open.is_some()
+    /// Its engine flushes, or is about to: what counts less does not compete with it for the disk.
+    pub(crate) fn is_before_its_save(&self) -> bool {
+        matches!(self.step, Step::Announce | Step::Quiesce | Step::Flush)
+    }
+
+    /// A flush is under way, and takes one of the slots: for its turn, not for as long as an engine that crawls takes.
+    pub(crate) fn takes_a_slot(&self, ctx: &mut Context<'_>) -> bool {
+        let turn = self.flush_began.map(|began| began + ctx.policy.flush_turn);
+        self.step == Step::Flush && self.tries.open.is_some() && turn.is_some_and(|end| !ctx.has_come(end))
     }
 
     fn go(&mut self, step: Step) {
@@ -219,6 +234,13 @@ impl Keep {
                 if *around.flush_slots == 0 || !self.tries.may_start(ctx) {
                     return;
                 }
+                // Equal shares of disk and cores would make the most important flush as slow as all of them
+                // together. An engine that hangs is not waited for long.
+                let ready = *self.flush_ready.get_or_insert(ctx.now);
+                let head_start = ctx.policy.flush_turn.min(times.cutoff.left(ready).div(6));
+                if around.outranked && !ctx.has_come(ready + head_start) {
+                    return;
+                }
                 *around.flush_slots -= 1;
                 let timeout = pod.engine.as_ref().map_or(Span::ZERO, |engine| engine.flush_timeout);
                 let action = Action::Flush { pod: pod.uid.clone(), round: Round::Final };
@@ -238,7 +260,7 @@ impl Keep {
                 if !self.tries.may_start(ctx) {
                     return;
                 }
-                let partial = self.partial;
+                let partial = self.partial.is_some();
                 let action = Action::Commit { pod: pod.uid.clone(), round: Round::Final, partial };
                 // Not bounded by the deadline: the instance often lives some seconds longer.
                 let span = ctx.policy.call_timeout;
@@ -284,7 +306,10 @@ impl Keep {
     ) {
         self.tries.open = None;
         if let Outcome::Failed { why, .. } = &outcome {
-            self.last_problem = Some(why.clone());
+            // In the last second tries fail because they are cut short: why those before did says more.
+            if self.last_problem.is_none() || ctx.now + Span::from_secs(1) < times.cutoff {
+                self.last_problem = Some(why.clone());
+            }
         }
         match (&self.step, outcome) {
             (Step::Announce, Outcome::Done(Done::Intended { committed: Some((generation, bytes)) })) => {
@@ -307,18 +332,25 @@ impl Keep {
                 let took = self.flush_began.map_or(Span::ZERO, |began| ctx.now.since(began));
                 self.lose(&pod.uid, format!("the engine did not finish its flush within {took}"), ctx);
             }
-            (Step::Save, Outcome::Done(Done::Saved { bytes, sent, whole })) => {
+            (Step::Save, Outcome::Done(Done::Saved { bytes, sent, left_out })) => {
                 self.sent = sent;
-                self.partial = !whole;
-                if whole || bytes > 0 {
+                if left_out.is_none() || bytes > 0 {
+                    self.partial = left_out.map(|why| {
+                        let all = look.state_bytes().max(bytes);
+                        format!("{bytes} of about {all} bytes were whole in the store; left out: {why}")
+                    });
                     self.go(Step::Commit);
                 } else {
-                    let why = "no whole file of it reached the store before its cut-off".into();
-                    self.lose(&pod.uid, why, ctx);
+                    let why = left_out.map(|why| format!(": {why}")).unwrap_or_default();
+                    self.lose(
+                        &pod.uid,
+                        format!("no whole file of it reached the store before its cut-off{why}"),
+                        ctx,
+                    );
                 }
             }
             (Step::Save, Outcome::TimedOut) => {
-                self.partial = true;
+                self.partial = Some(CUT_OFF.into());
                 self.go(Step::Commit);
             }
             (Step::Commit, Outcome::Done(Done::Committed { generation, bytes })) => {
@@ -333,7 +365,7 @@ impl Keep {
             (Step::Flush | Step::Save, Outcome::Failed { .. } | Outcome::Panicked) => {
                 self.tries.failed(ctx.now, Span::from_millis(500));
                 if self.step == Step::Save && ctx.now >= times.cutoff {
-                    self.partial = true;
+                    self.partial = Some(CUT_OFF.into());
                     self.go(Step::Commit);
                 }
             }

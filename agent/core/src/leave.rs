@@ -23,7 +23,7 @@ pub(crate) enum Way {
     /// Being deleted as the last resort.
     LettingGo,
     /// Terminating.
-    Leaving { let_go: bool },
+    Leaving,
     /// No more.
     Gone,
     /// Given up.
@@ -37,6 +37,8 @@ pub(crate) struct Leave {
     pub(crate) refusals: u32,
     pub(crate) evicted: Option<Moment>,
     pub(crate) gone: Option<Moment>,
+    /// Why it was deleted past its budgets, if it was.
+    pub(crate) let_go: Option<String>,
     tries: Attempts,
     last_problem: Option<String>,
 }
@@ -45,7 +47,9 @@ impl Leave {
     /// A pod that is to leave, stays, or is leaving already.
     pub(crate) fn new(pod: &PodFacts, now: Moment) -> Self {
         let way = match (pod.stays(), pod.terminating) {
-            (_, Some(_)) => Way::Leaving { let_go: false },
+            // Somebody rolls a DaemonSet: a new pod comes in its place, and nothing waits for this one.
+            (Some(why), Some(_)) if pod.is_daemon() && pod.engine.is_none() => Way::Stays(why.to_owned()),
+            (_, Some(_)) => Way::Leaving,
             (Some(why), None) => Way::Stays(why.to_owned()),
             (None, None) => Way::Waiting,
         };
@@ -54,7 +58,15 @@ impl Leave {
     }
 
     fn on(way: Way, evicted: Option<Moment>) -> Self {
-        Self { way, refusals: 0, evicted, gone: None, tries: Attempts::default(), last_problem: None }
+        Self {
+            way,
+            refusals: 0,
+            evicted,
+            gone: None,
+            let_go: None,
+            tries: Attempts::default(),
+            last_problem: None,
+        }
     }
 
     /// An eviction or delete is under way.
@@ -67,7 +79,7 @@ impl Leave {
         match self.way {
             Way::Waiting => self.tries.made == 0,
             Way::Stays(_) => true,
-            Way::Disrupting | Way::LettingGo | Way::Leaving { .. } | Way::Gone | Way::Abandoned(_) => false,
+            Way::Disrupting | Way::LettingGo | Way::Leaving | Way::Gone | Way::Abandoned(_) => false,
         }
     }
 
@@ -101,13 +113,24 @@ impl Leave {
             self.way,
             Way::Waiting | Way::Disrupting | Way::LettingGo | Way::Abandoned(_) | Way::Stays(_)
         ) {
-            self.way = Way::Leaving { let_go: matches!(self.way, Way::LettingGo) };
+            self.remember_letting_go();
+            self.way = Way::Leaving;
             self.evicted.get_or_insert(now);
+        }
+    }
+
+    /// Stays in the report when the pod is gone: that a budget was overridden, and what it said.
+    fn remember_letting_go(&mut self) {
+        if self.way == Way::LettingGo {
+            let last =
+                self.last_problem.as_deref().map(|last| format!("; the last attempt to evict it: {last}"));
+            self.let_go = Some(format!("not evicted by its cut-off: deleted{}", last.unwrap_or_default()));
         }
     }
 
     /// The pod was seen to be no more.
     pub(crate) fn seen_gone(&mut self, now: Moment) {
+        self.remember_letting_go();
         self.way = Way::Gone;
         self.gone.get_or_insert(now);
     }
@@ -121,7 +144,7 @@ impl Leave {
         ready: bool,
         ctx: &mut Context<'_>,
     ) -> bool {
-        if matches!(self.way, Way::Stays(_) | Way::Leaving { .. } | Way::Gone | Way::Abandoned(_)) {
+        if matches!(self.way, Way::Stays(_) | Way::Leaving | Way::Gone | Way::Abandoned(_)) {
             return false;
         }
         if ctx.has_come(times.deadline) {
@@ -163,7 +186,7 @@ impl Leave {
                 self.tries.open = Some(ctx.ask(Span::from_secs(1), deadline, attempt, purpose, action));
                 true
             }
-            Way::Stays(_) | Way::Leaving { .. } | Way::Gone | Way::Abandoned(_) => false,
+            Way::Stays(_) | Way::Leaving | Way::Gone | Way::Abandoned(_) => false,
         }
     }
 
@@ -189,7 +212,6 @@ impl Leave {
     /// Takes an answer.
     pub(crate) fn answered(&mut self, outcome: Outcome, ctx: &mut Context<'_>) {
         self.tries.open = None;
-        let let_go = self.way == Way::LettingGo;
         match (&self.way, outcome) {
             // Set or not: the delete comes next, and it has little time.
             (Way::Disrupting, _) => {
@@ -198,7 +220,8 @@ impl Leave {
             }
             (Way::Waiting | Way::LettingGo, Outcome::Done(_)) => {
                 self.evicted = Some(ctx.now);
-                self.way = Way::Leaving { let_go };
+                self.remember_letting_go();
+                self.way = Way::Leaving;
             }
             (Way::Waiting | Way::LettingGo, Outcome::Failed { kind: FailureKind::NotFound, .. }) => {
                 self.evicted.get_or_insert(ctx.now);
@@ -213,7 +236,7 @@ impl Leave {
                 self.last_problem = Some("the API server did not answer in time".into());
                 self.tries.failed(ctx.now, ctx.policy.eviction_retry);
             }
-            (Way::Stays(_) | Way::Leaving { .. } | Way::Gone | Way::Abandoned(_), _) => {}
+            (Way::Stays(_) | Way::Leaving | Way::Gone | Way::Abandoned(_), _) => {}
         }
     }
 }

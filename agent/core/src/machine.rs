@@ -12,6 +12,7 @@ use crate::moment::{Moment, Span};
 use crate::notice::{InstanceAction, Notice, NoticeKind, Standing};
 use crate::pod::{PodFacts, PodUid};
 use crate::policy::{Policy, RebalancePolicy};
+use crate::report::Report;
 use crate::standing::NodeMark;
 use crate::status::Status;
 use std::collections::BTreeSet;
@@ -87,6 +88,13 @@ impl Machine {
     /// Time left until the deadline of the evacuation that is under way.
     pub fn time_left(&self) -> Option<Span> {
         self.evacuation.as_ref().map(|evacuation| evacuation.standing.deadline.left(self.now))
+    }
+
+    /// The report of the evacuation that is under way, as it would be written now.
+    pub fn report(&mut self) -> Option<Report> {
+        let node = self.node.as_ref()?.name.clone();
+        let ctx = context!(self);
+        Some(self.evacuation.as_ref()?.report(&node, &self.pods, &ctx))
     }
 
     /// What the core is doing, for people and probes.

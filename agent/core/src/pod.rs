@@ -189,6 +189,11 @@ impl PodFacts {
         }
     }
 
+    /// A DaemonSet's: a new one comes in its place wherever it is not kept away.
+    pub fn is_daemon(&self) -> bool {
+        matches!(self.owner, Owner::Daemon { .. })
+    }
+
     /// It leaves in the last seconds.
     pub fn is_late(&self) -> bool {
         matches!(self.owner, Owner::Daemon { drain: DaemonDrain::Late, .. })

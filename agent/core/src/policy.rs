@@ -65,6 +65,9 @@ pub struct Policy {
     pub eviction_slots: usize,
     /// Engines flushing at once.
     pub flush_slots: usize,
+    /// For so long a flush takes one of the slots, and is waited for by those of lower PriorityClass values, which share
+    /// the disk with it (but for no more than a sixth of what they have left until their cut-off).
+    pub flush_turn: Span,
     /// Order of eviction.
     pub evict_order: EvictOrder,
     /// Pods of a lower priority than this are shed.
@@ -108,6 +111,7 @@ impl Default for Policy {
             eviction_retry: Span::from_secs(1),
             eviction_slots: 8,
             flush_slots: 4,
+            flush_turn: Span::from_secs(5),
             evict_order: EvictOrder::default(),
             shed_below: 0,
             respect_pdb: RespectPdb::default(),

@@ -103,8 +103,10 @@ impl PreCopy {
             // A restarted engine has nothing: that must not hide what was copied before.
             (Step::Flush, Outcome::Done(Done::Flushed { bytes: 0 })) => Step::Idle,
             (Step::Flush, Outcome::Done(_)) => Step::Save,
-            (Step::Save, Outcome::Done(Done::Saved { bytes, whole, .. })) if whole || bytes > 0 => {
-                Step::Commit { partial: !whole }
+            (Step::Save, Outcome::Done(Done::Saved { bytes, left_out, .. }))
+                if left_out.is_none() || bytes > 0 =>
+            {
+                Step::Commit { partial: left_out.is_some() }
             }
             (Step::Commit { .. }, Outcome::Done(Done::Committed { generation, bytes })) => {
                 self.committed = Some((generation, bytes));

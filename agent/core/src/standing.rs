@@ -8,6 +8,9 @@ use crate::ledger::{Attempts, Context, Purpose};
 use crate::moment::{Moment, Span};
 use crate::notice::Standing;
 
+/// A refusal that has lasted this long stands.
+const STANDS_AFTER: Span = Span::from_secs(3);
+
 /// How long a watch may lag behind our own PATCH before what it shows is believed.
 const WATCH_LAG: Span = Span::from_secs(2);
 
@@ -26,6 +29,8 @@ pub(crate) struct NodeMark {
     uncordon: bool,
     /// The API server will not let us: evictions go on without it, and the report says so.
     pub(crate) forbidden: bool,
+    /// It said so first at this moment, and only so since.
+    forbidden_since: Option<Moment>,
 }
 
 impl NodeMark {
@@ -52,7 +57,11 @@ impl NodeMark {
     /// From now on this standing is to be on the node.
     pub(crate) fn want(&mut self, standing: Standing, ctx: &mut Context<'_>) {
         self.supersede(ctx);
-        self.forbidden = false;
+        let is_new =
+            |wanted: &Standing| wanted.notice != standing.notice || wanted.is_hard() != standing.is_hard();
+        if self.wanted.as_ref().is_none_or(is_new) {
+            (self.forbidden, self.forbidden_since) = (false, None);
+        }
         self.acknowledged = None;
         self.wanted = Some(standing);
     }
@@ -67,6 +76,7 @@ impl NodeMark {
     pub(crate) fn clear(&mut self, ctx: &mut Context<'_>) {
         self.supersede(ctx);
         self.cordon = false;
+        (self.forbidden, self.forbidden_since) = (false, None);
         if let Some(wanted) = self.wanted.take() {
             // Only a hard mark cordons; a cordon during a soft one is somebody else's.
             self.uncordon |= wanted.is_hard() && wanted.was_schedulable;
@@ -134,11 +144,15 @@ impl NodeMark {
             self.acknowledged = written;
             self.acknowledged_at = ctx.now;
             self.tries = Attempts::default();
-            self.forbidden = false;
+            (self.forbidden, self.forbidden_since) = (false, None);
             return;
         }
+        // An API server that has just started refuses everything for a moment: its RBAC caches are empty.
         if let Outcome::Failed { kind: FailureKind::Permanent, .. } = outcome {
-            self.forbidden = true;
+            let since = *self.forbidden_since.get_or_insert(ctx.now);
+            self.forbidden |= ctx.now >= since + STANDS_AFTER;
+        } else {
+            self.forbidden_since = None;
         }
         self.tries.failed(ctx.now, Span::from_secs(1));
     }

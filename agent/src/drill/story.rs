@@ -110,8 +110,12 @@ impl Teller {
                 let round = if *round == Round::Final { "" } else { " while serving" };
                 format!("flushed {}{round}", bytesize::ByteSize(*bytes))
             }
-            (Action::Save { .. }, Done::Saved { sent, whole, .. }) => {
-                format!("sent {}{}", bytesize::ByteSize(*sent), if *whole { "" } else { ", not all of it" })
+            (Action::Save { .. }, Done::Saved { sent, left_out, .. }) => {
+                format!(
+                    "sent {}{}",
+                    bytesize::ByteSize(*sent),
+                    if left_out.is_none() { "" } else { ", not all of it" }
+                )
             }
             (Action::Commit { partial, .. }, Done::Committed { bytes, .. }) => {
                 format!("committed {}{}", bytesize::ByteSize(*bytes), if *partial { ", partial" } else { "" })

@@ -202,6 +202,20 @@ impl Bench {
         Ok(folder)
     }
 
+    /// Closes a state volume in memory when nobody works on it: while a descriptor is open in our mount namespace, the
+    /// kubelet's unmount fails with EBUSY and the pod stays Terminating. (Its bytes end with the pod in any case.)
+    pub(crate) fn close_memory(&self) {
+        let volume = self.settings().ok().and_then(|settings| settings.state_volume);
+        if !volume.is_some_and(|volume| volume.in_memory) {
+            return;
+        }
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        if engine.as_ref().is_none_or(|(_, engine)| Arc::strong_count(engine) == 1) {
+            *engine = None;
+            *self.folder.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
     /// Its engine.
     pub(crate) async fn engine(&self, tools: &Tools) -> Result<Arc<dyn Engine>, Failure> {
         let record = self.record();

@@ -61,12 +61,15 @@ async fn write_report(tools: &Tools, report: &Report, deadline: Moment) -> Resul
     let object = async {
         let store = tools.store.get().await?;
         let until = clock::instant(deadline);
-        let earlier = match retry::get(store.as_ref(), &key, REPORT_MAX, until).await {
+        let earlier: Option<Report> = match retry::get(store.as_ref(), &key, REPORT_MAX, until).await {
             Ok(object) => serde_json::from_slice(&object.bytes).ok(),
             Err(StoreError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        let body = serde_json::to_vec_pretty(&with_earlier(report, earlier));
+        // What this agent's earlier lives knew, and what they could still write.
+        let told = tools.earlier.iter().filter(|told| told.notice == report.notice).cloned();
+        let whole = told.chain(earlier).fold(report.clone(), with_earlier);
+        let body = serde_json::to_vec_pretty(&whole);
         let body = body.map_err(|error| Failure::new(FailureKind::Permanent, error.to_string()))?;
         retry::put(store.as_ref(), &key, Bytes::from(body), Condition::Always, until).await?;
         Ok(())
@@ -100,9 +103,7 @@ fn count(tools: &Tools, report: &Report) {
 
 /// The report together with what was written of the same evacuation before, by this agent or by an
 /// earlier life of it that knew pods that are gone by now.
-fn with_earlier(report: &Report, earlier: Option<Report>) -> Report {
-    let mut whole = report.clone();
-    let Some(earlier) = earlier else { return whole };
+fn with_earlier(mut whole: Report, earlier: Report) -> Report {
     let adds_pods = whole.pods.iter().any(|pod| earlier.pods.iter().all(|told| told.uid != pod.uid));
     whole.complete |= earlier.complete && !adds_pods;
     whole.cordoned = earlier.cordoned.or(whole.cordoned);
@@ -185,7 +186,7 @@ mod tests {
     #[test]
     fn an_agent_that_was_restarted_adds_to_the_report_and_takes_nothing_away() {
         let earlier = report(false, &[("gone", Some(5)), ("both", Some(6))]);
-        let whole = with_earlier(&report(true, &[("both", None), ("new", None)]), Some(earlier));
+        let whole = with_earlier(report(true, &[("both", None), ("new", None)]), earlier);
         let committed: Vec<_> =
             whole.pods.iter().map(|pod| (pod.uid.as_str(), pod.committed.is_some())).collect();
         assert_eq!(committed, [("both", true), ("new", false), ("gone", true)]);
@@ -194,7 +195,7 @@ mod tests {
     #[test]
     fn a_complete_report_stays_complete_unless_there_are_pods_that_it_did_not_know() {
         let told = report(true, &[("gone", Some(5))]);
-        assert!(with_earlier(&report(false, &[]), Some(told.clone())).complete);
-        assert!(!with_earlier(&report(false, &[("new", None)]), Some(told)).complete);
+        assert!(with_earlier(report(false, &[]), told.clone()).complete);
+        assert!(!with_earlier(report(false, &[("new", None)]), told).complete);
     }
 }

@@ -160,8 +160,14 @@ async fn flush(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> 
             format!("{}-{}", bench.record().facts.uid, &blake3::hash(departure.as_bytes()).to_hex()[..16])
         }
     };
-    let flushed = engine.flush(round, &name, deadline).await?;
     let folder = bench.folder(tools)?;
+    if let Some(volume) = bench.settings()?.state_volume
+        && let Some(limit) = volume.size_limit
+    {
+        let state = engine.look(deadline).await?.state_bytes;
+        super::room::check(&volume.name, limit, &folder, state)?;
+    }
+    let flushed = engine.flush(round, &name, deadline).await?;
     let mut files = Vec::with_capacity(flushed.files.len());
     for flushed_file in &flushed.files {
         let file = folder.read(&flushed_file.path)?;
@@ -244,14 +250,21 @@ async fn save(
             error.into_partial()
         }
     };
+    let left_out: Vec<String> =
+        saved.failed.iter().map(ToString::to_string).chain(flushed.missing.iter().cloned()).collect();
     let whole = saved.is_whole() && flushed.missing.is_empty();
+    // Into the report, which people read: the first few are enough.
+    let left_out = (!whole).then(|| match left_out.is_empty() {
+        true => "its time was over".to_owned(),
+        false => left_out.iter().take(4).map(String::as_str).collect::<Vec<_>>().join("; "),
+    });
     let bytes = saved.files.iter().map(|file| file.size).sum();
     let sent = saved.bytes_sent;
     for failed in &saved.failed {
         tracing::warn!(file = %failed, "left out");
     }
     side.saved = Some(saved);
-    Ok(Done::Saved { bytes, sent, whole })
+    Ok(Done::Saved { bytes, sent, left_out })
 }
 
 /// The newest generation of this lineage, if this life of the agent does not know it yet: what it

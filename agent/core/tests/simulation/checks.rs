@@ -82,6 +82,8 @@ pub struct Checks {
     notices: Notices,
     pods: BTreeMap<String, Seen>,
     open: BTreeMap<u64, Effect>,
+    /// When each effect was asked for.
+    asked_at: BTreeMap<u64, u64>,
     life_began: u64,
     started: bool,
     cordoned: bool,
@@ -106,6 +108,7 @@ impl Checks {
             schedulable,
             pods: BTreeMap::new(),
             open: BTreeMap::new(),
+            asked_at: BTreeMap::new(),
             life_began: 0,
             started: false,
             cordoned: false,
@@ -227,9 +230,9 @@ impl Checks {
                 pod.over_since = Some(now);
             }
             (Action::Flush { round: Round::Final, .. }, Outcome::Done(_)) => pod.flushed = true,
-            (Action::Save { round, .. }, Outcome::Done(Done::Saved { whole, .. })) => match round {
-                Round::Final => pod.saved = Some(*whole),
-                Round::PreCopy => pod.copied = Some(*whole),
+            (Action::Save { round, .. }, Outcome::Done(Done::Saved { left_out, .. })) => match round {
+                Round::Final => pod.saved = Some(left_out.is_none()),
+                Round::PreCopy => pod.copied = Some(left_out.is_none()),
             },
             // What was sent so far may be committed as partial.
             (Action::Save { round: Round::Final, .. }, _) => {
@@ -279,6 +282,7 @@ impl Checks {
             self.last_id = effect.id.0;
             self.effect(at, effect, cluster, store);
             self.open.insert(effect.id.0, effect.clone());
+            self.asked_at.insert(effect.id.0, at);
         }
         self.after(at, cluster);
     }

@@ -326,7 +326,7 @@ impl World<'_> {
         for done in self.link.complete() {
             let Some((pod, bytes, sent)) = self.saving.remove(&(done.life, done.id)) else { continue };
             self.store.saved(done.life, &pod, bytes, true);
-            self.finish_save(done.life, done.id, Done::Saved { bytes, sent, whole: true });
+            self.finish_save(done.life, done.id, Done::Saved { bytes, sent, left_out: None });
         }
         self.schedule_link();
     }
@@ -357,7 +357,7 @@ impl World<'_> {
             return;
         }
         if let Some((bytes, sent)) = self.cut_save(life, effect.id) {
-            self.finish_save(life, effect.id.0, Done::Saved { bytes, sent, whole: false });
+            self.finish_save(life, effect.id.0, Done::Saved { bytes, sent, left_out: Some("cut".into()) });
         }
     }
 }

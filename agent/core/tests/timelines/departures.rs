@@ -53,7 +53,11 @@ fn an_api_server_that_forbids_the_cordon_does_not_stop_the_evictions() {
     let mut stage = Stage::with(&[pod("web")]);
     stage.answers.insert("mark".into(), failed(FailureKind::Permanent));
     stage.notice(TERMINATE, "n", 120);
-    assert_eq!(stage.times("evict", "web"), [0]);
+    // An API server that has just started forbids everything for a moment.
+    stage.until(2_900);
+    assert!(stage.times("evict", "web").is_empty());
+    stage.until(4_500);
+    assert_eq!(stage.times("evict", "web").len(), 1);
     stage.gone("web");
     assert!(stage.report().unwrap().complete);
 }
@@ -153,6 +157,14 @@ fn three_tiers_on_a_short_link_are_saved_and_evicted_highest_first() {
 }
 
 #[test]
+fn pods_that_are_ready_at_once_are_evicted_highest_first() {
+    let tier = |name: &str, priority| PodFacts { priority, ..pod(name) };
+    let mut stage = Stage::with(&[tier("high", 1000), tier("low", 10), tier("middle", 100)]);
+    stage.notice(TERMINATE, "n", 120);
+    assert_eq!(stage.order("evict"), ["high", "middle", "low"]);
+}
+
+#[test]
 fn lowest_first_lets_a_tier_wait_for_the_lower_one_up_to_its_share() {
     let policy = Policy { evict_order: EvictOrder::LowestFirst, ..Policy::default() };
     let mut stage = Stage::new(policy);
@@ -211,13 +223,17 @@ fn with_respect_pdb_always_an_eviction_without_an_answer_is_no_reason_to_delete(
 }
 
 #[test]
-fn a_hanging_engine_does_not_delay_the_other() {
+fn a_hanging_engine_delays_the_flush_of_a_lower_tier_by_five_seconds_at_most() {
     let gold = PodFacts { priority: 100, ..stateful("gold") };
     let mut stage =
         Stage::with(&[gold, stateful("silver")]).by_hand(&["flush gold", "quiesce gold", "look gold"]);
     stage.notice(TERMINATE, "n", 120);
-    assert_eq!(stage.times("evict", "silver"), [0], "silver is saved and gone at once");
     stage.until(120_000);
+    assert_eq!(
+        stage.times("evict", "silver"),
+        [5_000],
+        "it lets gold flush first, for five seconds and no more"
+    );
     // Two seconds for the quiesce, thirty for the flush.
     assert_eq!(stage.times("evict", "gold"), [32_000]);
     let entry = stage.entry("gold").unwrap();
@@ -279,4 +295,28 @@ fn a_pod_that_finishes_on_the_way_is_waited_for_no_longer() {
     stage.sees(&PodFacts { owner: Owner::Finished, running: false, ..job });
     assert!(stage.report().unwrap().complete);
     assert_eq!(stage.entry("job").unwrap().departure, DepartureOutcome::Stays);
+}
+
+#[test]
+fn the_most_important_engine_flushes_alone_first_and_a_hanging_one_is_not_waited_for_long() {
+    let ranked = |name: &str, priority: i32| evacuation::pod::PodFacts { priority, ..stateful(name) };
+    let pods = [ranked("gold", 1000), ranked("twin", 1000), ranked("silver", 100)];
+    let mut stage = Stage::with(&pods).by_hand(&["flush"]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(2_000);
+    assert_eq!(
+        (stage.times("flush", "gold"), stage.times("flush", "twin")),
+        (vec![0], vec![0]),
+        "of one value: together"
+    );
+    assert!(stage.times("flush", "silver").is_empty(), "it would share the disk");
+    stage.done("flush", "gold");
+    assert!(stage.times("flush", "silver").is_empty());
+    stage.done("flush", "twin");
+    assert_eq!(stage.times("flush", "silver"), [2_000], "as soon as they are through");
+
+    let mut stage = Stage::with(&pods).by_hand(&["flush"]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(60_000);
+    assert_eq!(stage.times("flush", "silver"), [5_000], "it hangs: five seconds, no more");
 }

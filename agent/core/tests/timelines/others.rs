@@ -183,3 +183,17 @@ fn a_deleted_pod_of_a_kind_that_would_stay_is_saved_all_the_same() {
     assert_eq!(stage.times("commit", "bare"), [1_000]);
     assert_eq!(stage.hold("bare"), Some(0));
 }
+
+#[test]
+fn a_daemon_set_that_is_rolled_in_the_middle_does_not_delay_the_complete_report() {
+    let daemon =
+        PodFacts { owner: Owner::Daemon { drain: DaemonDrain::Stay, tolerates_all: false }, ..pod("agent") };
+    let mut stage = Stage::with(&[daemon.clone(), pod("web")]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(1_000);
+    stage.sees_deleted(&daemon);
+    stage.until(2_000);
+    stage.gone("web");
+    assert!(stage.report().unwrap().complete, "it is still terminating");
+    assert_eq!(stage.entry("agent").unwrap().departure, DepartureOutcome::Stays);
+}

@@ -30,6 +30,19 @@ fn a_restart_keeps_the_deadline_and_does_not_save_again_what_is_committed() {
 }
 
 #[test]
+fn after_a_restart_a_refused_pod_is_let_go_and_reported_by_the_first_deadline() {
+    let web = pod("web");
+    let mut stage = Stage::with(std::slice::from_ref(&web));
+    stage.answers.insert("evict web".into(), failed(FailureKind::Refused));
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(60_000);
+    stage.restart(std::slice::from_ref(&web));
+    stage.until(200_000);
+    assert_eq!(stage.times("let_go", "web"), [98_000]);
+    assert_eq!(stage.times("write_report", ""), [113_500, 115_000]);
+}
+
+#[test]
 fn a_held_pod_that_was_evicted_before_the_restart_is_saved_under_the_notices_name() {
     let gold = holding("gold");
     let mut stage = Stage::with(std::slice::from_ref(&gold)).by_hand(&["flush"]);

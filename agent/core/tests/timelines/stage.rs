@@ -215,7 +215,7 @@ impl Stage {
             Action::Intend { .. } => Done::Intended { committed: None },
             Action::Look { .. } => Done::Looked { state_bytes: 1 << 30, busy: false },
             Action::Flush { .. } => Done::Flushed { bytes: 1 << 30 },
-            Action::Save { .. } => Done::Saved { bytes: 1 << 30, sent: 1 << 30, whole: true },
+            Action::Save { .. } => Done::Saved { bytes: 1 << 30, sent: 1 << 30, left_out: None },
             Action::Commit { pod, .. } => {
                 Done::Committed { generation: format!("{pod}/1-1"), bytes: 1 << 30 }
             }

@@ -157,8 +157,11 @@ impl Checks {
         let evacuation = self.notices.evacuation.clone();
         let flushing = self.open.values().filter(|open| matches!(open.action, Action::Flush { .. }));
         let own = flushing.clone().any(|open| open.action.pod() == Some(uid));
-        let all =
-            flushing.filter(|open| matches!(open.action, Action::Flush { round: Round::Final, .. })).count();
+        let turn = self.policy.flush_turn.as_millis();
+        let all = flushing
+            .filter(|open| matches!(open.action, Action::Flush { round: Round::Final, .. }))
+            .filter(|open| now < self.asked_at.get(&open.id.0).copied().unwrap_or(0) + turn)
+            .count();
         let Some(pod) = self.pods.get_mut(&uid.0) else {
             return self.violations.push(format!("{action:?} of a pod that was never seen"));
         };

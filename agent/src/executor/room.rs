@@ -1,0 +1,61 @@
+//! Room for a flush: the kubelet evicts a pod whose emptyDir is over its `sizeLimit`, and the state is gone with it.
+//!
+//! <https://kubernetes.io/docs/concepts/storage/volumes/#emptydir>
+
+use super::failure::Failure;
+use bytesize::ByteSize;
+use checkpoint::folder::{Folder, Limits};
+use evacuation::event::FailureKind;
+
+/// Refuses a flush that would break the limit, by name and with what would do.
+///
+/// # Errors
+/// There is no room, or the folder cannot be listed.
+pub(super) fn check(volume: &str, limit: u64, folder: &Folder, state: u64) -> Result<(), Failure> {
+    let contents = folder.files(&Limits::default())?;
+    let sizes = || contents.files.iter().map(|file| file.size);
+    let peak = peak(sizes().sum(), sizes().max().unwrap_or(0), state);
+    if peak <= limit {
+        return Ok(());
+    }
+    Err(Failure::new(
+        FailureKind::Permanent,
+        format!(
+            "no flush: with {} of state volume {volume} would hold about {}, over its sizeLimit of {}, and the kubelet \
+             would evict the pod: raise sizeLimit to {peak} bytes or more",
+            ByteSize(state),
+            ByteSize(peak),
+            ByteSize(limit)
+        ),
+    ))
+}
+
+/// What the volume holds at most while a flush writes: engines write a file beside the one that it replaces.
+fn peak(used: u64, largest: u64, state: u64) -> u64 {
+    let flushed_before = used >= state / 2;
+    if flushed_before { used.max(state).saturating_add(largest) } else { used.saturating_add(state) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_flush_needs_room_for_the_state_and_later_ones_for_one_file_more() {
+        assert_eq!(peak(0, 0, 100), 100);
+        assert_eq!(peak(10, 10, 100), 110, "something else lies there");
+        assert_eq!(peak(100, 25, 100), 125, "one of four files is written anew");
+        assert_eq!(peak(100, 25, 160), 185, "the state grew");
+    }
+
+    #[test]
+    fn a_flush_beyond_the_limit_is_refused_with_what_would_do() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("slot-0"), [7; 600]).unwrap();
+        let opened = Folder::open(folder.path()).unwrap();
+        assert!(check("state", 1_200, &opened, 600).is_ok());
+        let refused = check("state", 1_199, &opened, 600).unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Permanent);
+        assert!(refused.why.contains("sizeLimit") && refused.why.contains("1200 bytes"), "{}", refused.why);
+    }
+}
