@@ -232,6 +232,28 @@ impl Testbed {
         }
     }
 
+    /// Creates an object; what the API server made of it.
+    ///
+    /// # Errors
+    /// It was refused.
+    pub async fn create(&self, path: &str, object: &Value) -> Result<Value> {
+        let request = http::Request::post(path)
+            .header("content-type", "application/json")
+            .body(serde_json::to_vec(object)?)?;
+        Ok(self.client.request(request).await?)
+    }
+
+    /// A merge patch; what the API server made of it.
+    ///
+    /// # Errors
+    /// It was refused.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
+        let request = http::Request::patch(path)
+            .header("content-type", "application/merge-patch+json")
+            .body(serde_json::to_vec(body)?)?;
+        Ok(self.client.request(request).await?)
+    }
+
     /// The items of a list.
     ///
     /// # Errors
@@ -351,6 +373,15 @@ impl Testbed {
     /// # Errors
     /// See [`Testbed::install_agent`].
     pub async fn install_agent_with(&self, settings: Value) -> Result<()> {
+        self.install_manifests(&settings)?;
+        self.agents_ready().await
+    }
+
+    /// The manifests alone.
+    ///
+    /// # Errors
+    /// The API server refuses one.
+    pub fn install_manifests(&self, settings: &Value) -> Result<()> {
         let ca = std::fs::read_to_string(self.folder.path("pki/ca.crt"))?;
         let namespace = "lifeboat-system";
         self.apply(&[
@@ -383,8 +414,7 @@ impl Testbed {
                 "literals": literals}],
         });
         std::fs::write(folder.join("kustomization.yaml"), kustomization.to_string())?;
-        self.kubectl(&["apply", "--server-side", "-k", &folder.display().to_string()])?;
-        self.agents_ready().await
+        self.kubectl(&["apply", "--server-side", "-k", &folder.display().to_string()]).map(drop)
     }
 
     /// Waits until the agent runs and is ready on every node that is ready.
@@ -441,15 +471,34 @@ impl Drop for Testbed {
         if child.stdin.is_none() {
             return; // it is to stay
         }
-        let failed = std::thread::panicking();
         drop(child.stdin.take());
         let _ = child.wait();
-        if failed || std::env::var_os("LIFEBOAT_KEEP").is_some() {
-            eprintln!("the testbed's logs: {}", self.folder.path("log").display());
-        } else {
-            remove(&self.folder.0);
+        if std::env::var_os("LIFEBOAT_KEEP").is_some() {
+            eprintln!("the testbed's folder: {}", self.folder.0.display());
+            return;
         }
+        // A test that failed shows this line; what it says is kept for a while.
+        if let Some(name) = self.folder.0.file_name() {
+            let logs = keep_logs(&self.folder, name);
+            eprintln!("the testbed's logs: {}", logs.display());
+        }
+        remove(&self.folder.0);
     }
+}
+
+/// Moves a testbed's logs out of its folder, and removes those of all but the newest testbeds.
+fn keep_logs(folder: &Folder, name: &std::ffi::OsStr) -> PathBuf {
+    const KEPT: usize = 40;
+    let all = Path::new(OUTSIDE).with_file_name("lifeboat-testbed-logs");
+    let kept = all.join(name);
+    let moved = std::fs::create_dir_all(&all).and_then(|()| std::fs::rename(folder.path("log"), &kept));
+    let mut old: Vec<_> = std::fs::read_dir(&all).into_iter().flatten().flatten().collect();
+    old.sort_by_key(|entry| entry.metadata().and_then(|meta| meta.modified()).ok());
+    for entry in old.iter().rev().skip(KEPT) {
+        // Another test may remove it too.
+        let _ = std::fs::remove_dir_all(entry.path());
+    }
+    if moved.is_ok() { kept } else { folder.path("log") }
 }
 
 /// A condition's status.

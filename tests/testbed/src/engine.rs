@@ -16,9 +16,11 @@
 //! | `RATE` | bytes per second of a flush and a restore | the disk's |
 //! | `WEIGHTS` | the digest of its weights in `info` | none: no evidence |
 //! | `TOKEN_FILE` | a file with the bearer token that it asks for | none is asked for |
+//! | `NAMES` | it is another engine, that writes nothing and names these paths in every flush, one a word | |
 //! | `IGNORE_SIGTERM` | `1`: only SIGKILL ends it | it goes at once |
 
 mod control;
+mod names;
 
 use anyhow::{Context, Result};
 use lifeboat::sidecar::{Sidecar, SidecarOptions, StateSeed};
@@ -36,6 +38,8 @@ pub struct Options {
     pub control: SocketAddr,
     /// Only SIGKILL ends it.
     pub ignore_sigterm: bool,
+    /// What it names instead of a state of its own.
+    pub names: Vec<String>,
 }
 
 impl Options {
@@ -76,6 +80,11 @@ impl Options {
             },
             control: address("CONTROL", "0.0.0.0:9101")?,
             ignore_sigterm: get("IGNORE_SIGTERM").is_some_and(|value| value == "1"),
+            names: get("NAMES")
+                .iter()
+                .flat_map(|names| names.split_whitespace())
+                .map(str::to_owned)
+                .collect(),
         })
     }
 }
@@ -94,6 +103,12 @@ fn number<T: FromStr>(get: &impl Fn(&str) -> Option<String>, name: &str) -> Resu
 pub async fn run(options: Options) -> Result<()> {
     // First of all: the first process of a container has no other way to hear of SIGTERM.
     obey_signals(options.ignore_sigterm)?;
+    if !options.names.is_empty() {
+        let listener = tokio::net::TcpListener::bind(options.sidecar.listen).await?;
+        let weights = options.sidecar.facts.get("weights").cloned().unwrap_or_default();
+        axum::serve(listener, names::router(options.sidecar.state_dir, options.names, weights)).await?;
+        return Ok(());
+    }
     let started = control::Started::now();
     let sidecar = Arc::new(Sidecar::start(options.sidecar).await?);
     let listener = tokio::net::TcpListener::bind(options.control)

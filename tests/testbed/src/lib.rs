@@ -22,6 +22,7 @@
 
 pub mod audit;
 pub mod bed;
+pub mod caller;
 pub mod engine;
 pub mod image;
 pub mod layout;
@@ -29,7 +30,9 @@ pub mod metadata;
 pub mod parts;
 pub mod request;
 pub mod s3_log;
+pub mod storm;
 pub mod supervisor;
+pub mod timings;
 
 pub use bed::{Options, Testbed};
 pub use layout::NodeOptions;

@@ -45,7 +45,7 @@ pub enum Say {
         /// By so many seconds.
         seconds: i64,
     },
-    /// It fails by a fault plan of the drill (`imds=down@0s:5s`), counted from now.
+    /// It fails by a fault plan of the drill (`imds=down@0s+5s`), counted from now.
     Fail {
         /// The plan; empty ends it.
         plan: String,
