@@ -144,6 +144,28 @@ impl Template {
         })
     }
 
+    /// Our engine holds the state that it begins with on this node only: elsewhere it begins empty, as a replacement
+    /// of the same template does. (An engine that has state of its own is not given another's.)
+    pub fn born_on(self, node: &str) -> Self {
+        let script = format!("[ \"$NODE\" = {node} ] || unset SEED STATE_BYTES; exec /usr/bin/engine");
+        self.edit(|spec| {
+            let container = &mut spec["containers"][0];
+            container["command"] = json!(["/bin/sh", "-c", script]);
+            if let Some(env) = container["env"].as_array_mut() {
+                env.push(json!({"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}));
+            }
+        })
+    }
+
+    /// Our engine writes and reads so many bytes of state per second.
+    pub fn rate(self, bytes_per_second: u64) -> Self {
+        self.edit(|spec| {
+            if let Some(env) = spec["containers"][0]["env"].as_array_mut() {
+                env.push(json!({"name": "RATE", "value": bytes_per_second.to_string()}));
+            }
+        })
+    }
+
     /// Anything else of the pod's spec.
     pub fn edit(mut self, edit: impl FnOnce(&mut Value)) -> Self {
         edit(&mut self.spec);
@@ -323,7 +345,7 @@ pub async fn report(bed: &Testbed, node: &str, limit: Duration) -> Result<Value>
             .filter(|object| object.key.contains("/report/") || object.key.contains("/reports/"));
         let reports = found
             .filter_map(|object| serde_json::from_slice::<Value>(&std::fs::read(&object.path).ok()?).ok());
-        let of_node = reports.filter(|report| report.to_string().contains(&format!("\"{node}\""))).last();
+        let of_node = reports.filter(|report| report.to_string().contains(&format!("\"{node}\""))).next_back();
         Ok(of_node)
     })
     .await
@@ -335,4 +357,98 @@ pub fn gate(pod: &Value) -> Result<&Value> {
     let found =
         conditions.and_then(|all| all.iter().find(|condition| condition["type"] == "lifeboat.dev/restored"));
     found.with_context(|| format!("{} has no gate", name(pod)))
+}
+
+/// What the first pod of `app` begins with, beside its template and not in it: see [`Template::seeded`].
+pub fn seed(app: &str, seed: u64, bytes: u64) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("{app}-seed"), "namespace": "default"},
+        "data": {"SEED": seed.to_string(), "STATE_BYTES": bytes.to_string()}})
+}
+
+/// From now on pods of `app` begin empty, as a replacement must that is to take what was saved.
+pub fn forget_seed(bed: &Testbed, app: &str) -> Result<()> {
+    bed.kubectl(&["delete", "configmap", &format!("{app}-seed")]).map(drop)
+}
+
+impl Template {
+    /// Our engine begins with the state of [`seed`] as long as that ConfigMap is there, and empty afterwards.
+    pub fn seeded(self) -> Self {
+        let from = format!("{}-seed", self.app);
+        self.edit(|spec| {
+            let variable = |name: &str| {
+                let key = json!({"name": from, "key": name, "optional": true});
+                json!({"name": name, "valueFrom": {"configMapKeyRef": key}})
+            };
+            if let Some(env) = spec["containers"][0]["env"].as_array_mut() {
+                env.extend(["SEED", "STATE_BYTES"].map(variable));
+            }
+        })
+    }
+}
+
+/// The generations of a lineage as they lie in the store, oldest first: a pod's uid, or a StatefulSet pod's name.
+pub fn generations(bed: &Testbed, lineage: &str) -> Result<Vec<testbed::s3_log::Object>> {
+    let mut found = bed.objects()?;
+    found.retain(|object| object.key.contains(&format!("/lineage/{lineage}/gen/")));
+    found.sort_by_key(|object| object.at);
+    Ok(found)
+}
+
+/// Every claim in the store: the lineage, and the uid of the pod that holds it.
+pub fn claimants(bed: &Testbed) -> Result<Vec<(String, String)>> {
+    let objects = bed.objects()?;
+    let claims = objects.iter().filter_map(|object| {
+        let lineage = object.key.strip_suffix("/claim")?.rsplit('/').next()?;
+        Some((lineage.to_owned(), object))
+    });
+    claims
+        .map(|(lineage, object)| {
+            let claim: Value = serde_json::from_slice(&std::fs::read(&object.path)?)?;
+            Ok((lineage, text(&claim, "/holder/pod_uid").to_owned()))
+        })
+        .collect()
+}
+
+/// The uid of the pod that claimed this lineage.
+pub fn claimed_by(bed: &Testbed, lineage: &str) -> Result<String> {
+    let found = claimants(bed)?.into_iter().find(|(of, _)| of == lineage);
+    Ok(found.with_context(|| format!("nobody claimed {lineage}"))?.1)
+}
+
+/// The eviction of a pod that was done.
+pub fn eviction(bed: &Testbed, pod: &str) -> Result<testbed::audit::Entry> {
+    let done = bed.audit()?.into_iter().find(|one| one.is_eviction() && one.name == pod && one.succeeded());
+    done.with_context(|| format!("{pod} was not evicted"))
+}
+
+/// Gives our engine in this pod a state of its own through its contract, as serving would: a pod of the same template
+/// has none. Returns its digest.
+pub async fn fill(bed: &Testbed, pod: &Value, seed: u64, bytes: u64) -> Result<String> {
+    use lifeboat::sidecar::{Sidecar, SidecarOptions, StateSeed};
+    let volume = bed.volume(node(pod), uid(pod), "state");
+    let other = Sidecar::start(SidecarOptions {
+        listen: ([127, 0, 0, 1], 0).into(),
+        state_dir: volume.clone(),
+        state: Some(StateSeed { seed, bytes, files: 4 }),
+        token: None,
+        facts: Default::default(),
+        bytes_per_second: None,
+    })
+    .await?;
+    let mut paths = Vec::new();
+    for (path, content) in other.state_files() {
+        let file = volume.join(&path);
+        std::fs::create_dir_all(file.parent().unwrap_or(&volume))?;
+        std::fs::write(file, content)?;
+        paths.push(path);
+    }
+    let digest = other.state_digest();
+    let request = json!({"checkpoint_id": format!("seed-{seed}"), "files": paths, "facts": {"digest": digest},
+        "time_left_ms": 10_000});
+    let url = format!("http://{}:9100/lifeboat/v1/restore", text(pod, "/status/podIP"));
+    let answer = http()?.post(url).json(&request).send().await?;
+    anyhow::ensure!(answer.status().is_success(), "the engine took no state: {}", answer.text().await?);
+    let holds = counters(pod).await?["digest"].clone();
+    anyhow::ensure!(holds == digest.as_str(), "the engine holds {holds}, not {digest}");
+    Ok(digest)
 }

@@ -3,6 +3,16 @@
 //! Each scenario has a testbed of its own and asserts on the API server's audit log, on what the S3 server received
 //! and holds, and on the engines' own counters, not on our logs. Root and Linux are needed: `tests/run nodes`.
 
-#[allow(dead_code, reason = "the scenarios are being written")]
+mod asked;
 mod cast;
+mod marks;
+
+mod blockers;
+mod daemons;
+mod gone_without_notice;
+mod hold;
+mod metadata_service;
+mod notices;
+mod others_drain;
+mod rebalance;
 mod state_moves;
