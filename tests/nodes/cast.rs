@@ -345,7 +345,8 @@ pub async fn report(bed: &Testbed, node: &str, limit: Duration) -> Result<Value>
             .filter(|object| object.key.contains("/report/") || object.key.contains("/reports/"));
         let reports = found
             .filter_map(|object| serde_json::from_slice::<Value>(&std::fs::read(&object.path).ok()?).ok());
-        let of_node = reports.filter(|report| report.to_string().contains(&format!("\"{node}\""))).next_back();
+        let of_node =
+            reports.filter(|report| report.to_string().contains(&format!("\"{node}\""))).next_back();
         Ok(of_node)
     })
     .await

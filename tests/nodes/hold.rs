@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use testbed::Testbed;
 use testbed::request::Request;
+use testbed::timings::Timings;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -75,6 +76,7 @@ async fn the_replacement_runs_before_the_save_ends_and_takes_the_commit_when_it_
     // 2 MB/s: some twelve seconds.
     bed.ask(&Request::Uplink { host: "node-a".into(), rate: Some(16_000_000) })?;
 
+    let notice = Timestamp::now();
     bed.metadata("node-a")?.interrupt(Duration::from_secs(90)).await?;
     let running = bed
         .until("a replacement to run", Duration::from_secs(40), async |bed| {
@@ -97,6 +99,7 @@ async fn the_replacement_runs_before_the_save_ends_and_takes_the_commit_when_it_
     );
 
     let new = replacement(&bed, "chat", &old).await?;
+    let serving = Timestamp::now();
     ensure!(uid(&new) == uid(&running), "another pod took its place");
     gone(&bed, &old, Duration::from_secs(60)).await?;
     let committed = generations(&bed, uid(&old))?.first().context("nothing was committed")?.at;
@@ -109,7 +112,8 @@ async fn the_replacement_runs_before_the_save_ends_and_takes_the_commit_when_it_
     ensure!(claimed_by(&bed, uid(&old))? == uid(&new), "claims: {:?}", claimants(&bed)?);
     let holds = counters(&new).await?;
     ensure!(holds["digest"] == digest, "it holds {holds}, not {digest}; gate: {}", gate(&new)?);
-    Ok(())
+    let scenario = "24 MiB over 16 Mbit/s, evict-first";
+    Timings::of(&bed, scenario, "node-a", notice)?.serving_at(notice, serving).write()
 }
 
 #[tokio::test]

@@ -14,5 +14,8 @@ mod hold;
 mod metadata_service;
 mod notices;
 mod others_drain;
+mod planted;
 mod rebalance;
+mod short_link;
 mod state_moves;
+mod volumes;

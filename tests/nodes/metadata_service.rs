@@ -17,6 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 use testbed::metadata::Say;
 use testbed::request::Request;
+use testbed::timings::Timings;
 use testbed::{NodeOptions, Testbed};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -75,6 +76,7 @@ async fn a_notice_of_amazon_ec2_metadata_mock_leads_to_the_whole_evacuation() ->
     let new = replacement(&bed, "model", &old).await?;
     let restored = counters(&new).await?["digest"].clone();
     ensure!(node(&new) == "node-b" && restored == digest, "{restored} on {}: {}", node(&new), describe(&new));
+    let serving = Timestamp::now();
     ensure!(node(&replacement(&bed, "web", &web).await?) == "node-b", "web is on a node that leaves");
     gone(&bed, &old, MINUTE).await?;
     let late = Timestamp::now().duration_since(time - SignedDuration::from_secs(5));
@@ -90,7 +92,10 @@ async fn a_notice_of_amazon_ec2_metadata_mock_leads_to_the_whole_evacuation() ->
         writes[0].at,
         describe_removals(&removals)
     );
-    Ok(())
+    // The mock shows it a second after its start.
+    let shown = began + SignedDuration::from_secs(1);
+    let scenario = "amazon-ec2-metadata-mock, 16 MiB";
+    Timings::of(&bed, scenario, "node-a", shown)?.serving_at(shown, serving).write()
 }
 
 /// The agent starts on a node whose metadata service refuses connections; a notice stands when it comes back.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use testbed::Testbed;
 use testbed::metadata::Say;
 use testbed::s3_log::Object;
+use testbed::timings::Timings;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// What one slot of `Template::llama` has room for, less a short prompt.
@@ -104,6 +105,7 @@ async fn after_a_rebalance_an_interruption_sends_only_the_difference() -> Result
     let noticed = Timestamp::now();
     metadata.interrupt(MINUTE).await?;
     let new = replacement(&bed, "model", &old).await?;
+    let serving = Timestamp::now();
     ensure!(node(&new) == "node-b", "{}", describe(&new));
     let restored = counters(&new).await?["digest"].clone();
     ensure!(restored == digest, "the replacement has another state: {restored} instead of {digest}");
@@ -112,7 +114,8 @@ async fn after_a_rebalance_an_interruption_sends_only_the_difference() -> Result
     let put = bed.s3_requests()?.into_iter().filter(|request| request.is_put() && request.at >= noticed);
     let put: u64 = put.filter(|request| request.key.contains("/pack/")).map(|request| request.size).sum();
     ensure!(put <= sent, "the S3 server received {put} bytes of packs, and {sent} are new in it");
-    Ok(())
+    let scenario = "48 MiB, pre-copied under a rebalance";
+    Timings::of(&bed, scenario, "node-a", noticed)?.serving_at(noticed, serving).write()
 }
 
 /// The bytes of those that became whole since then.

@@ -9,12 +9,14 @@ use crate::cast::{
     text, uid,
 };
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use lifeboat::drill::talk::Controls;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use testbed::Testbed;
 use testbed::request::Request;
+use testbed::timings::Timings;
 
 /// Tokens with which every prompt begins, in each of two slots: a server looks for the longest common prefix.
 const IN_COMMON: u64 = 16;
@@ -43,10 +45,17 @@ async fn a_deployment_s_conversation_goes_on_from_its_cache_on_the_other_node() 
     let controls = Controls::default();
     talk(&old, "chat", &controls)?.begin_all().await?;
 
+    let notice = Timestamp::now();
     bed.metadata("node-a")?.interrupt(Duration::from_secs(120)).await?;
     let new = replacement(&bed, "chat", &old).await?;
     ensure!(node(&new) == "node-b", "{} runs on {}", name(&new), node(&new));
-    goes_on(&new, "chat", &controls).await
+    goes_on(&new, "chat", &controls).await?;
+    measured(&bed, "llama-server, Deployment, evict-first", notice)
+}
+
+/// The conversation has gone on just now.
+fn measured(bed: &Testbed, scenario: &str, notice: Timestamp) -> Result<()> {
+    Timings::of(bed, scenario, "node-a", notice)?.serving_at(notice, Timestamp::now()).write()
 }
 
 #[tokio::test]
@@ -82,6 +91,7 @@ async fn a_stateful_set_s_pod_is_saved_before_it_is_evicted_and_comes_back_under
     let controls = Controls::default();
     talk(&old, "chat", &controls)?.begin_all().await?;
 
+    let notice = Timestamp::now();
     bed.metadata("node-a")?.interrupt(Duration::from_secs(60)).await?;
     let new = replacement(&bed, "chat", &old).await?;
     ensure!(node(&new) == "node-b" && name(&new) == name(&old), "{} runs on {}", name(&new), node(&new));
@@ -93,7 +103,8 @@ async fn a_stateful_set_s_pod_is_saved_before_it_is_evicted_and_comes_back_under
         committed < evicted,
         "evicted at {evicted}, before its commit at {committed}: nobody could replace it yet"
     );
-    goes_on(&new, "chat", &controls).await
+    goes_on(&new, "chat", &controls).await?;
+    measured(&bed, "llama-server, StatefulSet, flush-first", notice)
 }
 
 #[tokio::test]
