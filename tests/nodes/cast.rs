@@ -343,11 +343,9 @@ pub async fn report(bed: &Testbed, node: &str, limit: Duration) -> Result<Value>
         let found = objects
             .iter()
             .filter(|object| object.key.contains("/report/") || object.key.contains("/reports/"));
-        let reports = found
+        let mut reports = found
             .filter_map(|object| serde_json::from_slice::<Value>(&std::fs::read(&object.path).ok()?).ok());
-        let of_node =
-            reports.filter(|report| report.to_string().contains(&format!("\"{node}\""))).next_back();
-        Ok(of_node)
+        Ok(reports.rfind(|report| report.to_string().contains(&format!("\"{node}\""))))
     })
     .await
 }
@@ -420,36 +418,4 @@ pub fn claimed_by(bed: &Testbed, lineage: &str) -> Result<String> {
 pub fn eviction(bed: &Testbed, pod: &str) -> Result<testbed::audit::Entry> {
     let done = bed.audit()?.into_iter().find(|one| one.is_eviction() && one.name == pod && one.succeeded());
     done.with_context(|| format!("{pod} was not evicted"))
-}
-
-/// Gives our engine in this pod a state of its own through its contract, as serving would: a pod of the same template
-/// has none. Returns its digest.
-pub async fn fill(bed: &Testbed, pod: &Value, seed: u64, bytes: u64) -> Result<String> {
-    use lifeboat::sidecar::{Sidecar, SidecarOptions, StateSeed};
-    let volume = bed.volume(node(pod), uid(pod), "state");
-    let other = Sidecar::start(SidecarOptions {
-        listen: ([127, 0, 0, 1], 0).into(),
-        state_dir: volume.clone(),
-        state: Some(StateSeed { seed, bytes, files: 4 }),
-        token: None,
-        facts: Default::default(),
-        bytes_per_second: None,
-    })
-    .await?;
-    let mut paths = Vec::new();
-    for (path, content) in other.state_files() {
-        let file = volume.join(&path);
-        std::fs::create_dir_all(file.parent().unwrap_or(&volume))?;
-        std::fs::write(file, content)?;
-        paths.push(path);
-    }
-    let digest = other.state_digest();
-    let request = json!({"checkpoint_id": format!("seed-{seed}"), "files": paths, "facts": {"digest": digest},
-        "time_left_ms": 10_000});
-    let url = format!("http://{}:9100/lifeboat/v1/restore", text(pod, "/status/podIP"));
-    let answer = http()?.post(url).json(&request).send().await?;
-    anyhow::ensure!(answer.status().is_success(), "the engine took no state: {}", answer.text().await?);
-    let holds = counters(pod).await?["digest"].clone();
-    anyhow::ensure!(holds == digest.as_str(), "the engine holds {holds}, not {digest}");
-    Ok(digest)
 }

@@ -44,12 +44,22 @@ pub struct NodeOptions {
     /// On-demand instead of Spot.
     #[serde(default)]
     pub on_demand: bool,
+    /// It has no images but those of every node (the pause container's and the agent's): others are pulled.
+    #[serde(default)]
+    pub lean: bool,
 }
 
 impl NodeOptions {
     /// A Spot node with our own metadata service.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), isolation: false, mock: None, labels: Vec::new(), on_demand: false }
+        Self {
+            name: name.to_owned(),
+            isolation: false,
+            mock: None,
+            labels: Vec::new(),
+            on_demand: false,
+            lean: false,
+        }
     }
 }
 

@@ -68,6 +68,15 @@ pub enum Request {
         /// The signal's number.
         signal: i32,
     },
+    /// Pushes an image that a node has into the registry, from where any node pulls it.
+    Publish {
+        /// The node.
+        node: String,
+        /// As the node has it: `registry.local/engine:1`.
+        image: String,
+        /// As it's called in the registry: `engine:1`.
+        name: String,
+    },
     /// Ends the testbed.
     Down,
 }

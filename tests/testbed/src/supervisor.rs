@@ -230,6 +230,9 @@ impl World {
             Request::KillContainer { node, id, signal } => {
                 node::kill_container(&self.folder, &self.node(&node)?, &id, signal)?;
             }
+            Request::Publish { node, image, name } => {
+                node::publish(self, &self.node(&node)?, &image, &name)?;
+            }
             Request::Down => std::process::exit(0),
         }
         Ok(Value::Null)

@@ -96,7 +96,7 @@ impl Timings {
     pub fn write(&self) -> Result<()> {
         let Some(folder) = std::env::var_os("LIFEBOAT_TIMINGS").map(PathBuf::from) else { return Ok(()) };
         std::fs::create_dir_all(&folder)?;
-        let file = format!("{}-{}.json", self.scenario.replace(' ', "-"), self.node);
+        let file = format!("{}-{}.json", self.scenario.replace([' ', '/'], "-"), self.node);
         std::fs::write(folder.join(file), serde_json::to_vec_pretty(self)?)?;
         Ok(())
     }

@@ -148,7 +148,11 @@ pub fn boot(world: &World, node: &Node) -> Result<()> {
     };
     processes.until(&containerd, Duration::from_secs(30), || ctr(&["version"]).is_ok())?;
     if !folder.join("imported").exists() {
-        for image in &world.plan.images {
+        let of_every_node = |image: &Path| {
+            let name = image.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with("pause-") || name.starts_with("lifeboat-")
+        };
+        for image in world.plan.images.iter().filter(|image| !node.options.lean || of_every_node(image)) {
             let tar = image.to_str().context("the image's path is not UTF-8")?;
             ctr(&["-n", "k8s.io", "images", "import", tar])?;
         }
@@ -169,7 +173,17 @@ pub fn boot(world: &World, node: &Node) -> Result<()> {
     {
         std::thread::sleep(Duration::from_millis(200));
     }
+    // Every kubelet listens for device plugins in /var/lib/kubelet, whatever its root is: each sees one of its own. What
+    // it mounts below its root is shared with the containerd outside all the same.
+    let own = "mount -t tmpfs none /var/lib/kubelet && exec \"$@\"";
     let kubelet = [
+        "unshare".to_owned(),
+        "--mount".into(),
+        "--propagation=unchanged".into(),
+        "sh".into(),
+        "-c".into(),
+        own.into(),
+        "kubelet".into(),
         kubernetes.join("kubelet").display().to_string(),
         format!("--config={}", folder.join("kubelet.json").display()),
         format!("--kubeconfig={}", kubeconfig.display()),
@@ -276,6 +290,18 @@ fn unmount_below(folder: &Path) {
     for path in paths.iter().rev() {
         let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
     }
+}
+
+/// Pushes an image into the registry.
+pub fn publish(world: &World, node: &Node, image: &str, name: &str) -> Result<()> {
+    let socket = world.folder.node(node.name()).join("containerd.sock");
+    let there = format!("{S3}:{REGISTRY_PORT}/{name}");
+    let ctr =
+        format!("nsenter --net=/run/netns/{} ctr -a {} -n k8s.io images", node.name(), socket.display());
+    line(&format!("{ctr} tag --force {image} {there}"))?;
+    line(&format!("{ctr} push --plain-http {there}"))?;
+    // The name alone: a pod that asks for it pulls it.
+    line(&format!("{ctr} rm {there}")).map(drop)
 }
 
 /// Signals the first process of a container.
