@@ -2,6 +2,7 @@
 //! What the stand-ins prove and what they do not is written beside each (`lifeboat::drill`).
 
 mod bad_input;
+mod checkpoints;
 mod documentation;
 mod drills;
 mod lifecycle;

@@ -61,6 +61,9 @@ enum Verb {
     Init { folder: PathBuf },
     #[command(hide = true)]
     Supervise { folder: PathBuf },
+    /// As a test holds one: it ends with this process.
+    #[command(hide = true)]
+    Hold,
     #[command(hide = true)]
     Metadata { node: String, life: String },
 }
@@ -110,6 +113,11 @@ async fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Verb::Init { .. } | Verb::Supervise { .. } => bail!("only the testbed itself runs this"),
         Verb::Metadata { node, life } => metadata::serve(&node, life == "spot").await,
+        Verb::Hold => {
+            let bed = Testbed::up(&["node-a"]).await?;
+            println!("{}", bed.folder().0.display());
+            std::future::pending().await
+        }
         Verb::Up { nodes, bare } => {
             let options = nodes.iter().map(|name| NodeOptions::new(name)).collect();
             let bed =

@@ -24,7 +24,7 @@ pub struct Timings {
     pub first_eviction: Option<f64>,
     /// To the last one.
     pub last_eviction: Option<f64>,
-    /// From the first pack or intent of this evacuation to its last commit.
+    /// From the first pack that was whole in the store to the last commit.
     pub save: Option<f64>,
     /// To the last commit.
     pub commit: Option<f64>,
@@ -66,8 +66,7 @@ impl Timings {
         }
         let commits = put.iter().filter(|object| object.key.contains("/gen/")).map(|object| since(object.at));
         let commit = commits.fold(None, |last: Option<f64>, at| Some(last.map_or(at, |last| last.max(at))));
-        let state =
-            put.iter().filter(|object| ["/pack/", "/intent"].iter().any(|part| object.key.contains(part)));
+        let state = put.iter().filter(|object| object.key.contains("/pack/"));
         let began = state.map(|object| since(object.at)).fold(f64::INFINITY, f64::min);
         Ok(Self {
             scenario: scenario.to_owned(),

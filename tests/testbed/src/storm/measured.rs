@@ -50,6 +50,8 @@ pub struct Measured {
     /// To the first and the last eviction that was granted.
     first_eviction: Option<f64>,
     last_eviction: Option<f64>,
+    /// To the last eviction of a pod that no disruption budget covers.
+    last_unbudgeted_eviction: Option<f64>,
     /// Until no pod of before was left.
     emptied: Option<f64>,
     /// What the agents asked, by verb.
@@ -83,11 +85,12 @@ pub fn measure(
         *requests.entry(format!("{verb} {}", entry.resource)).or_default() += 1;
         *answers.entry(entry.code).or_default() += 1;
     }
-    let evictions: Vec<f64> = ours
-        .iter()
-        .filter(|entry| (entry.is_eviction() || entry.is_pod_deletion()) && entry.succeeded())
-        .map(|entry| since(entry.at))
-        .collect();
+    let granted =
+        |entry: &&&crate::audit::Entry| (entry.is_eviction() || entry.is_pod_deletion()) && entry.succeeded();
+    let evictions: Vec<f64> = ours.iter().filter(granted).map(|entry| since(entry.at)).collect();
+    let budgeted = |name: &str| super::BUDGETED.iter().any(|app| name.starts_with(&format!("{app}-")));
+    let free =
+        ours.iter().filter(granted).filter(|entry| !budgeted(&entry.name)).map(|entry| since(entry.at));
     let cordons =
         ours.iter().filter(|entry| entry.resource == "nodes" && entry.verb == "patch" && entry.succeeded());
     let after = Usage::now()?;
@@ -98,6 +101,7 @@ pub fn measure(
         last_cordon: cordons.map(|entry| since(entry.at)).reduce(f64::max),
         first_eviction: evictions.first().copied(),
         last_eviction: evictions.last().copied(),
+        last_unbudgeted_eviction: free.reduce(f64::max),
         emptied: emptied.as_ref().ok().map(|at| since(*at)),
         refused: ours.iter().filter(|entry| entry.is_eviction() && entry.code == 429).count() as u64,
         requests,
@@ -115,13 +119,14 @@ impl Measured {
         cpu.sort_by(|one, other| other.1.total_cmp(one.1));
         let cpu: Vec<String> = cpu.iter().map(|(name, used)| format!("{name} {used:.0}")).collect();
         format!(
-            "{} agents, {} pods: last cordon {}, evictions {} to {}, empty after {}; {} API requests ({:.1} a pod), {} evictions \
+            "{} agents, {} pods: last cordon {}, evictions {} to {} ({} where no budget refuses), empty after {}; {} API requests ({:.1} a pod), {} evictions \
              refused by a budget, {} answers 429 in all; CPU seconds: {}",
             self.agents,
             self.pods,
             seconds(self.last_cordon),
             seconds(self.first_eviction),
             seconds(self.last_eviction),
+            seconds(self.last_unbudgeted_eviction),
             seconds(self.emptied),
             requests,
             requests as f64 / self.pods.max(1) as f64,

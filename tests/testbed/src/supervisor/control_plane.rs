@@ -73,6 +73,8 @@ pub fn start(world: &World) -> Result<()> {
         format!("--audit-policy-file={}", folder.path("audit-policy.yaml").display()),
         format!("--audit-log-path={}", folder.path("log/audit.jsonl").display()),
         "--audit-log-mode=blocking".into(),
+        // One file, whatever a storm writes.
+        "--audit-log-maxsize=4000".into(),
         "--allow-privileged=true".into(),
         "--profiling=true".into(),
     ];
