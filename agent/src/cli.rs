@@ -1,5 +1,6 @@
 //! The command line. A subcommand's arguments and printing are with the module that does its work.
 
+use crate::checkpoints::CheckpointsArgs;
 use crate::config::RunArgs;
 use crate::drill::arguments::DrillArgs;
 use clap::{Parser, Subcommand};
@@ -20,4 +21,6 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Rehearse an evacuation on this machine: no cluster, no AWS, no root
     Drill(Box<DrillArgs>),
+    /// Look into the store: what is there, whether it is whole, and a copy of it; nothing is changed
+    Checkpoints(Box<CheckpointsArgs>),
 }

@@ -84,24 +84,8 @@ pub struct RunArgs {
     #[arg(long, env = "LIFEBOAT_IMPERSONATE_NODE", help_heading = "Evictions")]
     impersonate_node: bool,
 
-    /// Where checkpoints go: s3://bucket/prefix or dir:/absolute/path
-    #[arg(long, env = "LIFEBOAT_STORE", help_heading = "Store")]
-    store: Option<String>,
-    /// The name of this cluster: no two clusters may share it in one bucket
-    #[arg(long, env = "LIFEBOAT_CLUSTER_NAME", default_value = "default", help_heading = "Store")]
-    cluster_name: String,
-    /// Another S3 endpoint than AWS's
-    #[arg(long, env = "LIFEBOAT_STORE_ENDPOINT", help_heading = "Store")]
-    store_endpoint: Option<String>,
-    /// The bucket's region
-    #[arg(long, env = "LIFEBOAT_STORE_REGION", help_heading = "Store")]
-    store_region: Option<String>,
-    /// endpoint/bucket/key instead of bucket.endpoint/key
-    #[arg(long, env = "LIFEBOAT_STORE_PATH_STYLE", help_heading = "Store")]
-    store_path_style: bool,
-    /// A PEM file with certificate authorities to trust besides the system's
-    #[arg(long, env = "LIFEBOAT_STORE_CA_FILE", help_heading = "Store")]
-    store_ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Server-side encryption to ask for: bucket (its own default), aes256 or kms:<key id>
     #[arg(long, env = "LIFEBOAT_STORE_ENCRYPTION", help_heading = "Store")]
     store_encryption: Option<String>,
@@ -122,6 +106,49 @@ pub struct RunArgs {
     /// A kubeconfig; without it the pod's service account
     #[arg(long, env = "KUBECONFIG", help_heading = "API server")]
     kubeconfig: Option<PathBuf>,
+}
+
+/// Which store, and which cluster's part of it: the same flags for every subcommand that looks into one.
+#[derive(Args, Clone, Debug)]
+pub struct StoreArgs {
+    /// Where checkpoints go: s3://bucket/prefix or dir:/absolute/path
+    #[arg(long, env = "LIFEBOAT_STORE", help_heading = "Store")]
+    store: Option<String>,
+    /// The name of this cluster: no two clusters may share it in one bucket
+    #[arg(long, env = "LIFEBOAT_CLUSTER_NAME", default_value = "default", help_heading = "Store")]
+    pub cluster_name: String,
+    /// Another S3 endpoint than AWS's
+    #[arg(long, env = "LIFEBOAT_STORE_ENDPOINT", help_heading = "Store")]
+    store_endpoint: Option<String>,
+    /// The bucket's region
+    #[arg(long, env = "LIFEBOAT_STORE_REGION", help_heading = "Store")]
+    store_region: Option<String>,
+    /// endpoint/bucket/key instead of bucket.endpoint/key
+    #[arg(long, env = "LIFEBOAT_STORE_PATH_STYLE", help_heading = "Store")]
+    store_path_style: bool,
+    /// A PEM file with certificate authorities to trust besides the system's
+    #[arg(long, env = "LIFEBOAT_STORE_CA_FILE", help_heading = "Store")]
+    store_ca_file: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// The store's address; `None` if none was given.
+    #[must_use]
+    pub fn url(&self) -> Option<String> {
+        self.store.clone().filter(|store| !store.is_empty())
+    }
+
+    /// What the address does not say. Encryption is the bucket's own, and nothing fails on purpose.
+    #[must_use]
+    pub fn options(&self) -> StoreOptions {
+        StoreOptions {
+            region: self.store_region.clone(),
+            endpoint: self.store_endpoint.clone(),
+            path_style: self.store_path_style,
+            ca_file: self.store_ca_file.clone(),
+            ..StoreOptions::default()
+        }
+    }
 }
 
 /// `--rebalance`
@@ -259,7 +286,7 @@ impl RunArgs {
         Ok(Config {
             node_name,
             pod_name: self.pod_name,
-            cluster_name: self.cluster_name,
+            cluster_name: self.store.cluster_name.clone(),
             kubelet_root: self.kubelet_root,
             state_dir: self.state_dir,
             boot,
@@ -268,15 +295,8 @@ impl RunArgs {
             imds_endpoint: self.imds_endpoint,
             imds_poll: crate::clock::duration(self.imds_poll),
             impersonate_node: self.impersonate_node,
-            store: self.store.filter(|store| !store.is_empty()),
-            store_options: StoreOptions {
-                region: self.store_region,
-                endpoint: self.store_endpoint,
-                path_style: self.store_path_style,
-                ca_file: self.store_ca_file,
-                encryption,
-                faults,
-            },
+            store: self.store.url(),
+            store_options: StoreOptions { encryption, faults, ..self.store.options() },
             pack_size,
             upload_slots: self.upload_slots,
             kubeconfig: self.kubeconfig,

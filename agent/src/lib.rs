@@ -25,10 +25,12 @@
 //! | [`engine`], [`sidecar`] | contract v1, llama-server; a reference engine |
 //! | [`volume`], [`store`] | pod volumes opened so that nothing leads outside; the store, opened and proven |
 //! | [`journal`], [`metrics`], [`admin`], [`telemetry`] | what can be known of it |
+//! | [`checkpoints`] | what is in the store, for people: list, show, verify, diff, fetch |
 //! | [`drill`] | the whole of it rehearsed on one machine, and judged |
 
 pub mod admin;
 pub mod annotations;
+pub mod checkpoints;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
