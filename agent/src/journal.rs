@@ -82,8 +82,11 @@ impl Journal {
         };
         for name in ["journal.jsonl.old", "journal.jsonl"] {
             let Ok(file) = File::open(folder.join(name)) else { continue };
-            for line in BufReader::new(file).lines().map_while(Result::ok) {
-                let Ok(Line { at, what: What::Event(event) }) = serde_json::from_str(&line) else { continue };
+            // By bytes: a line that is no text must not hide those behind it.
+            for line in BufReader::new(file).split(b'\n').map_while(Result::ok) {
+                let Ok(Line { at, what: What::Event(event) }) = serde_json::from_slice(&line) else {
+                    continue;
+                };
                 if let Event::Started(node) = &event {
                     end(&mut life);
                     life = (node.boot == boot).then(|| Machine::new(policy.clone()));
@@ -192,7 +195,9 @@ mod tests {
         for (at, event) in (1_000..).zip(life) {
             journal.write(Moment::from_millis(at), What::Event(event));
         }
-        std::fs::write(folder.path().join("journal.jsonl.old"), "{\"at\": 3, \"event").unwrap();
+        let journal = folder.path().join("journal.jsonl");
+        let torn = [b"{\"at\": 3, \"event\": \xff\n".as_slice(), &std::fs::read(&journal).unwrap()].concat();
+        std::fs::write(journal, torn).unwrap();
         let policy = Policy::default();
         let told = Journal::earlier_reports(folder.path(), "boot", &policy);
         assert_eq!(told.len(), 1);

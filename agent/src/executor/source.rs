@@ -165,7 +165,11 @@ async fn flush(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> 
         && let Some(limit) = volume.size_limit
     {
         let state = engine.look(deadline).await?.state_bytes;
-        super::room::check(&volume.name, limit, &folder, state)?;
+        let folder = Arc::clone(&folder);
+        // A pod may have filled its volume with files: listing them is not for the thread that everything waits on.
+        let checked =
+            tokio::task::spawn_blocking(move || super::room::check(&volume.name, limit, &folder, state));
+        checked.await.map_err(|error| Failure::new(FailureKind::Transient, error.to_string()))??;
     }
     let flushed = engine.flush(round, &name, deadline).await?;
     let mut files = Vec::with_capacity(flushed.files.len());
