@@ -159,9 +159,7 @@ async fn read_back(store: &Store, base: &str, key: &str, deadline: Instant) -> R
     if found.bytes != "third" {
         return Err(inconsistent("the object read is not the one written last"));
     }
-    let part = retry::with_retries("GET of a range", deadline, |_| store.get_range(key, 1..3))
-        .await
-        .map_err(failed)?;
+    let part = retry::get_range(store.as_ref(), key, 1..3, deadline).await.map_err(failed)?;
     if part != "hi" {
         return Err(inconsistent("a range read is not the range asked for"));
     }

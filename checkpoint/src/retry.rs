@@ -4,12 +4,12 @@
 //! module loops over failures, so the number of requests a failing store sees is decided here: full jitter, at
 //! most [`SPACING_MAX`] apart, and never past the deadline.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, ops::Range, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::store::{Condition, ObjectStore, StoreError, Version};
+use crate::store::{Body, Condition, ObjectStore, StoreError, Version, collect};
 
 /// First upper bound of the wait between attempts; it doubles each time.
 const BASE: Duration = Duration::from_millis(50);
@@ -94,19 +94,20 @@ where
 pub async fn put(
     store: &dyn ObjectStore,
     key: &str,
-    body: Bytes,
+    body: impl Into<Body>,
     condition: Condition,
     deadline: Instant,
 ) -> Result<Version, StoreError> {
-    let limit = attempt_limit(body.len() as u64);
+    let body = body.into();
+    let len = body.bytes.len() as u64;
+    let limit = attempt_limit(len);
     let written = with_retries_of(&format!("PUT {key}"), deadline, limit, |_| {
         store.put(key, body.clone(), condition.clone())
     })
     .await;
     match written {
-        Err(StoreError::ConditionFailed { key }) => match get(store, &key, body.len() as u64, deadline).await
-        {
-            Ok(found) if found.bytes == body => Ok(found.version),
+        Err(StoreError::ConditionFailed { key }) => match get(store, &key, len, deadline).await {
+            Ok(found) if found.bytes == body.bytes => Ok(found.version),
             Err(error @ StoreError::TimedOut { .. }) => Err(error),
             _ => Err(StoreError::ConditionFailed { key }),
         },
@@ -126,6 +127,24 @@ pub async fn get(
 ) -> Result<crate::store::Object, StoreError> {
     with_retries_of(&format!("GET {key}"), deadline, attempt_limit(at_most.min(crate::MIB)), |_| {
         store.get(key, at_most)
+    })
+    .await
+}
+
+/// Reads the bytes of `range` that exist, all of them into memory, with retries.
+///
+/// # Errors
+/// As [`with_retries`] and [`ObjectStore::get_range`].
+pub async fn get_range(
+    store: &dyn ObjectStore,
+    key: &str,
+    range: Range<u64>,
+    deadline: Instant,
+) -> Result<Bytes, StoreError> {
+    let len = range.end.saturating_sub(range.start);
+    with_retries_of(&format!("GET {key}"), deadline, attempt_limit(len), |_| {
+        let range = range.clone();
+        async move { collect(store.get_range(key, range).await?, len, key).await }
     })
     .await
 }

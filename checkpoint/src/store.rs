@@ -8,6 +8,7 @@
 //! * a read that follows an acknowledged write sees it (S3 has been strongly consistent since 2020);
 //! * the same key with other bytes never has the same [`Version`] again.
 
+mod body;
 pub mod directory;
 mod error;
 pub mod faulty;
@@ -20,7 +21,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-pub use self::{error::StoreError, location::StoreOptions, location::open};
+pub use self::{
+    body::{Body, ByteStream, collect},
+    error::StoreError,
+    location::StoreOptions,
+    location::open,
+};
 
 /// A shared handle to a store.
 pub type Store = Arc<dyn ObjectStore>;
@@ -35,7 +41,7 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`] if the condition does not hold (also `IfMatch` on a missing key).
-    async fn put(&self, key: &str, body: Bytes, condition: Condition) -> Result<Version, StoreError>;
+    async fn put(&self, key: &str, body: Body, condition: Condition) -> Result<Version, StoreError>;
 
     /// Reads a small object whole. An object larger than `at_most` bytes is refused before it is read.
     ///
@@ -43,12 +49,12 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// [`StoreError::NotFound`], or [`StoreError::Permanent`] if it is too large.
     async fn get(&self, key: &str, at_most: u64) -> Result<Object, StoreError>;
 
-    /// Reads the bytes of `range` (offsets in bytes) that exist: a short object gives a short answer, and the
-    /// caller compares lengths.
+    /// Reads the bytes of `range` (offsets in bytes) that exist, as they arrive: a short object gives a short answer,
+    /// and the caller counts. Never more bytes than asked for.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if there is no such object.
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError>;
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<ByteStream, StoreError>;
 
     /// Every object whose key begins with `prefix`, in key order.
     ///

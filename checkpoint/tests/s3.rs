@@ -5,8 +5,8 @@
 
 // The fixture is written for the crate itself: these names are what its `crate::` finds here.
 use checkpoint::{
-    chunk, claim, dispatcher, fingerprint, folder, generation, hash, key, manifest, preflight, restore, save,
-    store,
+    chunk, claim, dispatcher, fingerprint, folder, generation, hash, key, manifest, preflight, restore,
+    retry, save, store,
 };
 
 #[allow(dead_code, reason = "shared with the unit tests, which use all of it")]
@@ -42,31 +42,37 @@ async fn server(bucket: Option<&str>) -> Store {
 async fn a_real_server_proves_itself_and_tells_time() {
     let store = server(None).await;
     preflight::prove(&store, soon()).await.unwrap();
-    let version = store.put("a/b", Bytes::from_static(b"body"), Condition::IfAbsent).await.unwrap();
+    let version = store.put("a/b", Bytes::from_static(b"body").into(), Condition::IfAbsent).await.unwrap();
     let object = store.get("a/b", 10).await.unwrap();
     assert_eq!((object.bytes.as_ref(), object.version), (b"body".as_ref(), version));
     let apart = object.store_now.duration_since(object.modified).as_secs();
     assert!((-1..=2).contains(&apart), "{apart}");
     assert_eq!(store.get("a/b", 3).await.unwrap_err().category(), "permanent");
     assert_eq!(store.get("a/c", 3).await.unwrap_err().category(), "not_found");
-    assert_eq!(store.get_range("a/b", 2..100).await.unwrap(), "dy");
-    assert_eq!(store.get_range("a/b", 4..5).await.unwrap(), "");
-    let other = store.put("a/other", Bytes::from_static(b"other"), Condition::Always).await.unwrap();
+    assert_eq!(retry::get_range(store.as_ref(), "a/b", 2..100, soon()).await.unwrap(), "dy");
+    assert_eq!(retry::get_range(store.as_ref(), "a/b", 4..5, soon()).await.unwrap(), "");
+    let other = store.put("a/other", Bytes::from_static(b"other").into(), Condition::Always).await.unwrap();
     let stale = Condition::IfMatch(other);
     assert_eq!(
-        store.put("a/b", Bytes::new(), stale.clone()).await.unwrap_err().category(),
+        store.put("a/b", Bytes::new().into(), stale.clone()).await.unwrap_err().category(),
         "condition_failed"
     );
-    assert_eq!(store.put("a/none", Bytes::new(), stale).await.unwrap_err().category(), "condition_failed");
+    assert_eq!(
+        store.put("a/none", Bytes::new().into(), stale).await.unwrap_err().category(),
+        "condition_failed"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_has_every_page() {
     let store = server(None).await;
-    let puts = (0..1100).map(|n| {
-        let store = Arc::clone(&store);
-        async move { store.put(&format!("list/{n:04}"), Bytes::new(), Condition::Always).await.unwrap() }
-    });
+    let puts =
+        (0..1100).map(|n| {
+            let store = Arc::clone(&store);
+            async move {
+                store.put(&format!("list/{n:04}"), Bytes::new().into(), Condition::Always).await.unwrap()
+            }
+        });
     futures::StreamExt::collect::<Vec<_>>(futures::StreamExt::buffer_unordered(
         futures::stream::iter(puts),
         16,

@@ -33,7 +33,7 @@ async fn a_writer_of_a_lower_epoch_is_fenced_and_readers_keep_the_higher_one() {
     late.number = GenerationNumber { epoch: 1, n: 99 };
     let body = document::encode(KIND, BYTES_MAX, &late).unwrap();
     let key = world.workload.generation(&world.lineage, late.number);
-    world.store.put(&key, body, Condition::IfAbsent).await.unwrap();
+    world.store.put(&key, body.into(), Condition::IfAbsent).await.unwrap();
     let found = survey(world.store.as_ref(), &world.workload, soon()).await.unwrap();
     assert_eq!(found[0].head.as_ref(), Some(&successor));
 }

@@ -25,17 +25,13 @@ pub(super) async fn verified(
     deadline: Instant,
 ) -> Result<Bytes, RestoreError> {
     let key = workload.pack(run.pack);
-    let length = run.range.end - run.range.start;
     let corrupt =
         |path: &str, what: String| RestoreError::Corrupt { path: path.to_owned(), pack: run.pack, what };
     let first = pieces.first().map_or("", |(path, _)| path.as_str()).to_owned();
-    let what = format!("GET {key}");
     let mut tries = 0;
     loop {
         tries += 1;
-        let limit = retry::attempt_limit(length);
-        let got =
-            retry::with_retries_of(&what, deadline, limit, |_| store.get_range(&key, run.range.clone()));
+        let got = retry::get_range(store.as_ref(), &key, run.range.clone(), deadline);
         let bytes = match got.await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => {

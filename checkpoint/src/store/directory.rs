@@ -18,18 +18,24 @@ use std::{
     ops::Range,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::{Condition, LIST_MAX, Listed, Object, ObjectStore, StoreError, Version};
+use super::{
+    Body, ByteStream, Condition, LIST_MAX, Listed, Object, ObjectStore, StoreError, Version, body::too_large,
+};
 use crate::hash::{ContentHash, nonce};
 
 /// What a crashed writer left behind is removed after this time.
 const LEFT_BEHIND: Duration = Duration::from_secs(3600);
+/// A range is read in steps of so many bytes.
+const STEP: usize = 1024 * 1024;
 
 /// A store in a folder. See the module.
 #[derive(Debug, Clone)]
@@ -180,10 +186,10 @@ impl Drop for Staged {
 
 #[async_trait]
 impl ObjectStore for DirectoryStore {
-    async fn put(&self, key: &str, body: Bytes, condition: Condition) -> Result<Version, StoreError> {
+    async fn put(&self, key: &str, body: Body, condition: Condition) -> Result<Version, StoreError> {
         let path = self.object(key)?;
         let name = key.to_owned();
-        match self.blocking(key, move |store| store.write(&name, &path, &body, &condition)).await? {
+        match self.blocking(key, move |store| store.write(&name, &path, &body.bytes, &condition)).await? {
             Put::Done(version) => Ok(version),
             Put::Refused => Err(StoreError::ConditionFailed { key: key.to_owned() }),
         }
@@ -209,17 +215,29 @@ impl ObjectStore for DirectoryStore {
         read.await?.map_err(|size| too_large(key, size, at_most))
     }
 
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<ByteStream, StoreError> {
         let path = self.object(key)?;
-        self.blocking(key, move |_| {
+        let opened = self.blocking(key, move |_| {
             let file = File::open(path)?;
             let end = range.end.min(file.metadata()?.len());
-            let len = end.saturating_sub(range.start);
-            let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-            file.read_exact_at(&mut bytes, range.start)?;
-            Ok(bytes.into())
-        })
-        .await
+            Ok((Arc::new(file), range.start..end))
+        });
+        let (file, range) = opened.await?;
+        let (store, name) = (self.clone(), key.to_owned());
+        let steps = (range.start..range.end).step_by(STEP).map(move |start| (start, range.end));
+        let frames = stream::iter(steps).then(move |(start, end)| {
+            let (store, name, file) = (store.clone(), name.clone(), Arc::clone(&file));
+            async move {
+                let read = store.blocking(&name, move |_| {
+                    let len = usize::try_from(end - start).map_or(STEP, |left| left.min(STEP));
+                    let mut bytes = vec![0; len];
+                    file.read_exact_at(&mut bytes, start)?;
+                    Ok(Bytes::from(bytes))
+                });
+                read.await
+            }
+        });
+        Ok(frames.into_stream().boxed())
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
@@ -270,12 +288,6 @@ impl ObjectStore for DirectoryStore {
     fn describe(&self) -> String {
         format!("dir:{}", self.root.display())
     }
-}
-
-pub(super) fn too_large(key: &str, size: u64, at_most: u64) -> StoreError {
-    StoreError::permanent(format!(
-        "{key} has {size} bytes, at most {at_most} are expected: it is not one of ours"
-    ))
 }
 
 pub(super) fn too_many(prefix: &str) -> StoreError {

@@ -24,11 +24,12 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use tokio::time::Instant;
 
 pub use self::plan::{FAULTS, FaultPlan, PlanError};
 use self::plan::{Fault, Operation, Rule};
-use super::{Condition, Listed, Object, ObjectStore, Store, StoreError, Version};
+use super::{Body, ByteStream, Condition, Listed, Object, ObjectStore, Store, StoreError, Version, collect};
 
 /// A store with faults around it. Time counts from its creation.
 #[derive(Debug)]
@@ -153,13 +154,13 @@ impl Verdict {
 
 #[async_trait]
 impl ObjectStore for FaultyStore {
-    async fn put(&self, key: &str, body: Bytes, condition: Condition) -> Result<Version, StoreError> {
-        let mut verdict = self.strike(Operation::Put, key, body.len() as u64).await;
+    async fn put(&self, key: &str, body: Body, condition: Condition) -> Result<Version, StoreError> {
+        let mut verdict = self.strike(Operation::Put, key, body.bytes.len() as u64).await;
         if let Some(refused) = verdict.refused.take() {
             return Err(refused);
         }
         let condition = if verdict.unconditional { Condition::Always } else { condition };
-        let answer = self.inner.put(key, verdict.damage(body), condition).await;
+        let answer = self.inner.put(key, verdict.damage(body.bytes).into(), condition).await;
         verdict.answer(key, answer)
     }
 
@@ -173,14 +174,24 @@ impl ObjectStore for FaultyStore {
         verdict.answer(key, answer)
     }
 
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let mut verdict = self.strike(Operation::Range, key, range.end.saturating_sub(range.start)).await;
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<ByteStream, StoreError> {
+        let len = range.end.saturating_sub(range.start);
+        let mut verdict = self.strike(Operation::Range, key, len).await;
         if let Some(refused) = verdict.refused.take() {
             return Err(refused);
         }
-        let answer = self.inner.get_range(key, range).await;
-        let answer = answer.map(|bytes| verdict.damage(bytes));
-        verdict.answer(key, answer)
+        let frames = self.inner.get_range(key, range).await?;
+        if !(verdict.torn || verdict.flipped || verdict.lost) {
+            return Ok(frames);
+        }
+        let bytes = verdict.damage(collect(frames, len, key).await?);
+        // A connection that breaks breaks in the middle of the body.
+        let half = bytes.slice(..bytes.len() / 2);
+        let frames = match verdict.answer(key, Ok(bytes)) {
+            Ok(bytes) => vec![Ok(bytes)],
+            Err(lost) => vec![Ok(half), Err(lost)],
+        };
+        Ok(stream::iter(frames).boxed())
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {

@@ -24,16 +24,19 @@ use aws_sdk_s3::{
         interceptors::BeforeDeserializationInterceptorContextRef, retry::RetryConfig, timeout::TimeoutConfig,
     },
     error::BoxError,
-    primitives::{ByteStream, DateTime, DateTimeFormat},
+    primitives::{ByteStream as Sent, DateTime, DateTimeFormat},
     types::ServerSideEncryption,
 };
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use base64::Engine as _;
-use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
 use self::classify::classify;
-use super::{Condition, LIST_MAX, Listed, Object, ObjectStore, StoreError, Version, directory};
+use super::{
+    Body, ByteStream, Condition, LIST_MAX, Listed, Object, ObjectStore, StoreError, Version, body::too_large,
+    collect, directory,
+};
 use crate::hash::Crc64;
 
 /// Connecting within a region takes milliseconds; what takes longer is tried again elsewhere.
@@ -183,25 +186,17 @@ fn http_client(options: &S3Options) -> Result<aws_sdk_s3::config::SharedHttpClie
 
 #[async_trait]
 impl ObjectStore for S3Store {
-    async fn put(&self, key: &str, body: Bytes, condition: Condition) -> Result<Version, StoreError> {
+    async fn put(&self, key: &str, body: Body, condition: Condition) -> Result<Version, StoreError> {
         let conditional = condition != Condition::Always;
-        // Large bodies are summed where they do not hold up other requests.
-        let crc = match body.len() {
-            ..=65_536 => Crc64::of(&body),
-            _ => {
-                let body = body.clone();
-                tokio::task::spawn_blocking(move || Crc64::of(&body))
-                    .await
-                    .map_err(|error| StoreError::transient(format!("{key}: {error}")))?
-            }
-        };
+        // Large bodies come with their sum: it was made where it holds up no other request.
+        let crc = body.crc64.unwrap_or_else(|| Crc64::of(&body.bytes));
         let mut request = self
             .client
             .put_object()
             .bucket(&self.options.bucket)
             .key(self.key(key))
             .checksum_crc64_nvme(base64::engine::general_purpose::STANDARD.encode(crc.to_be_bytes()))
-            .body(ByteStream::from(body));
+            .body(Sent::from(body.bytes));
         request = match &self.options.encryption {
             Encryption::BucketDefault => request,
             Encryption::Aes256 => request.server_side_encryption(ServerSideEncryption::Aes256),
@@ -241,11 +236,11 @@ impl ObjectStore for S3Store {
             .map_err(|error| classify(error, &self.options.bucket, key))?;
         let size = answer.content_length.and_then(|size| u64::try_from(size).ok());
         if let Some(size) = size.filter(|size| *size > at_most) {
-            return Err(directory::too_large(key, size, at_most));
+            return Err(too_large(key, size, at_most));
         }
         let modified = stamp(answer.last_modified.as_ref(), key)?;
         let version = version(answer.e_tag, key)?;
-        let bytes = receive(answer.body, at_most, key).await?;
+        let bytes = collect(received(answer.body, key), at_most, key).await?;
         if size.is_some_and(|size| size != bytes.len() as u64) {
             return Err(StoreError::transient(format!("{key}: the answer was cut short")));
         }
@@ -254,9 +249,9 @@ impl ObjectStore for S3Store {
         Ok(Object { bytes, version, modified, store_now })
     }
 
-    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<ByteStream, StoreError> {
         if range.is_empty() {
-            return Ok(Bytes::new());
+            return Ok(stream::empty().boxed());
         }
         let wanted = range.end - range.start;
         let sent = self
@@ -270,7 +265,7 @@ impl ObjectStore for S3Store {
         let answer = match sent {
             // The object ends before the range begins.
             Err(error) if error.raw_response().is_some_and(|raw| raw.status().as_u16() == 416) => {
-                return Ok(Bytes::new());
+                return Ok(stream::empty().boxed());
             }
             sent => sent.map_err(|error| classify(error, &self.options.bucket, key))?,
         };
@@ -282,12 +277,7 @@ impl ObjectStore for S3Store {
                 self.describe()
             )));
         }
-        let size = answer.content_length.map(i64::unsigned_abs);
-        let bytes = receive(answer.body, wanted, key).await?;
-        if size.is_some_and(|size| size != bytes.len() as u64) {
-            return Err(StoreError::transient(format!("{key}: the answer was cut short")));
-        }
-        Ok(bytes)
+        Ok(received(answer.body, key))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
@@ -329,17 +319,12 @@ impl ObjectStore for S3Store {
     }
 }
 
-/// Collects a body, and stops when it is longer than it may be.
-async fn receive(mut body: ByteStream, at_most: u64, key: &str) -> Result<Bytes, StoreError> {
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.next().await {
-        let frame = frame.map_err(|error| StoreError::transient(format!("{key}: {error}")))?;
-        if bytes.len() as u64 + frame.len() as u64 > at_most {
-            return Err(directory::too_large(key, bytes.len() as u64 + frame.len() as u64, at_most));
-        }
-        bytes.extend_from_slice(&frame);
-    }
-    Ok(bytes.freeze())
+/// A body as it arrives. One that ends before its announced length ends with an error (hyper counts).
+fn received(body: Sent, key: &str) -> ByteStream {
+    let key = key.to_owned();
+    stream::unfold(body, |mut body| async move { body.next().await.map(|frame| (frame, body)) })
+        .map(move |frame| frame.map_err(|error| StoreError::transient(format!("{key}: {error}"))))
+        .boxed()
 }
 
 fn version(etag: Option<String>, key: &str) -> Result<Version, StoreError> {

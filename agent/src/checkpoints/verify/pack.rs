@@ -39,10 +39,7 @@ pub(super) async fn read(
     let mut window = Window::new(pieces);
     loop {
         let range = window.end..window.end + STEP;
-        let (what, deadline) = (format!("GET {key}"), Instant::now() + LIMIT);
-        let got = retry::with_retries_of(&what, deadline, retry::attempt_limit(STEP), |_| {
-            store.get_range(&key, range.clone())
-        });
+        let got = retry::get_range(store.as_ref(), &key, range, Instant::now() + LIMIT);
         let bytes = match got.await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => {

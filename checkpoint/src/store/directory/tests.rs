@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use proptest::prelude::*;
 
 use super::*;
+use crate::{fixture::soon, retry};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(8).enable_all().build().unwrap()
@@ -68,7 +69,7 @@ async fn follow(steps: Vec<Step>) {
                         None => continue,
                     },
                 };
-                match store.put(&key, body(byte), condition).await {
+                match store.put(&key, body(byte).into(), condition).await {
                     Ok(version) => {
                         assert!(allowed, "{step:?} was let through");
                         let stale = reference.stale.entry(key.clone()).or_default();
@@ -89,7 +90,8 @@ async fn follow(steps: Vec<Step>) {
                 other => panic!("{other:?}"),
             },
             Step::Range(at, from, len) => {
-                let got = store.get_range(&key(at), u64::from(from)..u64::from(from) + u64::from(len)).await;
+                let range = u64::from(from)..u64::from(from) + u64::from(len);
+                let got = retry::get_range(&store, &key(at), range, soon()).await;
                 match (got, reference.objects.get(&key(at))) {
                     (Ok(part), Some((bytes, _))) => {
                         let clip = |at: usize| at.min(bytes.len());
@@ -161,7 +163,7 @@ async fn a_key_that_leads_elsewhere_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let store = DirectoryStore::open(root.path()).unwrap();
     for key in ["", "..", "../x", "a/../../x", "/etc/passwd", "a//b", "a/", ".hidden", "a\0b"] {
-        let error = store.put(key, Bytes::new(), Condition::Always).await.unwrap_err();
+        let error = store.put(key, Bytes::new().into(), Condition::Always).await.unwrap_err();
         assert_eq!(error.category(), "permanent", "{key:?}: {error}");
         assert!(store.get(key, 1).await.is_err());
         assert!(store.get_range(key, 0..1).await.is_err());
@@ -182,7 +184,7 @@ async fn what_a_crashed_writer_left_is_never_seen() {
     let root = tempfile::tempdir().unwrap();
     let store = DirectoryStore::open(root.path()).unwrap();
     fs::write(root.path().join("tmp/half"), b"half").unwrap();
-    store.put("v1/x", Bytes::from_static(b"whole"), Condition::IfAbsent).await.unwrap();
+    store.put("v1/x", Bytes::from_static(b"whole").into(), Condition::IfAbsent).await.unwrap();
     assert_eq!(store.list("").await.unwrap().len(), 1);
     assert_eq!(
         fs::read_dir(root.path().join("tmp")).unwrap().count(),
@@ -195,14 +197,14 @@ async fn what_a_crashed_writer_left_is_never_seen() {
 async fn a_version_never_comes_again_even_when_the_clock_steps_back() {
     let root = tempfile::tempdir().unwrap();
     let store = DirectoryStore::open(root.path()).unwrap();
-    store.put("k", Bytes::from_static(b"a"), Condition::Always).await.unwrap();
+    store.put("k", Bytes::from_static(b"a").into(), Condition::Always).await.unwrap();
     // Written an hour from now, as far as the clock of today knows.
     let future = SystemTime::now() + Duration::from_secs(3600);
     let path = root.path().join("objects/k");
     File::options().write(true).open(&path).unwrap().set_modified(future).unwrap();
     let before = store.get("k", 1).await.unwrap();
     let replaced = Condition::IfMatch(before.version.clone());
-    store.put("k", Bytes::from_static(b"a"), replaced).await.unwrap();
+    store.put("k", Bytes::from_static(b"a").into(), replaced).await.unwrap();
     let after = store.get("k", 1).await.unwrap();
     assert!(after.modified > before.modified && after.version != before.version);
 }

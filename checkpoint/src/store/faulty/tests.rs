@@ -10,7 +10,7 @@ fn faulty(plan: &str) -> (FaultyStore, tempfile::TempDir) {
 }
 
 async fn put(store: &FaultyStore, key: &str) -> Result<Version, StoreError> {
-    store.put(key, Bytes::from_static(b"12345678"), Condition::IfAbsent).await
+    store.put(key, Bytes::from_static(b"12345678").into(), Condition::IfAbsent).await
 }
 
 #[test]
