@@ -105,7 +105,7 @@ enum Verb {
         target: Target,
         /// Where to: an empty directory, or one that does not exist yet; a fetch that was interrupted goes on
         directory: PathBuf,
-        /// Transfers at the same time, each with up to 16 MiB of memory
+        /// Transfers at the same time, each with about 2 MiB of memory
         #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=32))]
         parallel: u8,
         #[command(flatten)]

@@ -5,6 +5,7 @@
 //! (`EX_USAGE`).
 
 use bytesize::ByteSize;
+use checkpoint::dispatcher::Limits;
 use checkpoint::store::StoreOptions;
 use checkpoint::store::faulty::FaultPlan;
 use checkpoint::store::s3::Encryption;
@@ -15,6 +16,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+/// The most transfers at once, whatever the memory: each has a connection.
+const SLOTS_MAX: usize = 256;
 
 /// The arguments of `lifeboat run`.
 #[derive(Args, Clone, Debug)]
@@ -89,12 +93,15 @@ pub struct RunArgs {
     /// Server-side encryption to ask for: bucket (its own default), aes256 or kms:<key id>
     #[arg(long, env = "LIFEBOAT_STORE_ENCRYPTION", help_heading = "Store")]
     store_encryption: Option<String>,
-    /// The size of a pack; memory is this times --upload-slots
+    /// Memory for packs in flight: with --pack-size it bounds how many there are at once
+    #[arg(long, env = "LIFEBOAT_TRANSFER_MEMORY", default_value = "256MiB", help_heading = "Store")]
+    transfer_memory: ByteSize,
+    /// The size of a pack; near the deadline they become smaller by themselves
     #[arg(long, env = "LIFEBOAT_PACK_SIZE", default_value = "16MiB", help_heading = "Store")]
     pack_size: ByteSize,
-    /// Packs in flight at once
-    #[arg(long, env = "LIFEBOAT_UPLOAD_SLOTS", default_value_t = 8, help_heading = "Store")]
-    upload_slots: usize,
+    /// The most that pre-copies send per second, while the engines serve; 0: as fast as one connection
+    #[arg(long, env = "LIFEBOAT_PRECOPY_RATE", default_value = "32MiB", help_heading = "Store")]
+    precopy_rate: ByteSize,
     /// A fault of the store, for drills
     #[arg(long, hide = true)]
     store_fault: Vec<String>,
@@ -211,8 +218,8 @@ pub struct Config {
     pub store_options: StoreOptions,
     /// Bytes of one pack.
     pub pack_size: u64,
-    /// Packs in flight.
-    pub upload_slots: usize,
+    /// Packs in flight, and the rate of pre-copies.
+    pub transfers: Limits,
     /// A kubeconfig.
     pub kubeconfig: Option<PathBuf>,
     /// The core's policy.
@@ -274,9 +281,14 @@ impl RunArgs {
         if !(1 << 20..=64 << 20).contains(&pack_size) {
             wrong.push(format!("--pack-size {}: give 1MiB to 64MiB", self.pack_size));
         }
-        if !(1..=256).contains(&self.upload_slots) {
-            wrong.push(format!("--upload-slots {}: give 1 to 256", self.upload_slots));
+        let memory = self.transfer_memory.as_u64();
+        if memory < pack_size || memory > 64 << 30 {
+            wrong.push(format!(
+                "--transfer-memory {}: give at least --pack-size ({}) and at most 64GiB",
+                self.transfer_memory, self.pack_size
+            ));
         }
+        let slots = usize::try_from(memory / pack_size.max(1)).unwrap_or(SLOTS_MAX).clamp(1, SLOTS_MAX);
         if self.imds_poll < Span::from_millis(100) {
             wrong.push(format!("--imds-poll {}: give 100ms or more, IMDS throttles", self.imds_poll));
         }
@@ -298,7 +310,7 @@ impl RunArgs {
             store: self.store.url(),
             store_options: StoreOptions { encryption, faults, ..self.store.options() },
             pack_size,
-            upload_slots: self.upload_slots,
+            transfers: Limits { slots, pre_copy_rate: Some(self.precopy_rate.as_u64()) },
             kubeconfig: self.kubeconfig,
             policy: Policy {
                 margin: self.margin,
@@ -358,6 +370,7 @@ mod tests {
             "--imds-endpoint=169.254.169.254",
             "--boot-id-file=/nowhere",
             "--pack-size=1KiB",
+            "--transfer-memory=1TiB",
             "--store-fault=nonsense",
             "--store-encryption=rot13",
         ])
@@ -368,6 +381,7 @@ mod tests {
             "--imds-endpoint",
             "--boot-id-file",
             "--pack-size",
+            "--transfer-memory",
             "--store-fault",
             "--store-encryption",
         ] {

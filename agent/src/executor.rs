@@ -84,7 +84,7 @@ impl Executor {
             cluster,
             store,
             volumes: PodVolumes::new(&config.kubelet_root),
-            dispatcher: Dispatcher::new(config.upload_slots),
+            dispatcher: Dispatcher::new(config.transfers),
             metrics,
             node: config.node_name.clone(),
             cluster_name: config.cluster_name.clone(),

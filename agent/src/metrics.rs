@@ -164,6 +164,11 @@ impl Metrics {
         self.series.set(Id::Link, &[], bytes_per_second as f64);
     }
 
+    /// How fast the last state was read.
+    pub fn read_rate(&self, bytes_per_second: f64) {
+        self.series.set(Id::Read, &[], bytes_per_second);
+    }
+
     /// A watch of `nodes` or `pods` had to be started again.
     pub fn watch_restart(&self, resource: &'static str) {
         self.series.count(Id::WatchRestarts, &[resource], 1);

@@ -16,14 +16,11 @@ use checkpoint::intent::IntentState as Intent;
 use checkpoint::key::{GenerationNumber, LineageId};
 use checkpoint::lineage::{self, LineageState};
 use checkpoint::manifest;
-use checkpoint::restore::{self as state, FetchProgress};
+use checkpoint::restore::{self as state, FetchProgress, FetchRequest};
 use evacuation::effect::Action;
 use evacuation::event::{Candidate, Done, FailureKind, IntentState, Source};
 use evacuation::moment::{Moment, Span};
 use std::sync::Arc;
-
-/// Ranged GETs in flight at once.
-const PARALLEL: usize = 8;
 
 pub(crate) async fn perform(
     tools: &Tools,
@@ -203,7 +200,11 @@ async fn fetch(
     let folder = bench.folder(tools)?;
     let staging = state::staging(number);
     let progress = Arc::new(FetchProgress::default());
-    state::fetch(&store, &manifest, &folder, &staging, PARALLEL, until, &progress).await?;
+    // Those of a higher priority first.
+    let rank = u64::from(i32::MAX.abs_diff(bench.record().facts.priority));
+    let request =
+        FetchRequest { manifest: &manifest, folder: &folder, into: &staging, rank, deadline: until };
+    state::fetch(&store, request, &tools.dispatcher, &progress).await?;
     let bytes = manifest.bytes_total();
     let manifest = Arc::new(manifest);
     *bench.restore.lock().await = Some(Fetched { manifest, lineage, number, staging, installed: false });
@@ -260,6 +261,7 @@ async fn finish(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, 
         manifest: Arc::clone(&fetched.manifest),
         lineage: fetched.lineage.clone(),
         number: fetched.number,
+        round: Arc::default(),
     });
     Ok(Done::Nothing)
 }

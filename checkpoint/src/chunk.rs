@@ -11,8 +11,13 @@ pub const FIXED_BLOCK: u64 = crate::MIB;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Chunking {
-    /// Written once, appended to, or overwritten in place: aligned blocks of 1 MiB.
+    /// Overwritten in place: aligned blocks of 1 MiB.
     Fixed,
+    /// Only ever appended to: what an earlier generation holds of it is not read again. Aligned blocks of 1 MiB.
+    AppendOnly,
+    /// Never written to again, and its name is its content (vLLM's and LMCache's block files): a file of the same name and
+    /// size is not read again. Aligned blocks of 1 MiB.
+    Immutable,
     /// Rewritten whole with insertions (llama-server's slot file): cut where the content says (FastCDC).
     ContentDefined,
 }
@@ -27,13 +32,16 @@ pub struct Cut {
 
 impl Chunking {
     /// The plan for a file of `size` bytes. Generations that should share blocks need the same plan, so it changes only
-    /// at two sizes: small chunks find more, large chunks keep the manifest small.
+    /// at three sizes: small chunks find more (`tests/bench slot` measures how much), large chunks keep the manifest small.
     #[must_use]
     pub fn plan(self, size: u64) -> Cut {
         let average = match (self, size) {
-            (Self::Fixed, _) => return Cut { min: FIXED_BLOCK, average: FIXED_BLOCK, max: FIXED_BLOCK },
-            (Self::ContentDefined, size) if size < 64 * crate::MIB => 64 * KIB,
-            (Self::ContentDefined, size) if size <= 1024 * crate::MIB => 256 * KIB,
+            (Self::Fixed | Self::AppendOnly | Self::Immutable, _) => {
+                return Cut { min: FIXED_BLOCK, average: FIXED_BLOCK, max: FIXED_BLOCK };
+            }
+            (Self::ContentDefined, size) if size <= 64 * crate::MIB => 16 * KIB,
+            (Self::ContentDefined, size) if size <= 512 * crate::MIB => 32 * KIB,
+            (Self::ContentDefined, size) if size <= 16 * 1024 * crate::MIB => 256 * KIB,
             (Self::ContentDefined, _) => crate::MIB,
         };
         Cut { min: average / 4, average, max: average * 4 }
@@ -41,6 +49,12 @@ impl Chunking {
 }
 
 impl Cut {
+    /// Whether blocks lie at fixed places.
+    #[must_use]
+    pub fn is_fixed(self) -> bool {
+        self.min == self.max
+    }
+
     /// The longest block, in bytes. [`Cut::first`] needs this much, or the end of the file.
     #[must_use]
     pub fn longest(self) -> usize {
@@ -50,7 +64,7 @@ impl Cut {
     /// The length of the first block of `bytes`, which hold at least [`Cut::longest`] bytes or all that is left.
     #[must_use]
     pub fn first(self, bytes: &[u8]) -> usize {
-        if self.min == self.max {
+        if self.is_fixed() {
             return bytes.len().min(self.longest());
         }
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -114,6 +128,7 @@ mod tests {
     #[test]
     fn large_files_have_large_chunks() {
         let average = |size| Chunking::ContentDefined.plan(size).average;
-        assert_eq!([average(1), average(64 << 20), average(1 << 31)], [64 << 10, 256 << 10, 1 << 20]);
+        let averages = [1, 200 << 20, 2 << 30, 20 << 30].map(average);
+        assert_eq!(averages, [16 << 10, 32 << 10, 256 << 10, 1 << 20]);
     }
 }

@@ -2,13 +2,20 @@
 //!
 //! ```text
 //!   save of pod A (rank 0) ─┐                ┌─ slot 1 ─► PUT
-//!   save of pod B (rank 5) ─┼─► the waiting ─┼─ slot 2 ─► PUT
-//!   pre-copy of pod C      ─┘   in order     └─ slot N ─► PUT
+//!   save of pod B (rank 5) ─┼─► the waiting ─┼─ slot 2 ─► PUT        as many slots as the link
+//!   fetch for pod C        ─┤   in order     ├─ slot 3 ─► GET        has shown to carry
+//!   pre-copy of pod D      ─┘                └─ slot N ─► PUT
 //! ```
 //!
 //! A slot is one pack long, well under a second, so the front takes over at once without anything being cancelled.
-//! Within a class the lower rank goes first, then whoever came first. Pre-copy has at most one slot, and none while a
-//! drain waits. The slots also bound memory: a pack is filled only by who holds one.
+//! Within a class the lower rank goes first, then the earlier cut-off, then whoever came first. Work that will not be over by
+//! its cut-off at the measured rate is **set back** behind all that will ([`forecast`]): it takes nothing from what
+//! fits, and still gets what would be idle. Pre-copy has at most one slot, none while anything else waits, and a rate
+//! that it stays below. The slots also bound memory: a pack is filled only by who holds one.
+
+mod concurrency;
+pub mod forecast;
+mod rate;
 
 use std::{
     collections::BTreeMap,
@@ -18,32 +25,88 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-/// How long bytes are counted before they become one sample of the rate.
-const SAMPLE: Duration = Duration::from_millis(200);
-/// The weight of the newest sample.
-const NEWEST: f64 = 0.3;
+use self::{
+    concurrency::Concurrency,
+    forecast::{Fit, Work},
+    rate::Rate,
+};
+use crate::pool::Pool;
 
-/// What a transfer is for.
+/// How much longer than it has a work must need before it is set back: a measured rate is not a promise.
+const DOUBT: f64 = 1.5;
+/// An attempt at a pack is given up after so many times the time that a pack takes, but never before [`PATIENCE_MIN`].
+const PATIENCE: u32 = 6;
+/// The shortest that an attempt at a pack may take.
+const PATIENCE_MIN: Duration = Duration::from_secs(8);
+
+/// What a transfer is for; the first goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// Against a deadline.
+    /// To the store, against a deadline.
     Drain,
-    /// Ahead of time, while the engine serves.
+    /// From the store, for a pod that waits.
+    Fetch,
+    /// To the store ahead of time, while the engine serves.
     PreCopy,
+}
+
+/// What the dispatcher may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The most transfers at once; with the size of a pack it is the memory that saves take.
+    pub slots: usize,
+    /// The most bytes per second for pre-copies; `None`: what one slot carries.
+    pub pre_copy_rate: Option<u64>,
+}
+
+impl Limits {
+    /// `slots` transfers at once and no other limit.
+    #[must_use]
+    pub fn slots(slots: usize) -> Self {
+        Self { slots, pre_copy_rate: None }
+    }
 }
 
 /// Hands out slots. Clones share them.
 #[derive(Debug, Clone)]
-pub struct Dispatcher(Arc<Mutex<State>>);
+pub struct Dispatcher(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    pool: Pool,
+    pre_copy_rate: Option<u64>,
+}
 
 #[derive(Debug)]
 struct State {
-    slots: usize,
     busy: usize,
     pre_copy_busy: usize,
     arrivals: u64,
-    waiting: BTreeMap<(Class, u64, u64), oneshot::Sender<Permit>>,
+    jobs: BTreeMap<u64, Enlisted>,
+    /// By arrival; with the job.
+    waiting: BTreeMap<u64, (u64, oneshot::Sender<Permit>)>,
+    concurrency: Concurrency,
     rate: Rate,
+    /// When the next pre-copied pack may begin.
+    pre_copy_free: Instant,
+}
+
+/// A transfer of many packs, as the dispatcher sees it.
+#[derive(Debug)]
+struct Enlisted {
+    class: Class,
+    rank: u64,
+    work: Work,
+    set_back: bool,
+}
+
+/// A transfer of many packs. Dropping it takes it off the list.
+#[derive(Debug)]
+pub struct Job {
+    id: u64,
+    class: Class,
+    dispatcher: Dispatcher,
 }
 
 /// A slot. Dropping it hands it to the next.
@@ -55,83 +118,66 @@ pub struct Permit {
 
 /// A place in the queue. Dropping it gives it up, with the slot if it has one already.
 #[derive(Debug)]
-pub struct Place {
-    class: Class,
-    rank: u64,
-    dispatcher: Dispatcher,
-    granted: oneshot::Receiver<Permit>,
-}
+pub struct Place(oneshot::Receiver<Permit>);
 
 impl Place {
-    /// Waits until it is its turn.
-    pub async fn granted(self) -> Permit {
-        let Place { class, rank, dispatcher, mut granted } = self;
-        loop {
-            // The sender lives until it is served, so this cannot fail; were it to, the place is taken anew.
-            match (&mut granted).await {
-                Ok(permit) => return permit,
-                Err(_) => granted = dispatcher.queue(class, rank).granted,
-            }
-        }
+    /// Waits until it is its turn; `None` if its job is gone.
+    pub async fn granted(self) -> Option<Permit> {
+        self.0.await.ok()
     }
 }
 
 impl Dispatcher {
-    /// `slots` transfers at once, at least one.
+    /// See [`Limits`].
     #[must_use]
-    pub fn new(slots: usize) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            slots: slots.max(1),
-            busy: 0,
-            pre_copy_busy: 0,
-            arrivals: 0,
-            waiting: BTreeMap::new(),
-            rate: Rate::new(Instant::now()),
-        })))
+    pub fn new(limits: Limits) -> Self {
+        let now = Instant::now();
+        Self(Arc::new(Shared {
+            state: Mutex::new(State {
+                busy: 0,
+                pre_copy_busy: 0,
+                arrivals: 0,
+                jobs: BTreeMap::new(),
+                waiting: BTreeMap::new(),
+                concurrency: Concurrency::new(limits.slots, now),
+                rate: Rate::new(now),
+                pre_copy_free: now,
+            }),
+            pool: Pool::default(),
+            pre_copy_rate: limits.pre_copy_rate.filter(|rate| *rate > 0),
+        }))
     }
 
-    /// How many transfers may run at once.
+    /// The most transfers at once.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.state().slots
+        self.state().concurrency.most()
     }
 
-    /// Changes the number of slots, at least one. Transfers that run go on.
-    pub fn set_slots(&self, slots: usize) {
-        self.state().slots = slots.max(1);
-        self.serve();
-    }
-
-    /// Waits for a slot: the lowest `rank` first, then the first to come. Giving up waiting is safe.
-    pub async fn acquire(&self, class: Class, rank: u64) -> Permit {
-        self.queue(class, rank).granted().await
-    }
-
-    /// Takes a place in the queue for a slot that will be needed soon. While a save fills a pack its next place is
-    /// taken already: otherwise a slot that becomes free in that moment would go to a lower rank, and its transfer then
-    /// shares the link with those of the front.
+    /// How many transfers may run at present.
     #[must_use]
-    pub fn queue(&self, class: Class, rank: u64) -> Place {
-        let (sender, granted) = oneshot::channel();
-        {
-            let mut state = self.state();
-            state.arrivals += 1;
-            let place = (class, rank, state.arrivals);
-            state.waiting.insert(place, sender);
-        }
-        self.serve();
-        Place { class, rank, dispatcher: self.clone(), granted }
+    pub fn slots_now(&self) -> usize {
+        self.state().concurrency.limit()
     }
 
-    /// Counts bytes that the store has acknowledged.
-    pub fn acknowledged(&self, bytes: u64) {
-        self.state().rate.add(bytes, Instant::now());
+    /// Announces a transfer: the lowest `rank` of a class goes first. `work` is what is known of it.
+    #[must_use]
+    pub fn enlist(&self, class: Class, rank: u64, work: Work) -> Job {
+        let mut state = self.state();
+        state.arrivals += 1;
+        let id = state.arrivals;
+        state.jobs.insert(id, Enlisted { class, rank, work, set_back: false });
+        Job { id, class, dispatcher: self.clone() }
     }
 
     /// Bytes per second that were acknowledged lately, while anything was under way; `None` before the first.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
-        self.state().rate.smoothed
+        self.state().rate.smoothed()
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.0.pool
     }
 
     /// Gives free slots to those in front.
@@ -140,15 +186,19 @@ impl Dispatcher {
             let (sender, permit) = {
                 let mut state = self.state();
                 // Those who gave up are not in front.
-                state.waiting.retain(|_, sender| !sender.is_closed());
-                let Some((&place, _)) = state.waiting.first_key_value() else { return };
-                let class = place.0;
-                if state.busy >= state.slots || (class == Class::PreCopy && state.pre_copy_busy > 0) {
+                state.waiting.retain(|_, (_, sender)| !sender.is_closed());
+                if state.busy >= state.concurrency.limit() {
                     return;
                 }
-                let Some(sender) = state.waiting.remove(&place) else { return };
+                let now = Instant::now();
+                state.set_back(now);
+                let Some((arrival, class)) = state.front() else { return };
+                if class == Class::PreCopy && state.pre_copy_busy > 0 {
+                    return;
+                }
+                let Some((_, sender)) = state.waiting.remove(&arrival) else { return };
                 if state.busy == 0 {
-                    state.rate.resume(Instant::now());
+                    state.rate.resume(now);
                 }
                 state.busy += 1;
                 state.pre_copy_busy += usize::from(class == Class::PreCopy);
@@ -160,7 +210,144 @@ impl Dispatcher {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The arrival and the class of who is served next.
+    fn front(&self) -> Option<(u64, Class)> {
+        let place = |(arrival, (job, _)): (&u64, &(u64, _))| {
+            let job = self.jobs.get(job)?;
+            Some((job.order(), *arrival))
+        };
+        self.waiting.iter().filter_map(place).min().map(|((class, ..), arrival)| (arrival, class))
+    }
+
+    /// Decides anew who is set back.
+    fn set_back(&mut self, now: Instant) {
+        let Some(rate) = self.rate.believed() else {
+            self.jobs.values_mut().for_each(|job| job.set_back = false);
+            return;
+        };
+        let mut drains: Vec<_> = self.jobs.values_mut().filter(|job| job.class == Class::Drain).collect();
+        drains.sort_by_key(|job| (job.rank, job.work.cut_off));
+        let work: Vec<_> = drains.iter().map(|job| job.work).collect();
+        for (job, fit) in drains.into_iter().zip(forecast::fits(rate * DOUBT, now, &work)) {
+            job.set_back = matches!(fit, Fit::Not { .. });
+        }
+    }
+}
+
+impl Enlisted {
+    fn order(&self) -> (Class, bool, u64, Instant) {
+        (self.class, self.set_back, self.rank, self.work.cut_off)
+    }
+}
+
+impl Job {
+    /// Takes a place in the queue for a slot that will be needed soon. While a save fills a pack its next place is
+    /// taken already: otherwise a slot that becomes free in that moment would go to a lower rank, and its transfer then
+    /// shares the link with those of the front.
+    #[must_use]
+    pub fn queue(&self) -> Place {
+        let (sender, granted) = oneshot::channel();
+        {
+            let mut state = self.dispatcher.state();
+            state.arrivals += 1;
+            let arrival = state.arrivals;
+            state.waiting.insert(arrival, (self.id, sender));
+        }
+        self.dispatcher.serve();
+        Place(granted)
+    }
+
+    /// Waits until a pre-copy may send its next pack without going beyond its rate. For all else that is now.
+    pub async fn paced(&self) {
+        let free = self.dispatcher.state().pre_copy_free;
+        if self.class == Class::PreCopy {
+            tokio::time::sleep_until(free).await;
+        }
+    }
+
+    /// How long a pack of `bytes` will take while every slot moves one of that size; zero where no rate is known.
+    #[must_use]
+    pub fn pack_takes(&self, bytes: u64) -> Duration {
+        let state = self.dispatcher.state();
+        let Some(rate) = state.rate.smoothed().filter(|rate| *rate > 0.0) else { return Duration::ZERO };
+        let at_once = bytes as f64 * state.concurrency.limit() as f64;
+        Duration::try_from_secs_f64(at_once / rate).unwrap_or(Duration::MAX)
+    }
+
+    /// So many bytes of it are left to move.
+    pub fn left(&self, bytes: u64) {
+        if let Some(job) = self.dispatcher.state().jobs.get_mut(&self.id) {
+            job.work.bytes = bytes;
+        }
+    }
+
+    /// The store has acknowledged a pack of `bytes`, or given one, `took` after its request.
+    pub fn acknowledged(&self, bytes: u64, took: Duration) {
+        self.acknowledged_at(bytes, took, Instant::now());
+    }
+
+    fn acknowledged_at(&self, bytes: u64, took: Duration, now: Instant) {
+        let mut state = self.dispatcher.state();
+        let busy = state.busy >= state.concurrency.limit();
+        state.concurrency.acknowledged(bytes, busy, now);
+        if let Some(job) = state.jobs.get_mut(&self.id) {
+            job.work.bytes = job.work.bytes.saturating_sub(bytes);
+        }
+        if self.class == Class::Fetch {
+            return;
+        }
+        state.rate.add(bytes, now);
+        state.rate.pack_took(took);
+        if let Some(rate) = self.dispatcher.0.pre_copy_rate.filter(|_| self.class == Class::PreCopy) {
+            let began = now.checked_sub(took).unwrap_or(now).max(state.pre_copy_free);
+            state.pre_copy_free = began + Duration::from_secs_f64(bytes as f64 / rate as f64);
+        }
+    }
+
+    /// How long attempt number `attempt` at a pack may take, at most `longest`. Each attempt is given twice the time of
+    /// the one before: a link that became slow is no reason to send the same bytes again and again.
+    #[must_use]
+    pub fn patience(&self, attempt: u32, longest: Duration) -> Duration {
+        let pack = self.dispatcher.state().rate.pack();
+        let patience = pack.map_or(longest, |pack| pack.saturating_mul(PATIENCE).max(PATIENCE_MIN));
+        patience.saturating_mul(1_u32 << attempt.min(10)).min(longest)
+    }
+
+    /// An attempt at a pack was given up after so long.
+    pub fn gave_up(&self, after: Duration) {
+        self.dispatcher.state().rate.pack_took(after);
+    }
+
+    /// The store asked for fewer requests.
+    pub fn throttled(&self) {
+        self.dispatcher.state().concurrency.throttled(Instant::now());
+    }
+
+    /// Whether it stands behind what fits, because it would not be over by its cut-off.
+    #[must_use]
+    pub fn is_set_back(&self) -> bool {
+        self.dispatcher.state().jobs.get(&self.id).is_some_and(|job| job.set_back)
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let idle = {
+            let mut state = self.dispatcher.state();
+            state.jobs.remove(&self.id);
+            let id = self.id;
+            state.waiting.retain(|_, (job, _)| *job != id);
+            state.jobs.is_empty()
+        };
+        if idle {
+            self.dispatcher.pool().release();
+        }
+        self.dispatcher.serve();
     }
 }
 
@@ -175,145 +362,5 @@ impl Drop for Permit {
     }
 }
 
-/// Acknowledged bytes per second, smoothed. Idle time does not count.
-#[derive(Debug)]
-struct Rate {
-    since: Instant,
-    bytes: u64,
-    smoothed: Option<f64>,
-}
-
-impl Rate {
-    fn new(now: Instant) -> Self {
-        Self { since: now, bytes: 0, smoothed: None }
-    }
-
-    fn resume(&mut self, now: Instant) {
-        self.since = now;
-        self.bytes = 0;
-    }
-
-    fn add(&mut self, bytes: u64, now: Instant) {
-        self.bytes = self.bytes.saturating_add(bytes);
-        let elapsed = now.saturating_duration_since(self.since);
-        if elapsed < SAMPLE && self.smoothed.is_some() {
-            return;
-        }
-        let sample = self.bytes as f64 / elapsed.max(Duration::from_millis(1)).as_secs_f64();
-        self.smoothed =
-            Some(self.smoothed.map_or(sample, |before| NEWEST * sample + (1.0 - NEWEST) * before));
-        self.resume(now);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn settled() {
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Lets each waiter note its name when it is served and pass the slot on.
-    async fn order_of(dispatcher: &Dispatcher, waiters: &[(&'static str, Class, u64)]) -> Vec<&'static str> {
-        let held = dispatcher.acquire(Class::Drain, 0).await;
-        let served = Arc::new(Mutex::new(Vec::new()));
-        let mut tasks = Vec::new();
-        for &(name, class, rank) in waiters {
-            let (dispatcher, served) = (dispatcher.clone(), served.clone());
-            tasks.push(tokio::spawn(async move {
-                let _permit = dispatcher.acquire(class, rank).await;
-                served.lock().unwrap().push(name);
-            }));
-            settled().await;
-        }
-        drop(held);
-        for task in tasks {
-            task.await.unwrap();
-        }
-        Arc::into_inner(served).unwrap().into_inner().unwrap()
-    }
-
-    #[tokio::test]
-    async fn who_fills_a_pack_has_its_next_place_already_and_giving_it_up_serves_the_next() {
-        let dispatcher = Dispatcher::new(1);
-        let filling = dispatcher.acquire(Class::Drain, 0).await;
-        let lower = tokio::spawn({
-            let dispatcher = dispatcher.clone();
-            async move { dispatcher.acquire(Class::Drain, 1).await }
-        });
-        settled().await;
-        let ahead = dispatcher.queue(Class::Drain, 0);
-        drop(filling);
-        let next = ahead.granted().await;
-        assert!(!lower.is_finished(), "it came first, and counts less");
-        // The last pack: the place for another is given up, although the slot was granted already.
-        let more = dispatcher.queue(Class::Drain, 0);
-        drop(next);
-        settled().await;
-        assert!(!lower.is_finished());
-        drop(more);
-        lower.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn the_waiting_are_served_by_rank_then_arrival_and_pre_copy_yields() {
-        let waiters = [
-            ("pre-copy", Class::PreCopy, 0),
-            ("late", Class::Drain, 9),
-            ("first", Class::Drain, 1),
-            ("second", Class::Drain, 1),
-        ];
-        assert_eq!(order_of(&Dispatcher::new(1), &waiters).await, ["first", "second", "late", "pre-copy"]);
-    }
-
-    #[tokio::test]
-    async fn pre_copy_never_has_more_than_one_slot() {
-        let dispatcher = Dispatcher::new(4);
-        let first = dispatcher.acquire(Class::PreCopy, 0).await;
-        let waiting = tokio::spawn({
-            let dispatcher = dispatcher.clone();
-            async move { dispatcher.acquire(Class::PreCopy, 0).await }
-        });
-        settled().await;
-        assert!(!waiting.is_finished());
-        let _drain = dispatcher.acquire(Class::Drain, 7).await;
-        drop(first);
-        waiting.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn who_gives_up_waiting_takes_no_slot_with_him() {
-        let dispatcher = Dispatcher::new(1);
-        let held = dispatcher.acquire(Class::Drain, 0).await;
-        let gone = tokio::spawn({
-            let dispatcher = dispatcher.clone();
-            async move { dispatcher.acquire(Class::Drain, 0).await }
-        });
-        settled().await;
-        gone.abort();
-        let _ = gone.await;
-        drop(held);
-        tokio::time::timeout(Duration::from_secs(5), dispatcher.acquire(Class::Drain, 9)).await.unwrap();
-        assert_eq!(dispatcher.state().busy, 0);
-    }
-
-    #[test]
-    fn the_rate_follows_what_is_acknowledged_and_forgets_idle_time() {
-        let start = Instant::now();
-        let mut rate = Rate::new(start);
-        let mut now = start;
-        for _ in 0..40 {
-            now += Duration::from_millis(250);
-            rate.add(250_000, now);
-        }
-        let steady = rate.smoothed.unwrap();
-        assert!((steady - 1_000_000.0).abs() < 1.0, "{steady}");
-        now += Duration::from_secs(60);
-        rate.resume(now);
-        rate.add(250_000, now + Duration::from_millis(250));
-        assert!((rate.smoothed.unwrap() - steady).abs() < 1.0);
-    }
-}
+mod tests;

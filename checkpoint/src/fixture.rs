@@ -11,14 +11,14 @@ use tokio::time::Instant;
 
 use crate::{
     chunk::Chunking,
-    dispatcher::{Class, Dispatcher},
+    dispatcher::{Class, Dispatcher, Limits as Slots},
     fingerprint::Fingerprint,
     folder::{Folder, Limits},
     generation::{self, CommitError, Generation},
     key::{LineageId, Workload},
     manifest::{self, FileEntry, Manifest, Source},
-    restore::{self, FetchProgress, RestoreError},
-    save::{self, Progress, SaveError, SaveRequest, Saved, SourceFile},
+    restore::{self, FetchProgress, FetchRequest, RestoreError},
+    save::{self, Identity, Progress, SaveError, SaveRequest, Saved, SourceFile},
     store::{
         Store,
         directory::DirectoryStore,
@@ -99,6 +99,9 @@ impl World {
             files: self.sources(chunking),
             parent,
             known_packs: None,
+            round: None,
+            remember: false,
+            identity: Identity::Blake3,
             pack_size: 4 << 20,
             class: Class::Drain,
             rank: 0,
@@ -107,7 +110,8 @@ impl World {
     }
 
     pub(crate) async fn save(&self, request: SaveRequest<'_>) -> Result<Saved, SaveError> {
-        save::save(&self.store, request, &Dispatcher::new(2), &Arc::new(Progress::default())).await
+        save::save(&self.store, request, &Dispatcher::new(Slots::slots(2)), &Arc::new(Progress::default()))
+            .await
     }
 
     pub(crate) fn manifest(&self, files: Vec<FileEntry>) -> Manifest {
@@ -163,7 +167,9 @@ impl World {
     ) -> Result<Arc<FetchProgress>, RestoreError> {
         let folder = Folder::open(&self.restored()).unwrap();
         let progress = Arc::new(FetchProgress::default());
-        restore::fetch(&self.store, manifest, &folder, ".lifeboat/restore/1", 4, deadline, &progress).await?;
+        let request =
+            FetchRequest { manifest, folder: &folder, into: ".lifeboat/restore/1", rank: 0, deadline };
+        restore::fetch(&self.store, request, &Dispatcher::new(Slots::slots(4)), &progress).await?;
         Ok(progress)
     }
 

@@ -21,6 +21,13 @@ impl ContentHash {
     }
 }
 
+impl ContentHash {
+    /// Whether it is the hash that was computed.
+    pub(crate) fn is(&self, hash: &blake3::Hash) -> bool {
+        self.0 == *hash.as_bytes()
+    }
+}
+
 impl fmt::Display for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
@@ -59,6 +66,33 @@ impl<'de> Deserialize<'de> for ContentHash {
     }
 }
 
+/// Finds the name of a pack: the BLAKE3 hash of the lengths and names of its blocks, one after the other. So the bytes are
+/// hashed once, for their blocks, and two packs with one name hold the same bytes.
+#[derive(Debug, Clone, Default)]
+pub struct PackName(blake3::Hasher);
+
+impl PackName {
+    /// The next block, of `len` bytes.
+    pub fn block(&mut self, name: ContentHash, len: u64) {
+        self.0.update(&len.to_le_bytes());
+        self.0.update(&name.0);
+    }
+
+    /// The next block, whose bytes were not hashed: known by two checksums only.
+    pub(crate) fn unhashed(&mut self, fast: u128, crc64: Crc64, len: u64) {
+        // No block that was hashed has this length.
+        self.0.update(&(!len).to_le_bytes());
+        self.0.update(&fast.to_le_bytes());
+        self.0.update(&crc64.to_be_bytes());
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn finish(&self) -> ContentHash {
+        ContentHash(*self.0.finalize().as_bytes())
+    }
+}
+
 /// A CRC64NVME checksum (the polynomial that S3 verifies on arrival), as 16 hex digits in documents.
 ///
 /// It finds transport and storage errors for next to nothing; identity is [`ContentHash`]'s work.
@@ -72,10 +106,36 @@ impl Crc64 {
         Self(crc_fast::crc64_nvme(bytes))
     }
 
+    /// The checksum of these bytes and the `len` bytes of `next` behind them, without looking at them again.
+    #[must_use]
+    pub fn then(self, next: Self, len: u64) -> Self {
+        Self(crc_fast::checksum_combine(crc_fast::CrcAlgorithm::Crc64Nvme, self.0, next.0, len))
+    }
+
     /// The big-endian bytes, which S3 wants in base64 in `x-amz-checksum-crc64nvme`.
     #[must_use]
     pub fn to_be_bytes(self) -> [u8; 8] {
         self.0.to_be_bytes()
+    }
+}
+
+/// The checksum of bytes that come one after the other.
+#[derive(Debug)]
+pub(crate) struct Crc64Sum(crc_fast::Digest);
+
+impl Default for Crc64Sum {
+    fn default() -> Self {
+        Self(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme))
+    }
+}
+
+impl Crc64Sum {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn finish(&self) -> Crc64 {
+        Crc64(self.0.finalize())
     }
 }
 
@@ -117,6 +177,27 @@ mod tests {
         assert_eq!(hash.to_string().parse::<ContentHash>().unwrap(), hash);
         assert!(hash.to_string().to_uppercase().parse::<ContentHash>().is_err());
         assert!("abc".parse::<ContentHash>().is_err());
+    }
+
+    #[test]
+    fn checksums_of_parts_add_up() {
+        let bytes = crate::fixture::noise(3_000_001, 7);
+        for at in [0, 1, 1 << 20, 3_000_001] {
+            let (a, b) = bytes.split_at(at);
+            assert_eq!(Crc64::of(a).then(Crc64::of(b), b.len() as u64), Crc64::of(&bytes), "{at}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_pack_is_that_of_its_blocks_in_their_order() {
+        let name = |blocks: &[&[u8]]| {
+            let mut name = PackName::default();
+            blocks.iter().for_each(|block| name.block(ContentHash::of(block), block.len() as u64));
+            name.finish()
+        };
+        assert_eq!(name(&[b"a", b"b"]), name(&[b"a", b"b"]));
+        let others = [name(&[b"b", b"a"]), name(&[b"a"]), name(&[b"ab"]), name(&[b"a", b"b", b""])];
+        assert!(others.iter().all(|other| *other != name(&[b"a", b"b"])));
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub mod key;
 pub mod lineage;
 pub mod manifest;
 pub mod path;
+mod pool;
 pub mod preflight;
 pub mod restore;
 pub mod retry;

@@ -1,19 +1,21 @@
 //! Packs back to files: fetched into a staging folder, every extent verified, then renamed into place.
 //!
 //! ```text
-//!   manifest ─► extents by pack ─► runs of neighbours ─► ranged GET ─► CRC64 + BLAKE3 ─► pwrite
-//!                                                                          │
-//!                               .lifeboat/restore/<generation>/<path>  ◄───┘   fetch: may be repeated, keeps what is good
+//!   manifest ─► extents by pack ─► runs of neighbours ─► ranged GET ─► frames: pwrite, CRC64, BLAKE3
+//!                                                                       │
+//!                               .lifeboat/restore/<generation>/<path> ◄─┘      fetch: may be repeated, keeps what is good
 //!                               <path>                                 ◄─────  install: mode, owner, rename
 //! ```
 //!
 //! The folder belongs to a pod that may be hostile and the manifest to whoever can write to the bucket, so paths are
 //! resolved beneath the folder and sizes are bounded by the manifest's rules.
 
+mod assembly;
 mod plan;
 mod source;
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     os::unix::fs::FileExt,
     sync::{
@@ -22,13 +24,18 @@ use std::{
     },
 };
 
-use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
 use nix::fcntl::{FallocateFlags, fallocate};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 
-use self::plan::Run;
+use self::{
+    assembly::{Assembly, Piece, Wrong},
+    source::ReadFailure,
+};
 use crate::{
+    dispatcher::{Class, Dispatcher, Job, forecast::Work},
     folder::{Folder, FolderError, io},
     hash::ContentHash,
     key::Workload,
@@ -39,10 +46,7 @@ use crate::{
 };
 
 /// The longest single GET, in bytes.
-pub const RANGE_MAX: u64 = 8 * crate::MIB;
-/// GETs at the same time, unless the caller says otherwise. Together with [`RANGE_MAX`] this bounds memory (an
-/// extent alone may have 16 MiB).
-pub const PARALLEL: usize = 8;
+pub const RANGE_MAX: u64 = 16 * crate::MIB;
 
 /// What a fetch has done so far, in bytes.
 #[derive(Debug, Default)]
@@ -63,6 +67,10 @@ impl FetchProgress {
     #[must_use]
     pub fn bytes_kept(&self) -> u64 {
         self.kept.load(Relaxed)
+    }
+
+    fn arrived(&self, bytes: u64) {
+        self.fetched.fetch_add(bytes, Relaxed);
     }
 
     /// Bytes that came from the store, verified.
@@ -144,20 +152,33 @@ pub async fn load_manifest(
     Ok(manifest)
 }
 
-/// Fetches every file of `manifest` into `into`, a folder beneath `.lifeboat/` (see [`staging`]). What an
-/// earlier fetch left there is kept as far as it verifies.
+/// What to fetch, and where to.
+#[derive(Debug)]
+pub struct FetchRequest<'a> {
+    /// What: every file of it.
+    pub manifest: &'a Manifest,
+    /// The state volume, opened.
+    pub folder: &'a Folder,
+    /// A folder beneath `.lifeboat/` in it (see [`staging`]). What an earlier fetch left there is kept as far as it
+    /// verifies.
+    pub into: &'a str,
+    /// Among several fetches the lower goes first.
+    pub rank: u64,
+    /// When it must be over.
+    pub deadline: Instant,
+}
+
+/// Fetches every file of a manifest into the staging folder. Memory: for each slot of the `dispatcher` about 2 MiB.
 ///
 /// # Errors
 /// [`RestoreError`]; the bytes that did arrive stay for the next try.
 pub async fn fetch(
     store: &Store,
-    manifest: &Manifest,
-    folder: &Folder,
-    into: &str,
-    parallel: usize,
-    deadline: Instant,
+    request: FetchRequest<'_>,
+    dispatcher: &Dispatcher,
     progress: &Arc<FetchProgress>,
 ) -> Result<(), RestoreError> {
+    let FetchRequest { manifest, folder, into, rank, deadline } = request;
     let total = manifest.bytes_total();
     progress.total.store(total, Relaxed);
     progress.kept.store(0, Relaxed);
@@ -177,12 +198,9 @@ pub async fn fetch(
         missing.extend(extents.into_iter().map(|extent| (index, extent)));
     }
 
-    let runs = plan::runs(manifest, &missing, RANGE_MAX);
-    let work = stream::iter(runs)
-        .map(|run| one_run(store, manifest, folder, into, run, deadline, progress))
-        .buffer_unordered(parallel.max(1))
-        .try_collect::<()>();
-    match timeout_at(deadline, work).await {
+    let work = Work { bytes: total - progress.bytes_kept(), cut_off: deadline };
+    let job = Arc::new(dispatcher.enlist(Class::Fetch, rank, work));
+    match timeout_at(deadline, fetch_runs(store, &request, &missing, &job, progress)).await {
         Ok(Err(RestoreError::Store(StoreError::TimedOut { .. }))) | Err(_) => return Err(out_of_time()),
         Ok(done) => done?,
     }
@@ -196,6 +214,51 @@ pub async fn fetch(
         Ok(())
     });
     timeout_at(deadline, syncing).await.map_err(|_| out_of_time())?
+}
+
+/// Fetches what is missing, each run in a task of its own: what arrives is decrypted where it is polled, and one task would
+/// use one core. Dropping this aborts them.
+async fn fetch_runs(
+    store: &Store,
+    request: &FetchRequest<'_>,
+    missing: &[(usize, usize)],
+    job: &Arc<Job>,
+    progress: &Arc<FetchProgress>,
+) -> Result<(), RestoreError> {
+    let mut running = JoinSet::new();
+    let settle = |done: Result<Result<(), RestoreError>, tokio::task::JoinError>| {
+        done.unwrap_or_else(|error| Err(RestoreError::Store(StoreError::permanent(error.to_string()))))
+    };
+    // Each path once: a hostile manifest has a long one and hundreds of thousands of extents.
+    let paths: Vec<Arc<str>> = request.manifest.files.iter().map(|file| file.path.as_str().into()).collect();
+    for run in plan::runs(request.manifest, missing, RANGE_MAX) {
+        let granted = job.queue().granted();
+        tokio::pin!(granted);
+        let permit = loop {
+            tokio::select! {
+                permit = &mut granted => break permit,
+                Some(done) = running.join_next() => settle(done)?,
+            }
+        };
+        let (store, job, progress) = (Arc::clone(store), Arc::clone(job), Arc::clone(progress));
+        let (folder, into) = (request.folder.clone(), request.into.to_owned());
+        let key = request.manifest.workload.pack(run.pack);
+        let files = &request.manifest.files;
+        let pieces: Vec<(Arc<str>, Extent)> = run
+            .extents
+            .iter()
+            .map(|(file, extent)| (Arc::clone(&paths[*file]), files[*file].extents[*extent].clone()))
+            .collect();
+        let deadline = request.deadline;
+        running.spawn(async move {
+            let _permit = permit;
+            one_run(&store, &key, (folder, into), (run.pack, pieces), &job, deadline, &progress).await
+        });
+    }
+    while let Some(done) = running.join_next().await {
+        settle(done)?;
+    }
+    Ok(())
 }
 
 /// Renames the fetched files into place, with their mode and the folder's owner, and removes the staging folder.
@@ -275,46 +338,47 @@ fn missing_extents(present: &File, staged: &str, file: &FileEntry) -> Result<Vec
     Ok(missing)
 }
 
-/// Fetches one run of a pack, verifies it, and writes its extents.
+/// Fetches one run of a pack into the files that its pieces belong to.
 async fn one_run(
     store: &Store,
-    manifest: &Manifest,
-    folder: &Folder,
-    into: &str,
-    run: Run,
+    key: &str,
+    (folder, into): (Folder, String),
+    (pack, pieces): (ContentHash, Vec<(Arc<str>, Extent)>),
+    job: &Job,
     deadline: Instant,
     progress: &Arc<FetchProgress>,
 ) -> Result<(), RestoreError> {
-    let pieces: Vec<(String, Extent)> = run
-        .extents
-        .iter()
-        .map(|(file, extent)| {
-            (manifest.files[*file].path.clone(), manifest.files[*file].extents[*extent].clone())
-        })
-        .collect();
-    let bytes = source::verified(store, &manifest.workload, &run, pieces.clone(), deadline).await?;
-    let (folder, into, progress) = (folder.clone(), into.to_owned(), Arc::clone(progress));
-    blocking(move || {
-        for (path, extent) in pieces {
-            let staged = format!("{into}/{path}");
-            let piece = slice(&bytes, &run, &extent);
-            let file = folder.write(&staged)?;
-            file.write_all_at(&piece, extent.offset).map_err(|error| {
-                RestoreError::Folder(io(&error, &format!("{}/{staged}", folder.describe()), extent.len))
-            })?;
-            progress.fetched.fetch_add(extent.len, Relaxed);
+    let first = pieces.first().map_or_else(String::new, |(path, _)| path.to_string());
+    let bytes = pieces.iter().map(|(_, extent)| extent.len).sum();
+    let (within, under) = (folder.clone(), into.clone());
+    let assembly = blocking(move || assemble(&within, &under, pieces)).await?;
+    source::read(store, key, assembly, job, deadline, progress).await.map_err(|failure| match failure {
+        ReadFailure::Store(StoreError::NotFound { .. }) => {
+            RestoreError::Corrupt { path: first, pack, what: "the pack is not in the store".to_owned() }
         }
-        Ok(())
+        ReadFailure::Wrong(Wrong { path, what }) => {
+            RestoreError::Corrupt { path: path.to_string(), pack, what }
+        }
+        ReadFailure::Folder(error) => {
+            RestoreError::Folder(io(&error, &format!("{}/{into}/{first}", folder.describe()), bytes))
+        }
+        ReadFailure::Store(error) => RestoreError::Store(error),
     })
-    .await
 }
 
-/// The bytes of an extent in a run that is complete.
-fn slice(bytes: &Bytes, run: &Run, extent: &Extent) -> Bytes {
-    let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-    bytes.slice(
-        at(extent.pack_offset - run.range.start)..at(extent.pack_offset + extent.len - run.range.start),
-    )
+/// Opens the staged files of a run, each once.
+fn assemble(folder: &Folder, into: &str, pieces: Vec<(Arc<str>, Extent)>) -> Result<Assembly, RestoreError> {
+    let mut files: BTreeMap<Arc<str>, Arc<File>> = BTreeMap::new();
+    let mut opened = Vec::with_capacity(pieces.len());
+    for (path, extent) in pieces {
+        let file = match files.get(&path) {
+            Some(file) => Arc::clone(file),
+            None => Arc::new(folder.write(&format!("{into}/{path}"))?),
+        };
+        files.insert(Arc::clone(&path), Arc::clone(&file));
+        opened.push(Piece::new(path, file, extent));
+    }
+    Ok(Assembly::new(opened))
 }
 
 fn paths(manifest: &Manifest) -> Vec<String> {

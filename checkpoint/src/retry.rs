@@ -9,7 +9,10 @@ use std::{future::Future, ops::Range, time::Duration};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::store::{Body, Condition, ObjectStore, StoreError, Version, collect};
+use crate::{
+    dispatcher::Job,
+    store::{Body, Condition, ObjectStore, StoreError, Version, collect},
+};
 
 /// First upper bound of the wait between attempts; it doubles each time.
 const BASE: Duration = Duration::from_millis(50);
@@ -39,17 +42,50 @@ where
     F: FnMut(u32) -> Fut,
     Fut: Future<Output = Result<T, StoreError>>,
 {
-    with_retries_of(what, deadline, ATTEMPT_MAX, op).await
+    with_retries_of(what, deadline, Attempts::AtMost(ATTEMPT_MAX), op).await
 }
 
-/// [`with_retries`] where a single attempt may take up to `attempt_max` (see [`attempt_limit`]).
+/// How long single attempts may take.
+#[derive(Debug, Clone, Copy)]
+pub enum Attempts<'a> {
+    /// Each at most so long.
+    AtMost(Duration),
+    /// As long as packs take at present, and at most `longest`. The job's dispatcher learns of what is given up or refused.
+    Of {
+        /// Whose attempts they are.
+        job: &'a Job,
+        /// The longest, whatever was measured.
+        longest: Duration,
+    },
+}
+
+impl Attempts<'_> {
+    fn limit(self, attempt: u32) -> Duration {
+        match self {
+            Self::AtMost(longest) => longest,
+            Self::Of { job, longest } => job.patience(attempt, longest),
+        }
+    }
+
+    fn failed(self, failure: &StoreError, given_up_after: Option<Duration>) {
+        let Self::Of { job, .. } = self else { return };
+        if let Some(after) = given_up_after {
+            job.gave_up(after);
+        }
+        if matches!(failure, StoreError::Throttled { .. }) {
+            job.throttled();
+        }
+    }
+}
+
+/// [`with_retries`] where single attempts have limits of their own (see [`attempt_limit`]).
 ///
 /// # Errors
 /// As [`with_retries`].
 pub async fn with_retries_of<T, F, Fut>(
     what: &str,
     deadline: Instant,
-    attempt_max: Duration,
+    attempts: Attempts<'_>,
     mut op: F,
 ) -> Result<T, StoreError>
 where
@@ -64,13 +100,18 @@ where
         if now >= deadline {
             return Err(timed_out(what, began, last));
         }
-        let bound = deadline.min(now + attempt_max);
+        let bound = deadline.min(now + attempts.limit(attempt));
+        let mut given_up_after = None;
         let failure = match tokio::time::timeout_at(bound, op(attempt)).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) if !error.is_retryable() => return Err(error),
             Ok(Err(error)) => error,
-            Err(_) => StoreError::transient(format!("{what}: no answer in {} ms", (bound - now).as_millis())),
+            Err(_) => {
+                given_up_after = Some(bound - now);
+                StoreError::transient(format!("{what}: no answer in {} ms", (bound - now).as_millis()))
+            }
         };
+        attempts.failed(&failure, given_up_after);
         let pause = spacing(&failure, attempt);
         tracing::debug!(what, attempt, error = %failure, pause_ms = pause.as_millis(), "store request failed");
         last = Some(failure);
@@ -99,9 +140,24 @@ pub async fn put(
     deadline: Instant,
 ) -> Result<Version, StoreError> {
     let body = body.into();
+    let attempts = Attempts::AtMost(attempt_limit(body.bytes.len() as u64));
+    put_of(store, key, body, condition, deadline, attempts).await
+}
+
+/// [`put`] where single attempts have limits of their own.
+///
+/// # Errors
+/// As [`put`].
+pub async fn put_of(
+    store: &dyn ObjectStore,
+    key: &str,
+    body: Body,
+    condition: Condition,
+    deadline: Instant,
+    attempts: Attempts<'_>,
+) -> Result<Version, StoreError> {
     let len = body.bytes.len() as u64;
-    let limit = attempt_limit(len);
-    let written = with_retries_of(&format!("PUT {key}"), deadline, limit, |_| {
+    let written = with_retries_of(&format!("PUT {key}"), deadline, attempts, |_| {
         store.put(key, body.clone(), condition.clone())
     })
     .await;
@@ -125,7 +181,7 @@ pub async fn get(
     at_most: u64,
     deadline: Instant,
 ) -> Result<crate::store::Object, StoreError> {
-    with_retries_of(&format!("GET {key}"), deadline, attempt_limit(at_most.min(crate::MIB)), |_| {
+    with_retries_of(&format!("GET {key}"), deadline, small(at_most.min(crate::MIB)), |_| {
         store.get(key, at_most)
     })
     .await
@@ -142,7 +198,7 @@ pub async fn get_range(
     deadline: Instant,
 ) -> Result<Bytes, StoreError> {
     let len = range.end.saturating_sub(range.start);
-    with_retries_of(&format!("GET {key}"), deadline, attempt_limit(len), |_| {
+    with_retries_of(&format!("GET {key}"), deadline, small(len), |_| {
         let range = range.clone();
         async move { collect(store.get_range(key, range).await?, len, key).await }
     })
@@ -158,8 +214,11 @@ pub async fn list(
     prefix: &str,
     deadline: Instant,
 ) -> Result<Vec<crate::store::Listed>, StoreError> {
-    with_retries_of(&format!("LIST {prefix}"), deadline, attempt_limit(crate::MIB), |_| store.list(prefix))
-        .await
+    with_retries_of(&format!("LIST {prefix}"), deadline, small(crate::MIB), |_| store.list(prefix)).await
+}
+
+fn small(bytes: u64) -> Attempts<'static> {
+    Attempts::AtMost(attempt_limit(bytes))
 }
 
 /// Full jitter: anything from zero to the bound, so that a fleet that failed together does not return together.

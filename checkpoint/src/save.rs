@@ -12,7 +12,9 @@
 //! ```
 //!
 //! * Memory: a pack is filled only under a permit, so there are never more packs in memory than slots, plus one
-//!   read window per save.
+//!   read window per save; their buffers are used again.
+//! * Bytes are looked at once, while they are in the cache: read, told from the round before by a fast hash, named, summed
+//!   and copied in steps of 1 MiB.
 //! * A file is never mapped: the pod may truncate it under us, and a mapping would kill the agent. A file that
 //!   changes while it is read fails by name; the others go on.
 //! * The same files against the same parent give the same packs with the same names, so a save that is repeated after
@@ -22,6 +24,8 @@
 mod ledger;
 mod progress;
 mod reader;
+mod round;
+mod source;
 
 use std::{
     collections::HashMap,
@@ -30,6 +34,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -44,15 +49,16 @@ use self::{
 pub use self::{
     ledger::{FailedFile, FileProblem, Saved},
     progress::Progress,
+    round::Round,
 };
 use crate::{
     chunk::Chunking,
-    dispatcher::{Class, Dispatcher, Permit, Place},
+    dispatcher::{Class, Dispatcher, Job, Permit, Place, forecast::Work},
     hash::ContentHash,
     key::Workload,
     manifest::{Manifest, PACK_MAX},
-    retry,
-    store::{Condition, Store, StoreError},
+    retry::{self, Attempts},
+    store::{Body, Condition, Store, StoreError},
 };
 
 /// The usual size of a pack, in bytes.
@@ -60,6 +66,9 @@ pub const PACK_SIZE: usize = 32 * 1024 * 1024;
 
 /// The smallest pack: it must hold the longest block.
 const PACK_SIZE_MIN: usize = 4 * 1024 * 1024;
+
+/// A pack should not take more than this share of the time that is left: one that is under way at the deadline is lost.
+const SHARE_OF_TIME_LEFT: u32 = 8;
 
 /// A file to save, opened already: its bytes survive the volume's removal.
 #[derive(Debug)]
@@ -88,7 +97,13 @@ pub struct SaveRequest<'a> {
     /// The packs that the store has, if they were listed ([`known_packs`]): one that is about to be sent is skipped, and the
     /// parent's blocks count only if their pack is among them. `None`: not listed; the parent is trusted.
     pub known_packs: Option<HashMap<ContentHash, u64>>,
-    /// Size of a pack in bytes: [`PACK_SIZE`], or less near the deadline. Kept between 4 MiB and 1 GiB.
+    /// The last round's memory of the same state, if `parent` is the manifest that was committed of it.
+    pub round: Option<&'a Round>,
+    /// There will be another round: remember this one.
+    pub remember: bool,
+    /// How blocks are named.
+    pub identity: Identity,
+    /// Size of a pack in bytes: [`PACK_SIZE`]; near the deadline it becomes less by itself. Kept between 4 MiB and 1 GiB.
     pub pack_size: usize,
     /// What the bytes are for.
     pub class: Class,
@@ -96,6 +111,17 @@ pub struct SaveRequest<'a> {
     pub rank: u64,
     /// When it must be over.
     pub deadline: Instant,
+}
+
+/// How blocks are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Identity {
+    /// By their BLAKE3 hash: recognised in every later generation, and verified against forgery where a MAC vouches for
+    /// the manifest.
+    #[default]
+    Blake3,
+    /// Not: only by a fast hash within this process, and by CRC64. A fifth less CPU; nothing is recognised after a restart.
+    Fast,
 }
 
 /// A save that is not whole. What was acknowledged is in `partial`: whole files that can be committed as partial.
@@ -149,35 +175,36 @@ pub async fn known_packs(
 /// save: it is in [`Saved::failed`], and what is committed must be marked partial.
 pub async fn save(
     store: &Store,
-    request: SaveRequest<'_>,
+    mut request: SaveRequest<'_>,
     dispatcher: &Dispatcher,
     progress: &Arc<Progress>,
 ) -> Result<Saved, SaveError> {
     let ledger = Arc::new(Ledger::new(&request.files));
-    progress.begin(request.files.iter().map(|file| file.size).sum());
+    let bytes = request.files.iter().map(|file| file.size).fold(0, u64::saturating_add);
+    progress.begin(bytes);
+    let reader = Reader::new(&mut request, Arc::clone(&ledger), Arc::clone(progress));
     let mut run = Run {
         store,
         workload: request.workload,
         dispatcher,
         progress,
         ledger: Arc::clone(&ledger),
-        known: HashMap::new(),
+        known: request.known_packs.unwrap_or_default(),
+        job: Arc::new(dispatcher.enlist(
+            request.class,
+            request.rank,
+            Work { bytes, cut_off: request.deadline },
+        )),
+        pack_size: request.pack_size.clamp(PACK_SIZE_MIN, PACK_MAX as usize),
         class: request.class,
-        rank: request.rank,
         deadline: request.deadline,
         ahead: None,
         uploads: JoinSet::new(),
     };
-    // The keys of another workload's packs are not ours.
-    let parent = request.parent.filter(|parent| parent.workload == *request.workload);
-    let known = request.known_packs.as_ref();
-    let pack_size = request.pack_size.clamp(PACK_SIZE_MIN, PACK_MAX as usize);
-    let reader =
-        Reader::new(request.files, parent, known, pack_size, Arc::clone(&ledger), Arc::clone(progress));
-    run.known = request.known_packs.unwrap_or_default();
     let outcome = run.drive(reader).await;
+    let set_back = run.job.is_set_back();
     drop(run);
-    let saved = ledger.close();
+    let saved = Saved { set_back: set_back && outcome.is_err(), ..ledger.close() };
     match outcome {
         Ok(()) => Ok(saved),
         Err(StoreError::TimedOut { .. }) => Err(SaveError::OutOfTime { partial: Box::new(saved) }),
@@ -193,8 +220,9 @@ struct Run<'a> {
     progress: &'a Arc<Progress>,
     ledger: Arc<Ledger>,
     known: HashMap<ContentHash, u64>,
+    job: Arc<Job>,
+    pack_size: usize,
     class: Class,
-    rank: u64,
     deadline: Instant,
     /// The place in the queue for the pack after the one that is being filled.
     ahead: Option<Place>,
@@ -218,7 +246,7 @@ impl Run<'_> {
             match step {
                 Step::NeedsSlot => {
                     permit = Some(self.slot().await?);
-                    reader.grant();
+                    self.grant(&mut reader);
                 }
                 Step::Full(pack) => permit = self.dispose(pack, permit, &mut reader),
                 Step::End(last) => {
@@ -244,15 +272,19 @@ impl Run<'_> {
 
     /// Waits for a slot, and meanwhile for uploads that fail.
     async fn slot(&mut self) -> Result<Permit, StoreError> {
-        let place = self.ahead.take().unwrap_or_else(|| self.dispatcher.queue(self.class, self.rank));
-        let acquiring = place.granted();
+        self.job.left(self.progress.bytes_left());
+        let (job, place) = (Arc::clone(&self.job), self.ahead.take());
+        let acquiring = async move {
+            job.paced().await;
+            place.unwrap_or_else(|| job.queue()).granted().await
+        };
         tokio::pin!(acquiring);
         loop {
             tokio::select! {
                 permit = &mut acquiring => {
                     // A pre-copy has one slot at most, and yields.
-                    self.ahead = (self.class == Class::Drain).then(|| self.dispatcher.queue(self.class, self.rank));
-                    return Ok(permit);
+                    self.ahead = (self.class == Class::Drain).then(|| self.job.queue());
+                    return permit.ok_or_else(|| StoreError::permanent("the dispatcher has forgotten this save"));
                 }
                 Some(done) = self.uploads.join_next() => settle(done)?,
                 () = tokio::time::sleep_until(self.deadline) => return Err(out_of_time()),
@@ -266,24 +298,37 @@ impl Run<'_> {
         if self.known.get(&pack.hash) == Some(&size) {
             self.ledger.acknowledge(pack.index, pack.hash, None);
             self.progress.pack(pack.hash, 0);
-            reader.grant();
+            self.grant(reader);
             return permit;
         }
         let (store, key) = (Arc::clone(self.store), self.workload.pack(pack.hash));
-        let (ledger, progress, dispatcher) =
-            (self.ledger.clone(), self.progress.clone(), self.dispatcher.clone());
+        let (ledger, progress, job) = (self.ledger.clone(), self.progress.clone(), self.job.clone());
         let deadline = self.deadline;
         self.uploads.spawn(async move {
             // Always, not if-absent: the name is the content, so this can only heal a pack that was torn, and it makes
             // an old one young again for the bucket's lifecycle.
-            retry::put(store.as_ref(), &key, pack.bytes, Condition::Always, deadline).await?;
+            let attempts = Attempts::Of { job: &job, longest: retry::attempt_limit(size) };
+            let (began, body) = (Instant::now(), Body::summed(pack.bytes, pack.crc64));
+            retry::put_of(store.as_ref(), &key, body, Condition::Always, deadline, attempts).await?;
             ledger.acknowledge(pack.index, pack.hash, Some(size));
             progress.pack(pack.hash, size);
-            dispatcher.acknowledged(size);
+            job.acknowledged(size, began.elapsed());
             drop(permit);
             Ok(())
         });
         None
+    }
+
+    /// Allows another pack, as large as the time that is left allows.
+    fn grant(&self, reader: &mut Reader) {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let size = match self.class {
+            Class::Drain => pack_size(self.pack_size, left, |bytes| self.job.pack_takes(bytes)),
+            Class::Fetch | Class::PreCopy => self.pack_size,
+        };
+        // Small states take small buffers: no more than what is left to read.
+        let room = usize::try_from(self.progress.bytes_left()).unwrap_or(usize::MAX);
+        reader.grant(self.dispatcher.pool().take(size.min(room)), size);
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = T>) -> Result<T, StoreError> {
@@ -291,12 +336,21 @@ impl Run<'_> {
     }
 }
 
+/// The size of the next pack: at most `most`, and small enough that it is over long before the deadline.
+fn pack_size(most: usize, left: Duration, takes: impl Fn(u64) -> Duration) -> usize {
+    let mut size = most;
+    while size > PACK_SIZE_MIN && takes(size as u64) > left / SHARE_OF_TIME_LEFT {
+        size = (size / 2).max(PACK_SIZE_MIN);
+    }
+    size
+}
+
 fn settle(done: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Result<(), StoreError> {
     done.unwrap_or_else(|error| Err(StoreError::permanent(error.to_string())))
 }
 
 fn out_of_time() -> StoreError {
-    StoreError::TimedOut { what: "save".to_owned(), waited: std::time::Duration::ZERO, last: None }
+    StoreError::TimedOut { what: "save".to_owned(), waited: Duration::ZERO, last: None }
 }
 
 /// Tells the reader that nobody listens any more.

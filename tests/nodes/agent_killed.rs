@@ -48,7 +48,7 @@ fn lingering(pod: Template) -> Template {
 async fn up(nodes: &[&str], pods: &[Template]) -> Result<Testbed> {
     let bed = Testbed::up(&[nodes, &[SHELTER]].concat()).await?;
     // Two packs at a time: there is a middle of an upload.
-    bed.install_agent_with(json!({"LIFEBOAT_UPLOAD_SLOTS": "2"})).await?;
+    bed.install_agent_with(json!({"LIFEBOAT_TRANSFER_MEMORY": "8MiB"})).await?;
     bed.apply(&pods.iter().map(|pod| pod.deployment(1)).collect::<Vec<_>>())?;
     Ok(bed)
 }

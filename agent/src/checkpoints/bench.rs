@@ -5,14 +5,14 @@ use super::{Answer, Output, render};
 use crate::config::StoreArgs;
 use checkpoint::chunk::Chunking;
 use checkpoint::claim::{self, ClaimRequest, HeldClaim, Holder};
-use checkpoint::dispatcher::{Class, Dispatcher};
+use checkpoint::dispatcher::{self, Class, Dispatcher};
 use checkpoint::fingerprint::Fingerprint;
 use checkpoint::folder::{Folder, Limits};
 use checkpoint::generation;
 use checkpoint::intent::{self, Intent, IntentState};
 use checkpoint::key::{LineageId, Workload};
 use checkpoint::manifest::{self, Manifest, Parent, Source};
-use checkpoint::save::{self, SaveRequest, SourceFile};
+use checkpoint::save::{self, Identity, SaveRequest, SourceFile};
 use checkpoint::store::{self, Store, StoreOptions};
 use clap::Parser;
 use serde_json::Value;
@@ -113,12 +113,18 @@ impl Bench {
             files: files.map(open).collect(),
             parent,
             known_packs: None,
+            round: None,
+            remember: false,
+            identity: Identity::Blake3,
             pack_size: 4 << 20,
             class: Class::Drain,
             rank: 0,
             deadline: soon(),
         };
-        let saved = save::save(&self.store, request, &Dispatcher::new(2), &Arc::default()).await.unwrap();
+        let saved =
+            save::save(&self.store, request, &Dispatcher::new(dispatcher::Limits::slots(2)), &Arc::default())
+                .await
+                .unwrap();
         let lineage = LineageId::new(lineage).unwrap();
         let number = generation::newest(self.store.as_ref(), &workload, &lineage, soon()).await.unwrap();
         let mut manifest = Manifest {

@@ -5,9 +5,10 @@ use super::page::{Page, count, size};
 use super::target::Target;
 use super::{Answer, Failure};
 use crate::config::StoreArgs;
+use checkpoint::dispatcher::{Dispatcher, Limits};
 use checkpoint::folder::Folder;
 use checkpoint::path::OURS;
-use checkpoint::restore::{self, FetchProgress, RestoreError};
+use checkpoint::restore::{self, FetchProgress, FetchRequest, RestoreError};
 use checkpoint::retry;
 use serde::Serialize;
 use std::path::Path;
@@ -52,7 +53,9 @@ pub(super) async fn fetch(
     let deadline = Instant::now() + retry::attempt_limit(manifest.bytes_total()) + SLACK;
     let progress = Arc::new(FetchProgress::default());
     let store = &catalog.store;
-    let done = match restore::fetch(store, manifest, &folder, &staging, parallel, deadline, &progress).await {
+    let request = FetchRequest { manifest, folder: &folder, into: &staging, rank: 0, deadline };
+    let dispatcher = Dispatcher::new(Limits::slots(parallel));
+    let done = match restore::fetch(store, request, &dispatcher, &progress).await {
         Ok(()) => restore::install(&folder, &staging, manifest).await,
         Err(error) => Err(error),
     };

@@ -1,9 +1,10 @@
 //! What is in the store at the end: every checkpoint that can be found is fetched and verified, every byte of it.
 
+use checkpoint::dispatcher::{Dispatcher, Limits};
 use checkpoint::folder::Folder;
 use checkpoint::generation;
 use checkpoint::key::{GenerationNumber, LineageId, Workload};
-use checkpoint::restore::{self, FetchProgress};
+use checkpoint::restore::{self, FetchProgress, FetchRequest};
 use checkpoint::store::Store;
 use evacuation::report::Report;
 use serde::Serialize;
@@ -133,7 +134,8 @@ impl Found<'_> {
         std::fs::create_dir_all(&place).map_err(|error| error.to_string())?;
         let folder = Folder::open(&place).map_err(|error| error.to_string())?;
         let progress = Arc::new(FetchProgress::default());
-        let fetched = restore::fetch(store, &manifest, &folder, "all", 4, deadline, &progress).await;
+        let request = FetchRequest { manifest: &manifest, folder: &folder, into: "all", rank: 0, deadline };
+        let fetched = restore::fetch(store, request, &Dispatcher::new(Limits::slots(4)), &progress).await;
         fetched.map_err(|error| error.to_string())?;
         let names = manifest.files.iter().map(|file| file.path.as_str());
         digest(&place.join("all"), names).map_err(|error| error.to_string())

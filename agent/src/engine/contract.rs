@@ -128,9 +128,24 @@ pub struct FileEntry {
     /// Its BLAKE3 hash in hex, where the engine knows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blake3: Option<String>,
-    /// Insertions move what follows: cut by content, not at fixed offsets.
+    /// How its content differs from one flush to the next.
     #[serde(default)]
-    pub shifting: bool,
+    pub changes: Changes,
+}
+
+/// How a file's content differs from one flush to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Changes {
+    /// It is overwritten in place, or nothing is known.
+    #[default]
+    InPlace,
+    /// Insertions move what follows: cut by content, not at fixed offsets.
+    Shifting,
+    /// Bytes are only added at its end: those before are not read again.
+    AppendOnly,
+    /// Its name is its content: a file of the same name and size is not read again.
+    Never,
 }
 
 /// How an operation stands: the answer of `GET operations/{id}`, and the 200 of flush and restore.

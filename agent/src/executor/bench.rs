@@ -14,7 +14,7 @@ use checkpoint::fingerprint::Fingerprint;
 use checkpoint::folder::Folder;
 use checkpoint::key::{GenerationNumber, LineageId, Workload};
 use checkpoint::manifest::{Manifest, Source};
-use checkpoint::save::{Saved, SourceFile};
+use checkpoint::save::{Round, Saved, SourceFile};
 use evacuation::event::FailureKind;
 use evacuation::moment::Moment;
 use serde_json::{Map, Value};
@@ -73,6 +73,8 @@ pub(crate) struct Baseline {
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) lineage: LineageId,
     pub(crate) number: GenerationNumber,
+    /// What the save of it saw.
+    pub(crate) round: Arc<Round>,
 }
 
 /// What the engine flushed: opened at once, so that it survives the volume.

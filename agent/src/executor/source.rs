@@ -11,7 +11,7 @@ use checkpoint::dispatcher::Class;
 use checkpoint::generation;
 use checkpoint::intent::{Intent, IntentState};
 use checkpoint::manifest::{self, Manifest, Parent};
-use checkpoint::save::{self, Progress, SaveRequest, SourceFile};
+use checkpoint::save::{self, Identity, Progress, SaveRequest, SourceFile};
 use checkpoint::store::Store;
 use checkpoint::{intent, restore};
 use evacuation::effect::{Action, Round};
@@ -238,6 +238,9 @@ async fn save(
         files,
         parent: baseline.as_ref().map(|baseline| baseline.manifest.as_ref()),
         known_packs,
+        round: baseline.as_ref().map(|baseline| baseline.round.as_ref()),
+        remember: round == Round::PreCopy,
+        identity: Identity::Blake3,
         pack_size: usize::try_from(tools.pack_size).unwrap_or(save::PACK_SIZE),
         class: match round {
             Round::PreCopy => Class::PreCopy,
@@ -259,9 +262,15 @@ async fn save(
     let whole = saved.is_whole() && flushed.missing.is_empty();
     // Into the report, which people read: the first few are enough.
     let left_out = (!whole).then(|| match left_out.is_empty() {
+        true if saved.set_back => {
+            "its time was over: at the measured rate it would not have been in time, and what would went before".to_owned()
+        }
         true => "its time was over".to_owned(),
         false => left_out.iter().take(4).map(String::as_str).collect::<Vec<_>>().join("; "),
     });
+    if let Some(rate) = progress.read_rate() {
+        tools.metrics.read_rate(rate);
+    }
     let bytes = saved.files.iter().map(|file| file.size).sum();
     let sent = saved.bytes_sent;
     for failed in &saved.failed {
@@ -291,7 +300,12 @@ async fn look_back(
         let generation = generation::read(store.as_ref(), workload, &lineage, number, until).await.ok()?;
         let manifest =
             restore::load_manifest(store, workload, generation.manifest, None, until).await.ok()?;
-        Some(Baseline { manifest: Arc::new(manifest), lineage: lineage.clone(), number })
+        Some(Baseline {
+            manifest: Arc::new(manifest),
+            lineage: lineage.clone(),
+            number,
+            round: Arc::default(),
+        })
     };
     side.baseline = found.await;
 }
@@ -339,10 +353,12 @@ async fn commit(
         let writer = record.facts.uid.0;
         let generation = generation::commit(store.as_ref(), &manifest, epoch, &writer, None, until).await?;
         let bytes = manifest.bytes_total();
+        let seen = side.saved.take().map(|saved| saved.round).unwrap_or_default();
         side.baseline = Some(Baseline {
             manifest: Arc::new(manifest),
             lineage: lineage.clone(),
             number: generation.number,
+            round: Arc::new(seen),
         });
         side.flushed = None;
         side.saved = None;

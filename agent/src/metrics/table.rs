@@ -117,6 +117,7 @@ pub enum Id {
     RestoreSeconds,
     Tokens,
     Link,
+    Read,
     Pods,
     AnnotationErrors,
     EngineErrors,
@@ -183,7 +184,7 @@ const fn row(
 }
 
 /// Every metric, in the order of the documentation.
-pub const TABLE: [Row; 34] = [
+pub const TABLE: [Row; 35] = [
     row(
         Id::ImdsPolls,
         "imds_polls",
@@ -356,6 +357,14 @@ pub const TABLE: [Row; 34] = [
         Unit::None,
         &[],
         "The uplink to the store as last measured",
+    ),
+    row(
+        Id::Read,
+        "state_read_bytes_per_second",
+        Kind::Gauge,
+        Unit::None,
+        &[],
+        "How fast the last state was read from its volume: the disk, or the page cache",
     ),
     row(
         Id::Pods,

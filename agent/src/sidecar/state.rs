@@ -1,7 +1,7 @@
 //! The sidecar's state: named bytes, made from a seed, and their way to the state volume and back.
 
 use super::StateSeed;
-use crate::engine::contract::FileEntry;
+use crate::engine::contract::{Changes, FileEntry};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path};
@@ -91,7 +91,7 @@ impl State {
             path: path.clone(),
             bytes: content.len() as u64,
             blake3: Some(blake3::hash(content).to_hex().as_str().to_owned()),
-            shifting: false,
+            changes: Changes::InPlace,
         };
         self.files.iter().map(entry).collect()
     }

@@ -12,6 +12,9 @@ pub(super) struct Run {
     pub(super) extents: Vec<(usize, usize)>,
 }
 
+/// The most extents in one run: each takes some hundred bytes while its run is fetched, and two KiB while its bytes arrive.
+const EXTENTS_MAX: usize = 1024;
+
 /// Joins `missing` extents that lie side by side in a pack, up to `longest` bytes. The files named first come first.
 pub(super) fn runs(manifest: &Manifest, missing: &[(usize, usize)], longest: u64) -> Vec<Run> {
     let extent = |at: &(usize, usize)| &manifest.files[at.0].extents[at.1];
@@ -25,6 +28,7 @@ pub(super) fn runs(manifest: &Manifest, missing: &[(usize, usize)], longest: u64
             // Side by side, or the same block once more.
             Some(run)
                 if run.pack == piece.pack
+                    && run.extents.len() < EXTENTS_MAX
                     && piece.pack_offset <= run.range.end
                     && end.max(run.range.end) - run.range.start <= longest =>
             {

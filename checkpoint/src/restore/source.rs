@@ -1,74 +1,142 @@
-//! Bytes from the store that are what the manifest says, or an error that names what is not.
+//! One run of a pack from the store into the staged files.
 
-use std::ops::ControlFlow;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use futures::StreamExt;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
-use super::{RestoreError, blocking, plan::Run, slice};
+use super::{
+    FetchProgress,
+    assembly::{Assembly, Wrong},
+};
 use crate::{
-    key::Workload,
-    manifest::Extent,
-    retry,
+    dispatcher::Job,
+    retry::{self, Attempts},
     store::{Store, StoreError},
 };
 
 /// A damaged answer is asked for once more: it may have been damaged on the way.
 const TRIES: u32 = 2;
+/// Bytes that are collected before they are written: one call for many frames.
+const STEP: usize = 1024 * 1024;
+/// A body that gives nothing for so long is asked for again, from where it stands.
+const STALLED: Duration = Duration::from_secs(5);
 
-/// Reads a run; every extent in it is verified.
-pub(super) async fn verified(
+/// How one answer ended.
+enum Ended {
+    /// Everything is there and verified.
+    Whole,
+    /// It came to its end, and this is wrong.
+    Wrong(Wrong),
+    /// The staged file could not be written.
+    Unwritable(std::io::Error),
+}
+
+/// Reads what `assembly` misses of the pack at `key`, until all of it is verified.
+pub(super) async fn read(
     store: &Store,
-    workload: &Workload,
-    run: &Run,
-    pieces: Vec<(String, Extent)>,
+    key: &str,
+    assembly: Assembly,
+    job: &Job,
     deadline: Instant,
-) -> Result<Bytes, RestoreError> {
-    let key = workload.pack(run.pack);
-    let corrupt =
-        |path: &str, what: String| RestoreError::Corrupt { path: path.to_owned(), pack: run.pack, what };
-    let first = pieces.first().map_or("", |(path, _)| path.as_str()).to_owned();
-    let mut tries = 0;
+    progress: &Arc<FetchProgress>,
+) -> Result<(), ReadFailure> {
+    let assembly = Arc::new(Mutex::new(Some(assembly)));
+    let answers = AtomicU32::new(0);
+    let longest = retry::attempt_limit(crate::manifest::PACK_MAX);
+    let what = format!("GET {key}");
     loop {
-        tries += 1;
-        let got = retry::get_range(store.as_ref(), &key, run.range.clone(), deadline);
-        let bytes = match got.await {
-            Ok(bytes) => bytes,
-            Err(StoreError::NotFound { .. }) => {
-                return Err(corrupt(&first, "the pack is not in the store".to_owned()));
+        let attempts = Attempts::Of { job, longest };
+        let ended = retry::with_retries_of(&what, deadline, attempts, |_| {
+            one_answer(store, key, Arc::clone(&assembly), job, progress)
+        });
+        match ended.await {
+            Ok(Ended::Whole) => return Ok(()),
+            Ok(Ended::Unwritable(error)) => return Err(ReadFailure::Folder(error)),
+            Ok(Ended::Wrong(wrong)) if answers.fetch_add(1, Relaxed) + 1 >= TRIES => {
+                return Err(ReadFailure::Wrong(wrong));
             }
-            Err(error) => return Err(RestoreError::Store(error)),
-        };
-        let (checked, pieces, run) = (bytes.clone(), pieces.clone(), run.clone());
-        match blocking(move || Ok(check(&checked, &run, &pieces))).await? {
-            ControlFlow::Continue(()) => return Ok(bytes),
-            ControlFlow::Break((path, what)) if tries == TRIES => return Err(corrupt(&path, what)),
-            ControlFlow::Break((path, what)) => {
-                tracing::warn!(%key, path, what, "asking again for damaged bytes")
+            Ok(Ended::Wrong(Wrong { path, what })) => {
+                tracing::warn!(%key, %path, what, "asking again for damaged bytes");
             }
+            Err(error) => return Err(ReadFailure::Store(error)),
         }
     }
 }
 
-/// Breaks with the path and what is wrong with its bytes.
-fn check(bytes: &Bytes, run: &Run, pieces: &[(String, Extent)]) -> ControlFlow<(String, String)> {
-    for (path, extent) in pieces {
-        if run.range.start + (bytes.len() as u64) < extent.pack_offset + extent.len {
-            let have = run.range.start + bytes.len() as u64;
-            let needed = extent.pack_offset + extent.len;
-            return ControlFlow::Break((
-                path.clone(),
-                format!("the pack ends at byte {have}, {needed} are needed"),
-            ));
+/// Why a run is not there.
+pub(super) enum ReadFailure {
+    Wrong(Wrong),
+    Folder(std::io::Error),
+    Store(StoreError),
+}
+
+/// Asks once, for what is missing now.
+async fn one_answer(
+    store: &Store,
+    key: &str,
+    assembly: Arc<Mutex<Option<Assembly>>>,
+    job: &Job,
+    progress: &Arc<FetchProgress>,
+) -> Result<Ended, StoreError> {
+    // Owned while it is worked on: an attempt that is given up leaves no writer behind that another would meet.
+    let mut place = assembly.lock_owned().await;
+    let Some(range) = place.as_mut().and_then(Assembly::begin) else { return Ok(Ended::Whole) };
+    let began = Instant::now();
+    let mut frames = store.get_range(key, range).await?;
+    let (mut batch, mut len, mut received) = (Vec::new(), 0, 0);
+    loop {
+        let frame = timeout(STALLED, frames.next())
+            .await
+            .map_err(|_| StoreError::Transient { message: format!("{key}: nothing came for {STALLED:?}") })?
+            .transpose()?;
+        let over = frame.is_none();
+        if let Some(frame) = frame {
+            len += frame.len();
+            received += frame.len() as u64;
+            batch.push(frame);
         }
-        if !extent.holds(&slice(bytes, run, extent)) {
-            let what = format!(
-                "bytes {}..{} do not match their checksum",
-                extent.offset,
-                extent.offset + extent.len
-            );
-            return ControlFlow::Break((path.clone(), what));
+        if len >= STEP || (over && len > 0) {
+            let full = std::mem::take(&mut batch);
+            len = 0;
+            match write(place, full, progress).await? {
+                (back, Ok(())) => place = back,
+                (_, Err(error)) => return Ok(Ended::Unwritable(error)),
+            }
+        }
+        if over {
+            job.acknowledged(received, began.elapsed());
+            return Ok(match place.as_ref().and_then(Assembly::wrong) {
+                Some(wrong) => Ended::Wrong(wrong),
+                None => Ended::Whole,
+            });
         }
     }
-    ControlFlow::Continue(())
+}
+
+type Held = tokio::sync::OwnedMutexGuard<Option<Assembly>>;
+
+/// Writes and sums on a thread that may block.
+async fn write(
+    mut place: Held,
+    frames: Vec<Bytes>,
+    progress: &Arc<FetchProgress>,
+) -> Result<(Held, std::io::Result<()>), StoreError> {
+    let progress = Arc::clone(progress);
+    let working = tokio::task::spawn_blocking(move || {
+        let taken = place.as_mut().map_or(Ok(0), |assembly| assembly.take(&frames));
+        let taken = taken.map(|whole| progress.arrived(whole));
+        (place, taken)
+    });
+    working.await.map_err(|error| StoreError::Permanent { message: error.to_string() })
 }

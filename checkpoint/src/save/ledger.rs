@@ -8,7 +8,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::SourceFile;
+use super::{
+    Round, SourceFile,
+    round::{self},
+};
 use crate::{
     hash::{ContentHash, Crc64},
     manifest::{Extent, FileEntry},
@@ -33,6 +36,10 @@ pub struct Saved {
     pub packs_reused: usize,
     /// The packs of this save that are in the store, also those of files that are not whole.
     pub acknowledged: Vec<ContentHash>,
+    /// What was seen, if [`super::SaveRequest::remember`] asked for it.
+    pub round: Round,
+    /// It was set back behind other work, because at the measured rate it would not have been over by its deadline.
+    pub set_back: bool,
 }
 
 impl Saved {
@@ -96,13 +103,22 @@ pub(super) struct Place {
     pub(super) crc64: Crc64,
 }
 
+/// A block of a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Block {
+    pub(super) name: Option<ContentHash>,
+    /// Known where rounds are compared.
+    pub(super) fast: Option<u128>,
+    pub(super) place: Place,
+}
+
 /// A file that was read to its end.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) path: String,
     pub(super) size: u64,
     pub(super) mode: u32,
-    pub(super) blocks: Vec<(ContentHash, Place)>,
+    pub(super) blocks: Vec<Block>,
 }
 
 #[derive(Debug)]
@@ -146,9 +162,10 @@ impl Ledger {
     pub(super) fn close(&self) -> Saved {
         let mut account = self.account();
         let Account { saved, drafts, packs } = std::mem::take(&mut *account);
-        let mut reused = HashSet::new();
-        let files = drafts.into_iter().filter_map(|draft| draft.entry(&packs, &mut reused)).collect();
-        Saved { files, packs_reused: reused.len(), ..saved }
+        let (mut reused, mut round) = (HashSet::new(), Round::default());
+        let files =
+            drafts.into_iter().filter_map(|draft| draft.entry(&packs, &mut reused, &mut round)).collect();
+        Saved { files, packs_reused: reused.len(), round, ..saved }
     }
 
     fn account(&self) -> MutexGuard<'_, Account> {
@@ -161,11 +178,12 @@ impl Draft {
         self,
         packs: &HashMap<usize, (ContentHash, bool)>,
         reused: &mut HashSet<ContentHash>,
+        round: &mut Round,
     ) -> Option<FileEntry> {
         let mut extents = Vec::with_capacity(self.blocks.len());
         let mut offset = 0;
         let mut old = Vec::new();
-        for (hash, place) in &self.blocks {
+        for Block { name, fast, place } in &self.blocks {
             let (pack, sent) = match place.pack {
                 Pack::Stored(hash) => (hash, false),
                 Pack::Own(index) => *packs.get(&index)?,
@@ -174,7 +192,10 @@ impl Draft {
                 old.push(pack);
             }
             let Place { offset: pack_offset, len, crc64, .. } = *place;
-            extents.push(Extent { offset, len, pack, pack_offset, crc64, blake3: Some(*hash) });
+            extents.push(Extent { offset, len, pack, pack_offset, crc64, blake3: *name });
+            if let Some(fast) = fast {
+                round.note(*fast, len, round::Block { name: *name, crc64, pack, offset: pack_offset });
+            }
             offset += len;
         }
         reused.extend(old);

@@ -1,8 +1,11 @@
 //! What a save has done so far, for whoever watches it.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use crate::hash::ContentHash;
@@ -14,6 +17,9 @@ pub struct Progress {
     read: AtomicU64,
     reused: AtomicU64,
     sent: AtomicU64,
+    unread: AtomicU64,
+    reading_bytes: AtomicU64,
+    reading_micros: AtomicU64,
     packs: Mutex<Vec<ContentHash>>,
 }
 
@@ -36,10 +42,29 @@ impl Progress {
         self.reused.load(Relaxed)
     }
 
+    /// Bytes that were not looked at yet: at most so many are still to be sent.
+    #[must_use]
+    pub fn bytes_left(&self) -> u64 {
+        self.bytes_total().saturating_sub(self.bytes_read()).saturating_sub(self.bytes_unread())
+    }
+
     /// Bytes that the store has acknowledged in this save.
     #[must_use]
     pub fn bytes_sent(&self) -> u64 {
         self.sent.load(Relaxed)
+    }
+
+    /// Bytes that were recognised without being read.
+    #[must_use]
+    pub fn bytes_unread(&self) -> u64 {
+        self.unread.load(Relaxed)
+    }
+
+    /// How fast the files are read, in bytes per second: the disk, or the page cache. `None` before anything was read.
+    #[must_use]
+    pub fn read_rate(&self) -> Option<f64> {
+        let (bytes, micros) = (self.reading_bytes.load(Relaxed), self.reading_micros.load(Relaxed));
+        (bytes > 0).then(|| bytes as f64 * 1e6 / micros.max(1) as f64)
     }
 
     /// The packs that are in the store, in the order of their acknowledgement: for the intent.
@@ -50,6 +75,16 @@ impl Progress {
 
     pub(super) fn begin(&self, total: u64) {
         self.total.fetch_add(total, Relaxed);
+    }
+
+    pub(super) fn reading(&self, bytes: u64, took: Duration) {
+        self.reading_bytes.fetch_add(bytes, Relaxed);
+        self.reading_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub(super) fn unread(&self, bytes: u64) {
+        self.unread.fetch_add(bytes, Relaxed);
+        self.reused.fetch_add(bytes, Relaxed);
     }
 
     pub(super) fn block(&self, bytes: u64, reused: bool) {

@@ -2,28 +2,26 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    os::unix::fs::FileExt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
 };
 
 use bytes::Bytes;
 
 use super::{
-    FileProblem, Progress, SourceFile,
-    ledger::{Draft, Ledger, Pack, Place},
+    Identity, Progress, SaveRequest, SourceFile,
+    ledger::{Block, Draft, Ledger, Pack, Place},
+    round,
+    source::Open,
 };
 use crate::{
-    chunk::Cut,
-    hash::{ContentHash, Crc64},
-    manifest::Manifest,
+    chunk::Chunking,
+    hash::{ContentHash, Crc64, PackName},
+    manifest::{Extent, FileEntry},
+    pool::Buffer,
 };
-
-/// Read at once, in bytes, at least; large reads are what keeps a disk busy.
-const READ: usize = 4 * 1024 * 1024;
 
 /// What the reader wants next.
 pub(super) enum Step {
@@ -39,70 +37,90 @@ pub(super) enum Step {
 pub(super) struct Filled {
     pub(super) index: usize,
     pub(super) hash: ContentHash,
+    pub(super) crc64: Crc64,
     pub(super) bytes: Bytes,
+}
+
+/// A pack that is being filled.
+struct Filling {
+    buffer: Buffer,
+    size: usize,
+    name: PackName,
+    crc64: Option<Crc64>,
 }
 
 pub(super) struct Reader {
     waiting: VecDeque<SourceFile>,
     current: Option<Open>,
     window: Vec<u8>,
-    known: HashMap<ContentHash, Place>,
-    pack: Option<Vec<u8>>,
+    by_name: HashMap<ContentHash, Place>,
+    /// By the fast hash and the length, where rounds are compared.
+    by_fast: HashMap<(u128, u64), (Option<ContentHash>, Place)>,
+    /// The parent's files that may be recognised by their names alone.
+    earlier: HashMap<String, FileEntry>,
+    rounds: bool,
+    identity: Identity,
+    /// The hashes of the block that waits for a pack.
+    hashed: Option<(Option<u128>, Option<ContentHash>)>,
+    pack: Option<Filling>,
     packs_filled: usize,
-    pack_size: usize,
     ledger: Arc<Ledger>,
     progress: Arc<Progress>,
 }
 
-/// The file that is being read. `start..end` of the window are read and not yet cut.
-struct Open {
-    source: SourceFile,
-    cut: Cut,
-    written: Option<SystemTime>,
-    start: usize,
-    end: usize,
-    read: u64,
-    blocks: Vec<(ContentHash, Place)>,
-}
-
 impl Reader {
-    pub(super) fn new(
-        files: Vec<SourceFile>,
-        parent: Option<&Manifest>,
-        stored: Option<&HashMap<ContentHash, u64>>,
-        pack_size: usize,
-        ledger: Arc<Ledger>,
-        progress: Arc<Progress>,
-    ) -> Self {
-        let mut known = HashMap::new();
+    pub(super) fn new(request: &mut SaveRequest<'_>, ledger: Arc<Ledger>, progress: Arc<Progress>) -> Self {
+        // The keys of another workload's packs are not ours.
+        let parent = request.parent.filter(|parent| parent.workload == *request.workload);
+        let there = |pack: &ContentHash, end: u64| {
+            request
+                .known_packs
+                .as_ref()
+                .is_none_or(|stored| stored.get(pack).is_some_and(|size| end <= *size))
+        };
+        let stored = |extent: &Extent| there(&extent.pack, extent.pack_offset + extent.len);
+        let mut by_name = HashMap::new();
         for extent in parent.iter().flat_map(|parent| &parent.files).flat_map(|file| &file.extents) {
-            let there = stored.is_none_or(|stored| {
-                stored.get(&extent.pack).is_some_and(|size| extent.pack_offset + extent.len <= *size)
-            });
-            if let Some(hash) = extent.blake3.filter(|_| there) {
-                let pack = Pack::Stored(extent.pack);
-                known.insert(
-                    hash,
-                    Place { pack, offset: extent.pack_offset, len: extent.len, crc64: extent.crc64 },
-                );
+            if let Some(name) = extent.blake3.filter(|_| stored(extent)) {
+                by_name.insert(name, place_of(extent));
             }
         }
+        let mut by_fast = HashMap::new();
+        if let (Some(parent), Some(round)) = (parent, request.round) {
+            for (&(fast, len), block) in round.kept_by(parent) {
+                if there(&block.pack, block.offset + len) {
+                    let pack = Pack::Stored(block.pack);
+                    let place = Place { pack, offset: block.offset, len, crc64: block.crc64 };
+                    by_fast.insert((fast, len), (block.name, place));
+                }
+            }
+        }
+        let unread = |file: &&FileEntry| file.extents.iter().all(stored);
+        let earlier = parent
+            .iter()
+            .flat_map(|parent| parent.files.iter().filter(unread))
+            .map(|file| (file.path.clone(), file.clone()))
+            .collect();
         Self {
-            waiting: files.into(),
+            waiting: std::mem::take(&mut request.files).into(),
             current: None,
             window: Vec::new(),
-            known,
+            by_name,
+            by_fast,
+            earlier,
+            rounds: request.round.is_some() || request.remember,
+            identity: request.identity,
+            hashed: None,
             pack: None,
             packs_filled: 0,
-            pack_size,
             ledger,
             progress,
         }
     }
 
-    /// Allows one more pack in memory.
-    pub(super) fn grant(&mut self) {
-        self.pack = Some(Vec::new());
+    /// Allows one more pack of `size` bytes in memory.
+    pub(super) fn grant(&mut self, buffer: Buffer, size: usize) {
+        self.pack = Some(Filling { buffer, size, name: PackName::default(), crc64: None });
     }
 
     /// Reads on until something is needed.
@@ -118,7 +136,7 @@ impl Reader {
                 }
                 continue;
             };
-            match open.next(&mut self.window) {
+            match open.next(&mut self.window, &self.progress) {
                 Ok(0) => {
                     if let Some(open) = self.current.take() {
                         let SourceFile { path, size, mode, .. } = open.source;
@@ -127,37 +145,50 @@ impl Reader {
                 }
                 Ok(len) => {
                     let block = &self.window[open.start..open.start + len];
-                    let hash = ContentHash::of(block);
                     let len = len as u64;
-                    let old = self.known.get(&hash).filter(|place| place.len == len).copied();
+                    let hashed = self.hashed.take();
+                    let fast = match hashed {
+                        Some((fast, _)) => fast,
+                        None => (self.rounds || self.identity == Identity::Fast).then(|| round::fast(block)),
+                    };
+                    let seen = fast.and_then(|fast| self.by_fast.get(&(fast, len)).copied());
+                    let name = match (hashed, seen, self.identity) {
+                        (Some((_, name)), ..) | (None, Some((name, _)), _) => name,
+                        (None, None, Identity::Blake3) => Some(ContentHash::of(block)),
+                        (None, None, Identity::Fast) => None,
+                    };
+                    let named =
+                        || name.and_then(|name| self.by_name.get(&name)).filter(|place| place.len == len);
+                    let old = seen.map(|(_, place)| place).or_else(|| named().copied());
                     let place = match old {
                         Some(place) => place,
                         None => {
-                            let Some(pack) = &mut self.pack else { return Step::NeedsSlot };
-                            if !pack.is_empty() && pack.len() + block.len() > self.pack_size {
+                            let Some(pack) = &mut self.pack else {
+                                self.hashed = Some((fast, name));
+                                return Step::NeedsSlot;
+                            };
+                            let filled = pack.buffer.bytes.len();
+                            if filled > 0 && filled + block.len() > pack.size {
+                                self.hashed = Some((fast, name));
                                 match self.fill() {
                                     Some(full) => return Step::Full(full),
                                     None => continue,
                                 }
                             }
-                            if pack.capacity() == 0 {
-                                // Small states get small packs; the first block says nothing, the file does.
-                                pack.reserve_exact(self.pack_size.min(block.len().max(open.left())));
-                            }
-                            let place = Place {
-                                pack: Pack::Own(self.packs_filled),
-                                offset: pack.len() as u64,
-                                len,
-                                crc64: Crc64::of(block),
-                            };
-                            pack.extend_from_slice(block);
-                            self.known.insert(hash, place);
-                            place
+                            pack.take(self.packs_filled, block, name, fast)
                         }
                     };
+                    if old.is_none() {
+                        if let Some(name) = name {
+                            self.by_name.insert(name, place);
+                        }
+                        if let Some(fast) = fast {
+                            self.by_fast.insert((fast, len), (name, place));
+                        }
+                    }
                     self.progress.block(len, old.is_some());
                     open.start += block.len();
-                    open.blocks.push((hash, place));
+                    open.blocks.push(Block { name, fast, place });
                 }
                 Err(problem) => {
                     if let Some(open) = self.current.take() {
@@ -169,72 +200,61 @@ impl Reader {
     }
 
     fn open(&mut self, source: SourceFile) {
-        let cut = source.chunking.plan(source.size);
-        let window = (2 * cut.longest()).max(READ).min(usize::try_from(source.size).unwrap_or(usize::MAX));
-        if self.window.len() < window {
-            self.window.resize(window, 0);
+        let earlier = self.earlier.get(&source.path);
+        let kept: &[Extent] = match (source.chunking, earlier) {
+            // Its name is its content: nothing to read.
+            (Chunking::Immutable, Some(file)) if file.size == source.size => &file.extents,
+            // What it had is as it was; its last block may have been a short one.
+            (Chunking::AppendOnly, Some(file)) if file.size <= source.size => {
+                let whole = file.extents.iter().take_while(|extent| extent.len == crate::chunk::FIXED_BLOCK);
+                &file.extents[..whole.count()]
+            }
+            _ => &[],
+        };
+        let kept: Vec<_> = kept
+            .iter()
+            .map(|extent| Block { name: extent.blake3, fast: None, place: place_of(extent) })
+            .collect();
+        for block in &kept {
+            self.progress.unread(block.place.len);
         }
-        let written = source.file.metadata().and_then(|meta| meta.modified()).ok();
-        self.current = Some(Open { source, cut, written, start: 0, end: 0, read: 0, blocks: Vec::new() });
+        let open = Open::new(source, kept);
+        if self.window.len() < open.window() {
+            self.window.resize(open.window(), 0);
+        }
+        self.current = Some(open);
     }
 
     /// Takes the pack that is being filled, if it holds anything.
     fn fill(&mut self) -> Option<Filled> {
-        let bytes = self.pack.take().filter(|pack| !pack.is_empty())?;
+        let Filling { buffer, name, crc64, .. } = self.pack.take()?;
+        let crc64 = crc64?;
         let index = self.packs_filled;
         self.packs_filled += 1;
-        Some(Filled { index, hash: ContentHash::of(&bytes), bytes: bytes.into() })
+        Some(Filled { index, hash: name.finish(), crc64, bytes: Bytes::from_owner(buffer) })
     }
 }
 
-impl Open {
-    /// The length of the next block, which is at `start` of the window; 0 at the end of a file that did not change.
-    fn next(&mut self, window: &mut [u8]) -> Result<usize, FileProblem> {
-        if self.end - self.start < self.cut.longest() && self.read < self.source.size {
-            window.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-            self.refill(window)?;
+impl Filling {
+    /// Adds a block to the pack that will have the number `index`.
+    fn take(&mut self, index: usize, block: &[u8], name: Option<ContentHash>, fast: Option<u128>) -> Place {
+        let (len, crc64) = (block.len() as u64, Crc64::of(block));
+        let offset = self.buffer.bytes.len() as u64;
+        self.buffer.bytes.extend_from_slice(block);
+        match name {
+            Some(name) => self.name.block(name, len),
+            None => self.name.unhashed(fast.unwrap_or_default(), crc64, len),
         }
-        if self.start == self.end {
-            self.unchanged()?;
-            return Ok(0);
-        }
-        Ok(self.cut.first(&window[self.start..self.end]))
+        self.crc64 = Some(self.crc64.map_or(crc64, |before| before.then(crc64, len)));
+        Place { pack: Pack::Own(index), offset, len, crc64 }
     }
+}
 
-    fn refill(&mut self, window: &mut [u8]) -> Result<(), FileProblem> {
-        while self.end < window.len() && self.read < self.source.size {
-            let room = (window.len() - self.end)
-                .min(usize::try_from(self.source.size - self.read).unwrap_or(usize::MAX));
-            let buffer = &mut window[self.end..self.end + room];
-            match self.source.file.read_at(buffer, self.read) {
-                Ok(0) => return Err(FileProblem::Shrank { expected: self.source.size, now: self.read }),
-                Ok(count) => {
-                    self.end += count;
-                    self.read += count as u64;
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(FileProblem::Unreadable(error.to_string())),
-            }
-        }
-        Ok(())
-    }
-
-    /// A file that was changed may have been read half before and half after.
-    fn unchanged(&self) -> Result<(), FileProblem> {
-        let meta = self.source.file.metadata().map_err(|error| FileProblem::Unreadable(error.to_string()))?;
-        let expected = self.source.size;
-        match meta.len() {
-            now if now < expected => Err(FileProblem::Shrank { expected, now }),
-            now if now > expected => Err(FileProblem::Grew { expected, now }),
-            _ if meta.modified().ok() != self.written => Err(FileProblem::Written),
-            _ => Ok(()),
-        }
-    }
-
-    fn left(&self) -> usize {
-        let unread = usize::try_from(self.source.size - self.read).unwrap_or(usize::MAX);
-        unread.saturating_add(self.end - self.start)
+fn place_of(extent: &Extent) -> Place {
+    Place {
+        pack: Pack::Stored(extent.pack),
+        offset: extent.pack_offset,
+        len: extent.len,
+        crc64: extent.crc64,
     }
 }

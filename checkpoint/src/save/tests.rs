@@ -1,8 +1,9 @@
-use std::{io::Write, time::Duration};
+use std::io::Write;
 
 use super::*;
 use crate::{
-    chunk::Chunking::{ContentDefined, Fixed},
+    chunk::Chunking::{AppendOnly, ContentDefined, Fixed, Immutable},
+    dispatcher::Limits,
     fixture::{World, noise, soon, within_ms},
 };
 
@@ -158,9 +159,10 @@ async fn there_are_never_more_packs_in_flight_than_slots() {
     let mut world = World::new();
     world.write("kv.bin", &noise(32 << 20, 8));
     world.break_store("put=slow:20ms");
-    let dispatcher = Dispatcher::new(1);
+    let dispatcher = Dispatcher::new(Limits::slots(1));
     // Another save holds the only slot: not one byte may be gathered until it is free.
-    let held = dispatcher.acquire(Class::Drain, 0).await;
+    let other = dispatcher.enlist(Class::Drain, 0, Work { bytes: 1, cut_off: soon() });
+    let held = other.queue().granted().await;
     let progress = Arc::new(Progress::default());
     let mut request = world.request(Fixed, None);
     request.deadline = within_ms(300);
@@ -178,9 +180,93 @@ async fn dropping_a_save_gives_its_slots_back() {
     let mut world = World::new();
     world.write("kv.bin", &noise(8 << 20, 9));
     world.break_store("put=hang");
-    let dispatcher = Dispatcher::new(1);
+    let dispatcher = Dispatcher::new(Limits::slots(1));
     let progress = Arc::new(Progress::default());
     let saving = save(&world.store, world.request(Fixed, None), &dispatcher, &progress);
     tokio::time::timeout(Duration::from_millis(300), saving).await.unwrap_err();
-    tokio::time::timeout(Duration::from_secs(5), dispatcher.acquire(Class::Drain, 0)).await.unwrap();
+    let next = dispatcher.enlist(Class::Drain, 0, Work { bytes: 1, cut_off: soon() });
+    assert!(tokio::time::timeout(Duration::from_secs(5), next.queue().granted()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_round_that_is_remembered_finds_what_did_not_change_and_only_what_the_parent_still_names() {
+    let world = World::new();
+    let mut state = noise(8 << 20, 11);
+    world.write("kv.bin", &state);
+    let mut request = world.request(Fixed, None);
+    request.remember = true;
+    let first = world.save(request).await.unwrap();
+    let manifest = world.manifest(first.files.clone());
+    state[5 << 20] ^= 1;
+    world.write("kv.bin", &state);
+    let again = |round, parent| SaveRequest { round: Some(round), ..world.request(Fixed, Some(parent)) };
+    let second = world.save(again(&first.round, &manifest)).await.unwrap();
+    assert_eq!(second.bytes_sent, 1 << 20);
+    assert_eq!(world.manifest(second.files.clone()).packs().len(), 3);
+    // Without block names only the round can recognise anything.
+    let unnamed = SaveRequest { identity: Identity::Fast, ..again(&first.round, &manifest) };
+    assert_eq!(world.save(unnamed).await.unwrap().bytes_sent, 1 << 20);
+    // A parent that names none of its packs keeps none of them: nothing of the round counts.
+    let forgotten = world.manifest(vec![]);
+    let all = world.save(again(&first.round, &forgotten)).await.unwrap();
+    assert_eq!(all.bytes_sent, 8 << 20);
+    let (committed, _) = world.checkpoint(Fixed, Some(&manifest)).await;
+    world.restore(&committed).await.unwrap();
+    world.assert_same();
+}
+
+#[tokio::test]
+async fn a_state_without_block_names_comes_back_and_its_equal_blocks_are_sent_once() {
+    let world = World::new();
+    let block = noise(1 << 20, 12);
+    world.write("kv.bin", &[&block[..], &block, &noise(1 << 20, 13)].concat());
+    let request = SaveRequest { identity: Identity::Fast, ..world.request(Fixed, None) };
+    let saved = world.save(request).await.unwrap();
+    assert_eq!(saved.bytes_sent, 2 << 20);
+    let manifest = world.manifest(saved.files);
+    world.restore(&manifest).await.unwrap();
+    world.assert_same();
+}
+
+#[tokio::test]
+async fn what_only_grows_and_what_never_changes_is_not_read_again() {
+    let world = World::new();
+    let mut log = noise((5 << 20) + 77, 14);
+    world.write("log", &log);
+    let (first, _) = world.checkpoint(AppendOnly, None).await;
+    log.extend_from_slice(&noise(1 << 20, 15));
+    world.write("log", &log);
+    let progress = Arc::new(Progress::default());
+    let dispatcher = Dispatcher::new(Limits::slots(2));
+    let saved =
+        save(&world.store, world.request(AppendOnly, Some(&first)), &dispatcher, &progress).await.unwrap();
+    // Its last block was a short one.
+    assert_eq!((progress.bytes_unread(), progress.bytes_read()), (5 << 20, (1 << 20) + 77));
+    assert_eq!(saved.bytes_sent, (1 << 20) + 77);
+    let second = world.manifest(saved.files);
+    world.restore(&second).await.unwrap();
+    world.assert_same();
+
+    let progress = Arc::new(Progress::default());
+    let saved =
+        save(&world.store, world.request(Immutable, Some(&second)), &dispatcher, &progress).await.unwrap();
+    assert_eq!((progress.bytes_read(), saved.bytes_sent, saved.is_whole()), (0, 0, true));
+    // One that has another size is another file.
+    world.write("log", b"another");
+    let saved = world.save(world.request(Immutable, Some(&second))).await.unwrap();
+    assert_eq!(saved.bytes_sent, 7);
+    // And one whose packs are gone from the store is read and sent.
+    world.write("log", &log);
+    let request =
+        SaveRequest { known_packs: Some(HashMap::new()), ..world.request(Immutable, Some(&second)) };
+    assert_eq!(world.save(request).await.unwrap().bytes_sent, log.len() as u64);
+}
+
+#[test]
+fn packs_become_small_when_little_time_is_left() {
+    // 16 MiB take 1.6 seconds.
+    let takes = |bytes: u64| Duration::from_secs_f64(bytes as f64 / (10 << 20) as f64);
+    let size = |seconds| pack_size(16 << 20, Duration::from_secs(seconds), takes) >> 20;
+    assert_eq!([100, 13, 12, 6, 3, 1, 0].map(size), [16, 16, 8, 4, 4, 4, 4]);
+    assert_eq!(pack_size(16 << 20, Duration::ZERO, |_| Duration::ZERO), 16 << 20, "nothing was measured yet");
 }

@@ -2,7 +2,7 @@
 
 use super::wanted::Piece;
 use bytes::Bytes;
-use checkpoint::hash::ContentHash;
+use checkpoint::hash::{ContentHash, PackName};
 use checkpoint::key::Workload;
 use checkpoint::manifest::PACK_MAX;
 use checkpoint::retry;
@@ -67,7 +67,9 @@ pub(super) async fn read(
 
 /// A part of the pack that is long enough for every piece that is not compared yet and has begun.
 struct Window {
-    hasher: blake3::Hasher,
+    name: PackName,
+    /// The pack is named after its blocks: the blocks that follow one another without a gap end here.
+    named: u64,
     /// The bytes from `start` to `end` of the pack.
     bytes: Vec<u8>,
     start: u64,
@@ -79,11 +81,18 @@ struct Window {
 
 impl Window {
     fn new(pending: Vec<Piece>) -> Self {
-        Self { hasher: blake3::Hasher::new(), bytes: Vec::new(), start: 0, end: 0, pending, bad: Vec::new() }
+        Self {
+            name: PackName::default(),
+            named: 0,
+            bytes: Vec::new(),
+            start: 0,
+            end: 0,
+            pending,
+            bad: Vec::new(),
+        }
     }
 
     fn take(&mut self, bytes: &Bytes) {
-        self.hasher.update(bytes);
         self.bytes.extend_from_slice(bytes);
         self.end += bytes.len() as u64;
         // Nothing that begins beyond the end can be complete; what begins before it has at most 16 MiB.
@@ -92,6 +101,10 @@ impl Window {
         let mut open = Vec::new();
         for piece in std::mem::take(&mut self.pending) {
             let extent = &piece.extent;
+            if let Some(block) = extent.blake3.filter(|_| extent.pack_offset == self.named) {
+                self.name.block(block, extent.len);
+                self.named += extent.len;
+            }
             if extent.pack_offset + extent.len > self.end {
                 open.push(piece);
             } else if !self.slice(extent.pack_offset, extent.len).is_some_and(|bytes| extent.holds(bytes)) {
@@ -117,14 +130,18 @@ impl Window {
     }
 
     fn finish(self, pack: ContentHash) -> Read {
-        let (bytes, same) = (self.end, self.hasher.finalize().to_hex().as_str() == pack.to_string());
+        let bytes = self.end;
         let short = self.pending.iter().map(|piece| piece.extent.pack_offset + piece.extent.len).max();
-        let wrong = match (same, short) {
-            (true, _) => None,
-            (false, Some(needed)) => {
+        // Its name can be checked if the generations that were read name all of its blocks.
+        let other = self.named == bytes && self.name.finish() != pack;
+        let wrong = match short {
+            Some(needed) => {
                 Some(format!("it has {bytes} bytes, of which {needed} are needed: it was cut short"))
             }
-            (false, None) => Some(format!("its {bytes} bytes are not the ones it is named after")),
+            None if other || !self.bad.is_empty() => {
+                Some(format!("its {bytes} bytes are not the ones it is named after"))
+            }
+            None => None,
         };
         Read { bytes, missing: false, wrong, bad: self.everything() }
     }

@@ -2,7 +2,7 @@
 
 use super::{HttpEngine, Ours};
 use crate::clock;
-use crate::engine::contract::{DoneAnswer, FlushRequest, FlushRound};
+use crate::engine::contract::{Changes, DoneAnswer, FlushRequest, FlushRound};
 use crate::engine::{EngineError, Flushed, FlushedFile};
 use checkpoint::chunk::Chunking;
 use evacuation::effect::Round;
@@ -73,7 +73,12 @@ async fn checked(
             )));
         }
         bytes = bytes.saturating_add(size);
-        let chunking = if file.shifting { Chunking::ContentDefined } else { Chunking::Fixed };
+        let chunking = match file.changes {
+            Changes::InPlace => Chunking::Fixed,
+            Changes::Shifting => Chunking::ContentDefined,
+            Changes::AppendOnly => Chunking::AppendOnly,
+            Changes::Never => Chunking::Immutable,
+        };
         files.push(FlushedFile { path: file.path, bytes: size, chunking });
     }
     if let Some(most) = engine.target.max_bytes.filter(|most| bytes > *most) {
