@@ -218,6 +218,11 @@ pub async fn take(
         let floor = generation::newest(store, workload, &request.lineage, deadline).await?;
         let epoch =
             if resumed { epoch } else { epoch.max(floor.map_or(0, |number| number.epoch).saturating_add(1)) };
+        if epoch == u64::MAX {
+            // After it none is higher, and two would hold one epoch. Counting never gets there.
+            let why = "the lineage's epochs are used up: its claim or a commit was not written by lifeboat";
+            return Err(StoreError::permanent(format!("{key}: {why}")).into());
+        }
         let claim = Claim {
             format: FORMAT,
             lineage: request.lineage.clone(),
