@@ -50,6 +50,16 @@ fn a_manifest_reads_back_and_begins_with_its_version() {
 }
 
 #[test]
+fn numbers_are_read_as_exactly_as_they_were_written() {
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut manifest = manifest();
+    let logprobs: Vec<f64> = (0..1000).map(|_| -10.0 * random.f64()).collect();
+    manifest.engine.insert("logprobs".into(), logprobs.into());
+    let (bytes, _) = manifest.encode(None).unwrap();
+    assert!(Manifest::parse(&bytes, None).unwrap() == manifest);
+}
+
+#[test]
 fn an_unknown_version_is_refused_by_name() {
     // A newer shape must not matter: the version is what is wrong.
     let error = Manifest::parse(br#"{"format":7,"novel":[1,2,3]}"#, None).unwrap_err();
