@@ -20,20 +20,23 @@ fn sources(folder: &Path, text: &mut String) -> Result<()> {
 }
 
 #[test]
-fn every_test_that_a_guarantee_names_exists() -> Result<()> {
+fn every_test_that_a_document_names_exists() -> Result<()> {
     let root = root()?;
     let mut code = String::new();
     for folder in ["agent", "checkpoint", "tests"] {
         sources(&root.join(folder), &mut code)?;
     }
-    let document = std::fs::read_to_string(root.join("docs/guarantees.md"))?;
     // Words between backticks that are long and of one kind are tests; flags and paths are not.
     let is_test = |word: &&str| {
         word.len() >= 20 && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
     };
-    let named: Vec<&str> = document.split('`').filter(is_test).collect();
-    assert!(named.len() > 30, "only {} tests are named", named.len());
-    let missing: Vec<&&str> = named.iter().filter(|name| !code.contains(&format!("fn {name}"))).collect();
-    assert!(missing.is_empty(), "docs/guarantees.md names tests that are not there: {missing:?}");
+    for (document, at_least) in [("docs/guarantees.md", 30), ("docs/store.md", 30)] {
+        let text = std::fs::read_to_string(root.join(document))?;
+        let named: Vec<&str> = text.split('`').filter(is_test).collect();
+        assert!(named.len() > at_least, "{document}: only {} tests are named", named.len());
+        let missing: Vec<&&str> =
+            named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+        assert!(missing.is_empty(), "{document} names tests that are not there: {missing:?}");
+    }
     Ok(())
 }
