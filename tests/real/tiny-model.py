@@ -1,4 +1,4 @@
-"""Writes a small Llama of random weights: tiny-model.py FILE SEED
+"""Writes a small Llama of random weights: tiny-model.py FILE SEED [LAYERS KV_HEADS HEAD]
 
 Four layers, four KV heads of 32, 32,768 tokens of context: a saved slot takes 2 KiB a token, and a prompt takes long
 enough on a CPU that a restored one is seen at once. Files of different seeds have the same shape and other weights.
@@ -7,6 +7,9 @@ One token per printable character and one per byte. The rows of the output matri
 are zero, so at temperature 0 the text is always printable and never ends early. The weights are large enough (a standard
 deviation of 0.12) that each character of the answer hangs on the whole prompt, and that the best token leads by far: the
 answer changes when the state is wrong, and not with the batch a prompt was evaluated in.
+
+With LAYERS, KV_HEADS and HEAD (numbers a head) the cache of keys and values gets the shape of a larger model, while the
+rest stays narrow: its slots have a real model's size, and a CPU digests the prompt in a minute.
 """
 
 import sys
@@ -14,10 +17,10 @@ import sys
 import gguf
 import numpy
 
-LAYERS, WIDTH, HEADS, KV_HEADS, FEED_FORWARD, CONTEXT = 4, 256, 8, 4, 512, 32768
-HEAD = WIDTH // HEADS
+WIDTH, HEADS, FEED_FORWARD, CONTEXT = 256, 8, 512, 32768
 
-file, seed = sys.argv[1], int(sys.argv[2])
+file, seed, *shape = sys.argv[1], *map(int, sys.argv[2:])
+LAYERS, KV_HEADS, HEAD = shape or (4, 4, WIDTH // HEADS)
 random = numpy.random.Generator(numpy.random.PCG64(seed))
 
 space = "\u2581"
@@ -36,6 +39,9 @@ writer.add_embedding_length(WIDTH)
 writer.add_feed_forward_length(FEED_FORWARD)
 writer.add_head_count(HEADS)
 writer.add_head_count_kv(KV_HEADS)
+if HEAD != WIDTH // HEADS:
+    writer.add_key_length(HEAD)
+    writer.add_value_length(HEAD)
 writer.add_rope_dimension_count(HEAD)
 writer.add_rope_freq_base(10000.0)
 writer.add_layer_norm_rms_eps(1e-5)
