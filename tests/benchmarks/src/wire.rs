@@ -161,8 +161,7 @@ impl Tls {
             self.sealed.resize(room, 0);
         }
         let Self { connection, incoming, start, end, sealed, stream, .. } = self;
-        let UnbufferedStatus { discard, state } =
-            connection.process_tls_records(&mut incoming[*start..*end]);
+        let UnbufferedStatus { discard, state } = connection.process_tls_records(&mut incoming[*start..*end]);
         *start += discard;
         let ConnectionState::WriteTraffic(mut traffic) = state.map_err(io::Error::other)? else {
             return Err(io::Error::other("the client speaks before it was answered"));

@@ -44,7 +44,8 @@ impl Framing {
             true => None,
             false => Some(number("content-length")?.unwrap_or(0)),
         };
-        let aws_chunked = names("content-encoding", "aws-chunked") || names("x-amz-content-sha256", "STREAMING-");
+        let aws_chunked =
+            names("content-encoding", "aws-chunked") || names("x-amz-content-sha256", "STREAMING-");
         let payload = if aws_chunked { number("x-amz-decoded-content-length")? } else { length };
         Ok(Self { length, aws_chunked, payload })
     }

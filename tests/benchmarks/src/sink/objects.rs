@@ -44,12 +44,7 @@ pub(super) enum Refused {
 
 impl Objects {
     pub(super) fn new(keep: bool) -> Self {
-        Self {
-            keep,
-            versions: AtomicU64::new(0),
-            stored: Mutex::default(),
-            multipart: Multipart::default(),
-        }
+        Self { keep, versions: AtomicU64::new(0), stored: Mutex::default(), multipart: Multipart::default() }
     }
 
     /// Writes an object if the conditions in `head` hold. Decided and done under one lock.

@@ -83,9 +83,7 @@ pub(super) fn serve(
     let mut under_way = None;
     loop {
         while let Some(request) = parser.request()? {
-            let counted = under_way.take().unwrap_or_else(|| Under::way(counts));
-            respond(&mut wire, objects, counts, request)?;
-            drop(counted);
+            respond(&mut wire, objects, counts, request, under_way.take())?;
         }
         if parser.is_under_way() && under_way.is_none() {
             under_way = Some(Under::way(counts));
@@ -99,11 +97,18 @@ pub(super) fn serve(
     }
 }
 
-fn respond(wire: &mut Wire, objects: &Objects, counts: &Counts, request: Request) -> io::Result<()> {
+fn respond(
+    wire: &mut Wire,
+    objects: &Objects,
+    counts: &Counts,
+    request: Request,
+    under_way: Option<Under<'_>>,
+) -> io::Result<()> {
     if request.head.path == COUNTS {
         let content = Content::Text(counts.read(request.head.query("reset").is_some()));
-        return send(wire, &Answer { status: "200 OK", headers: String::new(), content });
+        return send(wire, &Answer { status: "200 OK", headers: String::new(), content }, None);
     }
+    let under_way = under_way.unwrap_or_else(|| Under::way(counts));
     counts.requests.fetch_add(1, Relaxed);
     counts.bytes_in.fetch_add(request.payload.size, Relaxed);
     let answer = answer(objects, request);
@@ -113,10 +118,12 @@ fn respond(wire: &mut Wire, objects: &Objects, counts: &Counts, request: Request
     if let Content::Bytes(_, range) = &answer.content {
         counts.bytes_out.fetch_add(range.end - range.start, Relaxed);
     }
-    send(wire, &answer)
+    send(wire, &answer, Some(under_way))
 }
 
-fn send(wire: &mut Wire, answer: &Answer) -> io::Result<()> {
+/// Sends an answer. Its request is over when the last bytes go out: once the client has them, its next one may be here
+/// before this thread goes on.
+fn send(wire: &mut Wire, answer: &Answer, under_way: Option<Under<'_>>) -> io::Result<()> {
     let length = match &answer.content {
         Content::Text(text) => text.len() as u64,
         Content::Length(length) => *length,
@@ -124,33 +131,33 @@ fn send(wire: &mut Wire, answer: &Answer) -> io::Result<()> {
     };
     let Answer { status, headers, content } = answer;
     let date = http_date(Timestamp::now());
-    let mut head =
-        format!("HTTP/1.1 {status}\r\nDate: {date}\r\nServer: sink\r\n{headers}Content-Length: {length}\r\n\r\n");
+    let mut head = format!(
+        "HTTP/1.1 {status}\r\nDate: {date}\r\nServer: sink\r\n{headers}Content-Length: {length}\r\n\r\n"
+    );
+    let mut pieces = Vec::new();
     match content {
-        Content::Text(text) => {
-            head.push_str(text);
-            wire.send(head.as_bytes())
-        }
-        Content::Length(_) => wire.send(head.as_bytes()),
-        Content::Bytes(pieces, range) => {
-            wire.send(head.as_bytes())?;
-            for piece in within(pieces, range) {
-                wire.send(piece)?;
-            }
-            Ok(())
-        }
+        Content::Text(text) => head.push_str(text),
+        Content::Length(_) => {}
+        Content::Bytes(all, range) => pieces = within(all, range).collect(),
     }
+    let last = pieces.pop();
+    if last.is_some() {
+        wire.send(head.as_bytes())?;
+        pieces.into_iter().try_for_each(|piece| wire.send(piece))?;
+    }
+    drop(under_way);
+    wire.send(last.unwrap_or(head.as_bytes()))
 }
 
-/// The parts of `pieces`, laid end to end, that lie in `range`.
+/// The parts of `pieces`, laid end to end, that lie in `range`; none is empty.
 fn within<'a>(pieces: &'a [Arc<Vec<u8>>], range: &'a Range<u64>) -> impl Iterator<Item = &'a [u8]> {
     let mut offset = 0;
-    pieces.iter().map(move |piece| {
-        let at = |place: u64| {
-            usize::try_from(place.saturating_sub(offset)).unwrap_or(usize::MAX).min(piece.len())
-        };
+    let parts = pieces.iter().map(move |piece| {
+        let at =
+            |place: u64| usize::try_from(place.saturating_sub(offset)).unwrap_or(usize::MAX).min(piece.len());
         let (from, to) = (at(range.start), at(range.end));
         offset += piece.len() as u64;
         &piece[from..to]
-    })
+    });
+    parts.filter(|part| !part.is_empty())
 }

@@ -85,7 +85,8 @@ async fn get(store: Arc<AmazonS3>, key: Path, file: File, parallel: usize, part:
         // A task of its own, so that all cores take part.
         tokio::spawn(async move {
             let mut at = range.start;
-            let mut pieces = store.get_opts(&key, GetOptions::new().with_range(Some(range))).await?.into_stream();
+            let mut pieces =
+                store.get_opts(&key, GetOptions::new().with_range(Some(range))).await?.into_stream();
             while let Some(piece) = pieces.try_next().await? {
                 file.write_all_at(&piece, at)?;
                 at += piece.len() as u64;
