@@ -1,7 +1,8 @@
 """Who takes part, and how each is asked to save or restore one file.
 
-Everyone talks TLS to the same sink, trusts its certificate authority, sends payloads neither signed nor summed where it can
-go without, and gets the settings that its makers give for speed. What is left, concurrency and the size of a part, is swept.
+Everyone talks TLS to the same sink, trusts its certificate authority, sends payloads neither signed nor summed where
+it can go without, and gets the settings that its makers give for speed. What is left, concurrency and the size of a
+part, is swept.
 """
 
 import itertools

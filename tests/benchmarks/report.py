@@ -23,7 +23,9 @@ def result(comparison, peaks):
     for floor in ("memcpy", "tcp", "tls"):
         measured = [run[floor] for run in comparison.floors]
         floors[floor] = {
-            name: statistics.median(run[name] for run in measured) for name, value in measured[0].items() if value is not None
+            name: statistics.median(run[name] for run in measured)
+            for name, value in measured[0].items()
+            if value is not None
         }
     tls = floors["tls"]["gb_per_second"]
     operations = {}
@@ -107,12 +109,15 @@ def show(measured):
     size, floors = measured["state_bytes"], measured["floors"]
     kind = "--quick: for a first look only" if measured["quick"] else "interleaved"
     print(f"\n{size / MIB:.0f} MiB of noise, TLS 1.3 over loopback, median of {measured['rounds']} rounds ({kind})")
-    print(f"{measured['machine']['cores']} cores, load {measured['machine']['load'][0]:.1f}; 1 GB is 10^9 bytes; the CPU is the client's")
-    print('"from memory" is a file on /dev/shm, "from files" one on a disk, in the page cache; the time is the whole process\'s')
+    machine = measured["machine"]
+    print(f"{machine['cores']} cores, load {machine['load'][0]:.1f}; 1 GB is 10^9 bytes; the CPU is the client's alone,")
+    print("the time that of its whole process, from its start to its end")
+    print('"from memory" is a file on /dev/shm, "from files" one on a disk, in the page cache')
     for name, what in measured["contestants"].items():
         print(f"  {name:13} {what}")
     print(f"\n{'this machine':28} {'GB/s':>7} {'CPU-s/GB':>9} {'sending':>9}")
-    for floor, title in (("memcpy", "memcpy, one thread"), ("tcp", "loopback TCP, both ends"), ("tls", "loopback TLS, both ends")):
+    titles = {"memcpy": "memcpy, one thread", "tcp": "loopback TCP, both ends", "tls": "loopback TLS, both ends"}
+    for floor, title in titles.items():
         figures = floors[floor]
         sending = figures.get("sending_cpu_per_gb")
         sending = "" if sending is None else f"{sending:9.2f}"

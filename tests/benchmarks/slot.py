@@ -45,7 +45,9 @@ def main():
         "growth": new / first["bytes"],
         "bytes_new": new,
         "bytes_sent": second["bytes_sent"],
-        "goals": [report.at_most("final flush, bytes sent of bytes new (llama-server slot)", second["bytes_sent"] / new, 1.5)],
+        "goals": [
+            report.at_most("final flush, bytes sent of bytes new (llama-server slot)", second["bytes_sent"] / new, 1.5)
+        ],
     }
     print(f"slot           {first['bytes']:>12} bytes")
     print(f"grown slot     {second['bytes']:>12} bytes, {result['growth']:.1%} more")

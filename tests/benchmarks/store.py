@@ -2,8 +2,8 @@
 
     store.py --programs FOLDER --disk FOLDER [--quick] [--large] [--json FILE]
 
-`tests/bench store` runs it. A sweep first finds each contestant's best setting; then everything is run in turns (A B C A B
-C …), and the median of the rounds is reported.
+`tests/bench store` runs it. A sweep first finds each contestant's best setting; then everything is run in turns
+(A B C A B C …), and the median of the rounds is reported.
 """
 
 import argparse

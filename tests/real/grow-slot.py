@@ -1,7 +1,8 @@
 """Saves a real slot before and after it has grown: grow-slot.py LLAMA_SERVER MODEL FOLDER TOKENS GROWTH_PERCENT
 
-Digests a prompt of TOKENS tokens (this family of models has one token a character), saves the slot as FOLDER/a.bin, goes
-on with GROWTH_PERCENT more, as a conversation does, and saves it as FOLDER/b.bin. Prints what the server said of each.
+Digests a prompt of TOKENS tokens (the models of tiny-model.py have one token a character), saves the slot as
+FOLDER/a.bin, goes on with GROWTH_PERCENT more, as a conversation does, and saves it as FOLDER/b.bin. Prints what the
+server said of each.
 """
 
 import json

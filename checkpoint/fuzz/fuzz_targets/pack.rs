@@ -13,12 +13,13 @@ use std::{
 
 use arbitrary::Arbitrary;
 use checkpoint::{
+    dispatcher::{Dispatcher, Limits},
     fingerprint::Fingerprint,
     folder::Folder,
     hash::{ContentHash, Crc64},
     manifest::{EXTENT_MAX, Extent, FORMAT, FileEntry, Manifest, Source},
     path,
-    restore::{self, FetchProgress},
+    restore::{self, FetchProgress, FetchRequest},
 };
 use checkpoint_fuzz::{
     bench::{Bench, never},
@@ -31,7 +32,7 @@ const STAGING: &str = ".lifeboat/restore/1";
 /// The most bytes in all files: a scene is played in memory.
 const TOTAL_MAX: u64 = 24 << 20;
 /// Longer than a single GET.
-const LARGE: usize = 9 << 20;
+const LARGE: usize = 17 << 20;
 
 #[derive(Debug, Arbitrary)]
 struct Scene {
@@ -140,12 +141,15 @@ fuzz_target!(|scene: Scene| {
 
     let folder = Folder::open(&state).expect("a folder");
     let parallel = usize::from(scene.parallel) % 4;
+    let dispatcher = Dispatcher::new(Limits::slots(parallel));
     let progress = Arc::new(FetchProgress::default());
     // A GET's worth of bytes for each in flight, and what the runtime and the manifest's own copies need.
     let in_flight = manifest.bytes_total().min(parallel.max(1) as u64 * EXTENT_MAX);
     let most = (4 << 20) + 4 * usize::try_from(in_flight).expect("small") + 16 * written.len();
     let fetched = memory::within(most, || {
-        bench.run(restore::fetch(&bench.store, &manifest, &folder, STAGING, parallel, never(), &progress))
+        let request =
+            FetchRequest { manifest: &manifest, folder: &folder, into: STAGING, rank: 0, deadline: never() };
+        bench.run(restore::fetch(&bench.store, request, &dispatcher, &progress))
     });
     assert_eq!(visible(&state), planted, "a fetch is not visible");
     let restored = match fetched {

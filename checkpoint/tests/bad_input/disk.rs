@@ -6,9 +6,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 use super::chunk::Chunking::Fixed;
+use super::dispatcher::{Dispatcher, Limits};
 use super::fixture::{World, noise, soon};
 use super::folder::{Folder, FolderError};
-use super::restore::{self, FetchProgress, RestoreError};
+use super::restore::{self, FetchProgress, FetchRequest, RestoreError};
 use super::save::SaveError;
 use super::store::{StoreOptions, open};
 
@@ -46,7 +47,10 @@ async fn a_full_disk_is_named_before_anything_is_fetched_and_nothing_of_the_rest
     let (manifest, _) = world.checkpoint(Fixed, None).await;
     let folder = Folder::open(&disk).unwrap();
     let progress = Arc::new(FetchProgress::default());
-    let fetch = restore::fetch(&world.store, &manifest, &folder, ".lifeboat/restore/1", 4, soon(), &progress);
+    let dispatcher = Dispatcher::new(Limits::slots(4));
+    let (into, deadline) = (".lifeboat/restore/1", soon());
+    let request = FetchRequest { manifest: &manifest, folder: &folder, into, rank: 0, deadline };
+    let fetch = restore::fetch(&world.store, request, &dispatcher, &progress);
     let error = fetch.await.unwrap_err();
     let RestoreError::Folder(FolderError::DiskFull { path, needed }) = &error else { panic!("{error}") };
     assert!(path.contains("b/large") && *needed == 6 << 20, "{error}");

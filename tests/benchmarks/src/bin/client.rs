@@ -6,14 +6,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context, Result, ensure};
 use checkpoint::{
     chunk::Chunking,
-    dispatcher::{Class, Dispatcher},
+    dispatcher::{Class, Dispatcher, Limits as Slots},
     fingerprint::Fingerprint,
     folder::{Folder, Limits},
     generation::{self, Generation},
     key::{LineageId, Workload},
     manifest::{self, Manifest, Source},
-    restore::{self, FetchProgress},
-    save::{self, Progress, SaveRequest, SourceFile},
+    restore::{self, FetchProgress, FetchRequest},
+    save::{self, Identity, Progress, SaveRequest, SourceFile},
     store::{self, Store, StoreOptions},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -64,13 +64,16 @@ enum What {
         /// The size of a pack, in MiB.
         #[arg(long, default_value_t = 32)]
         pack_mib: usize,
+        /// Name blocks by their BLAKE3 hash, or only tell them apart by a fast one.
+        #[arg(long, value_enum, default_value = "blake3")]
+        identity: Names,
     },
     /// Restores the newest generation.
     Restore {
         /// An empty folder.
         folder: PathBuf,
         /// GETs at the same time.
-        #[arg(long, default_value_t = restore::PARALLEL)]
+        #[arg(long, default_value_t = 8)]
         parallel: usize,
     },
 }
@@ -79,6 +82,12 @@ enum What {
 enum Cut {
     Fixed,
     ContentDefined,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Names {
+    Blake3,
+    Fast,
 }
 
 /// The store, and whose state it is.
@@ -105,12 +114,13 @@ async fn main() -> Result<()> {
         deadline: Instant::now() + TIME,
     };
     let answer = match what {
-        What::Save { folder, delta, chunking, slots, pack_mib } => {
+        What::Save { folder, delta, chunking, slots, pack_mib, identity } => {
             let chunking = match chunking {
                 Cut::Fixed => Chunking::Fixed,
                 Cut::ContentDefined => Chunking::ContentDefined,
             };
-            desk.save(&Folder::open(&folder)?, delta, chunking, slots, pack_mib << 20).await?
+            let named = identity == Names::Blake3;
+            desk.save(&Folder::open(&folder)?, delta, chunking, slots, pack_mib << 20, named).await?
         }
         What::Restore { folder, parallel } => desk.restore(&Folder::open(&folder)?, parallel).await?,
     };
@@ -126,6 +136,7 @@ impl Desk {
         chunking: Chunking,
         slots: usize,
         pack_size: usize,
+        named: bool,
     ) -> Result<Value> {
         let parent = match delta {
             true => Some(self.newest().await?),
@@ -141,6 +152,9 @@ impl Desk {
             files,
             parent: parent.as_ref().map(|(_, manifest)| manifest),
             known_packs: None,
+            round: None,
+            remember: false,
+            identity: if named { Identity::Blake3 } else { Identity::Fast },
             pack_size,
             class: Class::Drain,
             rank: 0,
@@ -148,7 +162,7 @@ impl Desk {
         };
         let progress = Arc::new(Progress::default());
         let began = Instant::now();
-        let saved = save::save(&self.store, request, &Dispatcher::new(slots), &progress).await?;
+        let saved = save::save(&self.store, request, &Dispatcher::new(Slots::slots(slots)), &progress).await?;
         let sent = Instant::now();
         ensure!(saved.is_whole(), "files are missing: {:?}", saved.failed);
         let parent = parent.map(|(generation, _)| manifest::Parent {
@@ -172,7 +186,9 @@ impl Desk {
         let staging = restore::staging(generation.number);
         let progress = Arc::new(FetchProgress::default());
         let Self { store, deadline, .. } = self;
-        restore::fetch(store, &manifest, folder, &staging, parallel, *deadline, &progress).await?;
+        let request =
+            FetchRequest { manifest: &manifest, folder, into: &staging, rank: 0, deadline: *deadline };
+        restore::fetch(store, request, &Dispatcher::new(Slots::slots(parallel)), &progress).await?;
         restore::install(folder, &staging, &manifest).await?;
         Ok(json!({
             "bytes": progress.bytes_total(),
