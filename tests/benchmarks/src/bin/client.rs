@@ -162,7 +162,8 @@ impl Desk {
         };
         let progress = Arc::new(Progress::default());
         let began = Instant::now();
-        let saved = save::save(&self.store, request, &Dispatcher::new(Slots::slots(slots)), &progress).await?;
+        let saved =
+            save::save(&self.store, request, &Dispatcher::new(Slots::slots(slots)), &progress).await?;
         let sent = Instant::now();
         ensure!(saved.is_whole(), "files are missing: {:?}", saved.failed);
         let parent = parent.map(|(generation, _)| manifest::Parent {
