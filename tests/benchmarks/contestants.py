@@ -159,6 +159,7 @@ class Rclone(Contestant):
             *("--s3-no-check-bucket", "--s3-no-head", "--s3-disable-checksum"),
             *("--s3-upload-concurrency", str(concurrency), "--s3-chunk-size", f"{part}Mi"),
             *("--multi-thread-streams", str(concurrency), "--multi-thread-chunk-size", f"{part}Mi"),
+            *("--multi-thread-cutoff", "1Mi"),
         ]
         there = f":s3:{BUCKET}/{KEY}"
         return copy + ([state / KEY, there] if operation == "save" else [there, state / KEY])
