@@ -51,10 +51,12 @@ class Contestant:
 
 
 class Lifeboat(Contestant):
-    name = "lifeboat"
+    """`identity` is by what blocks are told apart: their BLAKE3 hash, or only a fast one."""
 
-    def __init__(self, programs):
-        self.what, self.program = "lifeboat (checkpoint crate)", programs / "client"
+    def __init__(self, programs, identity):
+        self.name = "lifeboat" if identity == "blake3" else f"lifeboat-{identity}"
+        self.what, self.program = f"the checkpoint crate, block identity {identity}", programs / "client"
+        self.identity = identity
 
     def grid(self, operation, quick):
         # A restore has ranges of its own size.
@@ -68,7 +70,8 @@ class Lifeboat(Contestant):
         if operation == "restore":
             return place + ["restore", state, "--parallel", str(concurrency)]
         delta = ["--delta"] if operation == "delta" else []
-        return place + ["save", state, "--slots", str(concurrency), "--pack-mib", str(part)] + delta
+        save = ["save", state, "--slots", str(concurrency), "--pack-mib", str(part), "--identity", self.identity]
+        return place + save + delta
 
 
 class ObjectStore(Contestant):
@@ -166,7 +169,7 @@ class Rclone(Contestant):
 
 
 def all_of(programs):
-    return [Lifeboat(programs), ObjectStore(), AwsCrt(), S5cmd(), Rclone(), AwsCli()]
+    return [Lifeboat(programs, "blake3"), ObjectStore(), AwsCrt(), S5cmd(), Rclone(), AwsCli()]
 
 
 def clean_environment():

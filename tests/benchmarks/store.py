@@ -36,7 +36,7 @@ class Comparison:
         self.programs, self.memory, self.disk = programs, memory, disk
         self.arena = Arena(programs, memory)
         self.contestants = all_of(programs)
-        self.ours = self.contestants[0]
+        self.ours, self.fast = self.contestants[0], Lifeboat(programs, "fast")
         self.runs, self.sweep, self.floors, self.best = {}, [], [], {}
 
     def prepare(self):
@@ -110,6 +110,7 @@ class Comparison:
             for source, operation in ((self.memory, "save from memory"), (self.disk, "save from files")):
                 for contestant in self.contestants:
                     note(operation, contestant, self.save(contestant, source, self.best[contestant.name, "save"]))
+                note(operation, self.fast, self.save(self.fast, source, self.best[self.ours.name, "save"]))
             note("delta", self.ours, self.delta(self.best[self.ours.name, "save"]))
             for contestant in self.contestants:
                 setting = self.best[contestant.name, "restore"]
