@@ -21,6 +21,12 @@ pub fn instant(moment: Moment) -> tokio::time::Instant {
     tokio::time::Instant::now() + duration(moment.left(now()))
 }
 
+/// The moment of one of tokio's instants.
+pub fn moment(instant: tokio::time::Instant) -> Moment {
+    let left = instant.saturating_duration_since(tokio::time::Instant::now());
+    now() + Span::from_millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+}
+
 /// A span as the standard library has it.
 pub fn duration(span: Span) -> Duration {
     Duration::from_millis(span.as_millis())

@@ -4,6 +4,7 @@
 //! before any I/O, all of it at once, with the flag and the fix; the process then ends with 64
 //! (`EX_USAGE`).
 
+use crate::store::ClaimsPolicy;
 use bytesize::ByteSize;
 use checkpoint::dispatcher::Limits;
 use checkpoint::store::StoreOptions;
@@ -102,6 +103,9 @@ pub struct RunArgs {
     /// The most that pre-copies send per second, while the engines serve; 0: as fast as one connection
     #[arg(long, env = "LIFEBOAT_PRECOPY_RATE", default_value = "32MiB", help_heading = "Store")]
     precopy_rate: ByteSize,
+    /// Where it is decided who restores a state; the same on every node
+    #[arg(long, env = "LIFEBOAT_CLAIMS", default_value = "auto", help_heading = "Store")]
+    claims: ClaimsPolicy,
     /// A fault of the store, for drills
     #[arg(long, hide = true)]
     store_fault: Vec<String>,
@@ -220,6 +224,8 @@ pub struct Config {
     pub pack_size: u64,
     /// Packs in flight, and the rate of pre-copies.
     pub transfers: Limits,
+    /// Where claims are kept.
+    pub claims: ClaimsPolicy,
     /// A kubeconfig.
     pub kubeconfig: Option<PathBuf>,
     /// The core's policy.
@@ -292,6 +298,12 @@ impl RunArgs {
         if self.imds_poll < Span::from_millis(100) {
             wrong.push(format!("--imds-poll {}: give 100ms or more, IMDS throttles", self.imds_poll));
         }
+        if self.claims != ClaimsPolicy::Auto && self.store.url().is_none() {
+            wrong.push(format!(
+                "--claims {}: there is nothing to claim without --store",
+                self.claims.as_str()
+            ));
+        }
         if !wrong.is_empty() {
             return Err(ConfigError(wrong));
         }
@@ -311,6 +323,7 @@ impl RunArgs {
             store_options: StoreOptions { encryption, faults, ..self.store.options() },
             pack_size,
             transfers: Limits { slots, pre_copy_rate: Some(self.precopy_rate.as_u64()) },
+            claims: self.claims,
             kubeconfig: self.kubeconfig,
             policy: Policy {
                 margin: self.margin,
@@ -373,6 +386,7 @@ mod tests {
             "--transfer-memory=1TiB",
             "--store-fault=nonsense",
             "--store-encryption=rot13",
+            "--claims=lease",
         ])
         .unwrap_err()
         .to_string();
@@ -384,6 +398,7 @@ mod tests {
             "--transfer-memory",
             "--store-fault",
             "--store-encryption",
+            "--claims",
         ] {
             assert!(error.contains(flag), "{flag} is not named in:\n{error}");
         }

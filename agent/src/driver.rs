@@ -100,7 +100,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let (answers_out, answers) = mpsc::channel(QUEUE);
     tokio::spawn(imds.watch(imds_out, cancel.clone()));
     spawn(&cancel, cluster.clone().watch(cluster_out));
-    let store = StoreHandle::open(&config, readiness.clone(), cancel.clone());
+    let store =
+        StoreHandle::open(&config, cluster.clone(), metrics.clone(), readiness.clone(), cancel.clone());
     let executor = Executor::new(&config, cluster, store, metrics.clone(), answers_out);
     let driver = Driver {
         machine: Machine::new(config.policy.clone()),
@@ -236,6 +237,7 @@ impl Driver {
         self.late_told = status.late_answers;
         let mut json = serde_json::to_value(&status).unwrap_or_default();
         json["store"] = self.executor.store_status().into();
+        json["claims"] = self.executor.claims_status().into();
         // Nobody may be listening.
         let _ = self.status.send(json);
     }

@@ -130,6 +130,11 @@ impl Executor {
         self.tools.store.describe()
     }
 
+    /// Where claims are kept and why, once that is known.
+    pub fn claims_status(&self) -> Option<String> {
+        self.tools.store.describe_claims()
+    }
+
     /// Starts an effect. `left` is the time until the node's deadline, for the log.
     pub fn start(&self, effect: Effect, left: Option<Span>) {
         if let Action::Cancel { effect: other } = effect.action {

@@ -191,6 +191,11 @@ impl Metrics {
         self.series.count(Id::AnnotationErrors, &[], 1);
     }
 
+    /// Where claims are kept, and why there.
+    pub fn claims(&self, place: &'static str, reason: &'static str) {
+        self.series.set(Id::Claims, &[place, reason], 1.0);
+    }
+
     /// Pods of this node that are opted in, and all others.
     pub fn pods(&self, stateful: usize, stateless: usize) {
         self.series.set(Id::Pods, &["stateful"], stateful as f64);

@@ -9,7 +9,8 @@ use crate::clock;
 use crate::executor::Tools;
 use crate::executor::bench::{Baseline, Bench, Fetched};
 use crate::executor::failure::Failure;
-use crate::executor::source::{claim_request, store};
+use crate::executor::source::{claim_request, opened, store};
+use crate::store::Opened;
 use checkpoint::claim::ClaimState;
 use checkpoint::generation;
 use checkpoint::intent::IntentState as Intent;
@@ -32,10 +33,9 @@ pub(crate) async fn perform(
         Action::FindLineage { .. } => find(tools, bench, deadline).await,
         Action::Claim { lineage, .. } => claim(tools, bench, &lineage, deadline).await,
         Action::RenewClaim { .. } => {
-            let store = store(tools).await?;
             let mut held = bench.claim.lock().await;
             let held = held.as_mut().ok_or_else(not_held)?;
-            held.renew(store.as_ref(), clock::instant(deadline)).await?;
+            held.renew(clock::instant(deadline)).await?;
             Ok(Done::Nothing)
         }
         Action::Fetch { lineage, generation, .. } => {
@@ -44,7 +44,7 @@ pub(crate) async fn perform(
         Action::Prove { .. } => prove(tools, bench, deadline).await,
         Action::HandOver { .. } => hand_over(tools, bench, deadline).await,
         Action::Verify { .. } => verify(tools, bench, deadline).await,
-        Action::FinishClaim { .. } => finish(tools, bench, deadline).await,
+        Action::FinishClaim { .. } => finish(bench, deadline).await,
         other => {
             let why = format!("{} is no effect about a restore", other.name());
             Err(Failure::new(FailureKind::Permanent, why))
@@ -62,9 +62,9 @@ fn nothing_fetched() -> Failure {
 
 /// The lineages of the pod's workload.
 async fn find(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
-    let store = store(tools).await?;
+    let Opened { store, claims, .. } = opened(tools).await?;
     let workload = bench.workload(tools)?;
-    let states = lineage::survey(store.as_ref(), &workload, clock::instant(deadline)).await?;
+    let states = lineage::survey(store.as_ref(), &claims, &workload, clock::instant(deadline)).await?;
     let record = bench.record();
     let mut candidates = Vec::with_capacity(states.len());
     for found in states {
@@ -167,11 +167,11 @@ fn is_taken(found: &LineageState, own_uid: &str, own_name: bool) -> bool {
 }
 
 async fn claim(tools: &Tools, bench: &Bench, lineage: &str, deadline: Moment) -> Result<Done, Failure> {
-    let store = store(tools).await?;
+    let Opened { store, claims, .. } = opened(tools).await?;
     let workload = bench.workload(tools)?;
     let request = claim_request(tools, bench, LineageId::new(lineage)?);
     let named = request.named;
-    let held = checkpoint::claim::take(store.as_ref(), &workload, &request, clock::instant(deadline)).await?;
+    let held = claims.take(store.as_ref(), &workload, &request, clock::instant(deadline)).await?;
     let epoch = held.epoch();
     if named {
         // The lineage goes on under this pod: what it commits is of this epoch.
@@ -247,11 +247,10 @@ async fn verify(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, 
     Ok(Done::Tokens { count })
 }
 
-async fn finish(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
-    let store = store(tools).await?;
+async fn finish(bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
     {
         let mut held = bench.claim.lock().await;
-        held.as_mut().ok_or_else(not_held)?.finish(store.as_ref(), clock::instant(deadline)).await?;
+        held.as_mut().ok_or_else(not_held)?.finish(clock::instant(deadline)).await?;
     }
     let fetched = bench.restore.lock().await;
     let fetched = fetched.as_ref().ok_or_else(nothing_fetched)?;

@@ -1,12 +1,20 @@
 //! The store as the agent has it: opened and proven in the background, and again while it fails.
 //!
-//! A bucket that is missing or a store without conditional writes is one clear error in the log and
-//! in `/status`; the agent keeps running, evicts in order, and says of each state why it was not saved.
+//! A bucket that is missing is one clear error in the log and in `/status`; the agent keeps running, evicts in
+//! order, and says of each state why it was not saved. A store without conditional writes saves and restores, with
+//! the claims in another place ([`claims`]).
+
+mod claims;
 
 use crate::admin::{Latch, Readiness};
+use crate::cluster::{Cluster, LeaseBoard};
 use crate::config::Config;
-use checkpoint::preflight::{self, PreflightError};
+use crate::metrics::Metrics;
+use checkpoint::claim::Claims;
+use checkpoint::preflight::{self, Conditions, PreflightError};
 use checkpoint::store::{self, Store, StoreOptions};
+pub use claims::ClaimsPolicy;
+use claims::{ClaimsPlace, Decision};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -25,9 +33,22 @@ enum Standing {
     /// Not proven yet; kept apart from a failure so that the first effects may wait for it.
     Opening,
     /// Proven.
-    Ready(Store),
+    Ready(Opened),
     /// Not usable.
     Unusable(Unusable),
+}
+
+/// A store that was proven, and what belongs to it.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// Where the claims on its lineages are kept.
+    pub claims: Claims,
+    /// Whether it decides conditional writes.
+    pub conditions: Conditions,
+    /// For people: where the claims are, and why there.
+    why: Arc<str>,
 }
 
 /// Why the store cannot be used.
@@ -46,14 +67,27 @@ pub struct StoreHandle(watch::Receiver<Standing>);
 
 impl StoreHandle {
     /// Begins to open the configured store.
-    pub fn open(config: &Config, readiness: Readiness, cancel: CancellationToken) -> Self {
+    pub fn open(
+        config: &Config,
+        cluster: Cluster,
+        metrics: Metrics,
+        readiness: Readiness,
+        cancel: CancellationToken,
+    ) -> Self {
         let (out, standing) = watch::channel(Standing::Opening);
         match config.store.clone() {
             Some(url) => {
-                let options = config.store_options.clone();
+                let opening = Opening {
+                    url,
+                    options: config.store_options.clone(),
+                    claims: config.claims,
+                    cluster,
+                    metrics,
+                    readiness,
+                };
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = keep_opening(&url, &options, &out, &readiness) => {}
+                        () = opening.keep_trying(&out) => {}
                         () = cancel.cancelled() => {}
                     }
                 });
@@ -73,10 +107,18 @@ impl StoreHandle {
     /// # Errors
     /// Why it cannot be used, for people.
     pub async fn get(&self) -> Result<Store, Unusable> {
+        self.opened().await.map(|opened| opened.store)
+    }
+
+    /// The store with its claims, once it is known whether there is one.
+    ///
+    /// # Errors
+    /// Why it cannot be used, for people.
+    pub async fn opened(&self) -> Result<Opened, Unusable> {
         let mut standing = self.0.clone();
         let opened = standing.wait_for(|standing| !matches!(standing, Standing::Opening)).await;
         match opened.as_deref() {
-            Ok(Standing::Ready(store)) => Ok(Arc::clone(store)),
+            Ok(Standing::Ready(opened)) => Ok(opened.clone()),
             Ok(Standing::Unusable(unusable)) => Err(unusable.clone()),
             Ok(Standing::Opening) | Err(_) => {
                 Err(Unusable { why: "the agent is stopping".into(), passing: false })
@@ -88,50 +130,85 @@ impl StoreHandle {
     pub fn describe(&self) -> String {
         match &*self.0.borrow() {
             Standing::Opening => "opening".to_owned(),
-            Standing::Ready(store) => store.describe(),
+            Standing::Ready(opened) => opened.store.describe(),
             Standing::Unusable(unusable) => format!("unusable: {}", unusable.why),
+        }
+    }
+
+    /// For `/status`: where the claims are and why; `None` until that is known.
+    pub fn describe_claims(&self) -> Option<String> {
+        match &*self.0.borrow() {
+            Standing::Ready(opened) => Some(opened.why.to_string()),
+            Standing::Opening | Standing::Unusable(_) => None,
         }
     }
 }
 
-async fn keep_opening(
-    url: &str,
-    options: &StoreOptions,
-    out: &watch::Sender<Standing>,
-    readiness: &Readiness,
-) {
-    let (mut pause, most) = RETRY;
-    let mut said = String::new();
-    // One handle for all attempts: a fault plan counts its occurrences there.
-    let mut opened: Option<Store> = None;
-    loop {
-        let (why, passing) = match &opened {
-            None => match store::open(url, options.clone()).await {
-                Ok(store) => {
-                    opened = Some(store);
-                    continue;
-                }
-                Err(error) => (error.to_string(), false),
-            },
-            Some(store) => match preflight::prove(store, Instant::now() + PREFLIGHT).await {
-                Ok(()) => {
-                    tracing::info!(store = %store.describe(), "the store is ready");
-                    readiness.latch(Latch::Store);
-                    let _ = out.send(Standing::Ready(Arc::clone(store)));
-                    return;
-                }
-                Err(error) => (
-                    error.to_string(),
-                    matches!(error, PreflightError::Unreachable { .. } | PreflightError::Failed { .. }),
-                ),
-            },
-        };
-        if why != said {
-            tracing::error!(url, error = %why, "the store cannot be used: no state will be saved or restored");
-            said.clone_from(&why);
+/// What it takes to open the store.
+struct Opening {
+    url: String,
+    options: StoreOptions,
+    claims: ClaimsPolicy,
+    cluster: Cluster,
+    metrics: Metrics,
+    readiness: Readiness,
+}
+
+impl Opening {
+    async fn keep_trying(self, out: &watch::Sender<Standing>) {
+        let url = self.url.as_str();
+        let (mut pause, most) = RETRY;
+        let mut said = String::new();
+        // One handle for all attempts: a fault plan counts its occurrences there.
+        let mut opened: Option<Store> = None;
+        loop {
+            let (why, passing) = match &opened {
+                None => match store::open(url, self.options.clone()).await {
+                    Ok(store) => {
+                        opened = Some(store);
+                        continue;
+                    }
+                    Err(error) => (error.to_string(), false),
+                },
+                Some(store) => match self.prove(store).await {
+                    Ok(opened) => {
+                        tracing::info!(store = %store.describe(), claims = %opened.why, "the store is ready");
+                        self.readiness.latch(Latch::Store);
+                        let _ = out.send(Standing::Ready(opened));
+                        return;
+                    }
+                    Err(error) => (
+                        error.to_string(),
+                        matches!(error, PreflightError::Unreachable { .. } | PreflightError::Failed { .. }),
+                    ),
+                },
+            };
+            if why != said {
+                tracing::error!(url, error = %why, "the store cannot be used: no state will be saved or restored");
+                said.clone_from(&why);
+            }
+            let _ = out.send(Standing::Unusable(Unusable { why: why.into(), passing }));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(most);
         }
-        let _ = out.send(Standing::Unusable(Unusable { why: why.into(), passing }));
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(most);
+    }
+
+    async fn prove(&self, store: &Store) -> Result<Opened, PreflightError> {
+        let conditions = preflight::prove(store, Instant::now() + PREFLIGHT).await?;
+        let Decision { place, reason } = self.claims.decide(&conditions, store.as_ref())?;
+        let claims = match place {
+            ClaimsPlace::Store => Claims::in_store(Arc::clone(store)),
+            ClaimsPlace::Lease => Claims::on(Arc::new(LeaseBoard::new(self.cluster.clone()))),
+        };
+        if let Conditions::Ignored { how } = &conditions {
+            tracing::warn!(
+                store = %store.describe(), how = %how,
+                "the store ignores conditional writes: claims are Kubernetes Leases, and a commit only looks at what it \
+                 wrote; set --claims lease on every node, or use a store that decides"
+            );
+        }
+        self.metrics.claims(place.as_str(), reason.as_str());
+        let why = format!("{}: {}", claims.describe(), reason.in_words(&conditions)).into();
+        Ok(Opened { store: Arc::clone(store), claims, conditions, why })
     }
 }

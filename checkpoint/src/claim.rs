@@ -1,28 +1,38 @@
 //! Who may restore a lineage: one winner, by conditional writes alone.
 //!
+//! One protocol over either of two places ([`ClaimBoard`]): the store, or Kubernetes Leases where the store ignores
+//! conditions. Everything but "read this" and "write this if it is still that" is decided here.
+//!
 //! ```text
 //!             absent ── take (only if absent) ──► Restoring ── finish ──► Done
 //!                                                  │     ▲                 │
 //!                                    lease ran out └─────┘                 └── a pod of the same name came again
-//!                                    by the store's clock:                     (StatefulSet): take, epoch + 1
+//!                                    by the place's clock:                     (StatefulSet): take, epoch + 1
 //!                                    take (if unchanged), epoch + 1
 //! ```
 //!
 //! Every change compares the version that was read, so of two that decide the same thing one is told that it came
 //! second. A holder whose renewal is refused has been fenced and must stop.
+//!
+//! All agents of a cluster must keep their claims in one place: two that look in different ones do not see each other.
 
-use std::{fmt, time::Duration};
+mod board;
 
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+pub use self::board::{ClaimBoard, Posted, Posting};
+use self::board::{StoreBoard, post, posted};
 use crate::{
     document,
     generation::{self, ReadError},
     hash,
     key::{LineageId, Workload},
-    retry,
-    store::{Condition, ObjectStore, StoreError, Version},
+    store::{Condition, ObjectStore, Store, StoreError, Version},
 };
 
 /// The version that this lifeboat writes and knows.
@@ -30,7 +40,7 @@ pub const FORMAT: u64 = 1;
 /// The largest claim document, in bytes.
 pub const BYTES_MAX: u64 = 64 * 1024;
 const KIND: &str = "claim";
-/// S3 tells time in whole seconds: two stamps may be a second further apart than they seem.
+/// S3 and the Kubernetes API tell time in whole seconds: two stamps may be a second further apart than they seem.
 const STAMP_SLACK: Duration = Duration::from_secs(1);
 /// How often the claim may change under our eyes before we give up.
 const RACES_MAX: u32 = 8;
@@ -90,8 +100,8 @@ pub struct FoundClaim {
     pub claim: Claim,
     /// Its version.
     pub version: Version,
-    /// When the lease runs out, from the moment of reading and by the store's clock: `None` if it has run out, or if
-    /// the claim is done and has no lease any more.
+    /// When the lease runs out, from the moment of reading and by the clock of its place: `None` if it has run out,
+    /// or if the claim is done and has no lease any more.
     pub expires_in: Option<Duration>,
 }
 
@@ -141,10 +151,10 @@ pub enum ClaimError {
         /// The epoch that was lost.
         epoch: u64,
     },
-    /// The claim in the store cannot be read.
+    /// The claim cannot be read.
     #[error(transparent)]
     Unreadable(ReadError),
-    /// The store.
+    /// The place where claims are kept.
     #[error("claim: {0}")]
     Store(#[from] StoreError),
 }
@@ -158,89 +168,138 @@ impl From<ReadError> for ClaimError {
     }
 }
 
+/// The claims of a cluster: the protocol over the place where they are kept. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Claims(Arc<dyn ClaimBoard>);
+
 /// A claim that is held. Renew it before its lease runs out; dropping it lets the lease run out.
 #[derive(Debug)]
 pub struct HeldClaim {
-    workload: Workload,
+    /// Where it was taken: a claim never moves to another place.
+    claims: Claims,
+    key: String,
     claim: Claim,
     version: Version,
+    since: Timestamp,
 }
 
-/// Reads the claim on a lineage; `None` if it was never claimed.
-///
-/// # Errors
-/// [`ReadError`].
-pub async fn read(
-    store: &dyn ObjectStore,
-    workload: &Workload,
-    lineage: &LineageId,
-    deadline: Instant,
-) -> Result<Option<FoundClaim>, ReadError> {
-    let key = workload.claim(lineage);
-    let object = match retry::get(store, &key, BYTES_MAX, deadline).await {
-        Ok(object) => object,
-        Err(StoreError::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let claim: Claim = document::parse(KIND, FORMAT, &object.bytes)?;
-    if claim.lineage != *lineage {
-        return Err(ReadError::Misplaced { key, says: format!("of lineage {}", claim.lineage) });
+impl Claims {
+    /// Claims on this board.
+    #[must_use]
+    pub fn on(board: Arc<dyn ClaimBoard>) -> Self {
+        Self(board)
     }
-    let lease = Duration::from_millis(claim.lease_ms).saturating_add(STAMP_SLACK);
-    let expires_in = match claim.state {
-        ClaimState::Restoring => lease.checked_sub(object.age()).filter(|left| !left.is_zero()),
-        ClaimState::Done => None,
-    };
-    Ok(Some(FoundClaim { claim, version: object.version, expires_in }))
-}
 
-/// Takes the claim on a lineage, or says who has it.
-///
-/// The same pod may ask again (its agent was restarted): it gets its claim back under the same epoch.
-///
-/// # Errors
-/// [`ClaimError`].
-pub async fn take(
-    store: &dyn ObjectStore,
-    workload: &Workload,
-    request: &ClaimRequest,
-    deadline: Instant,
-) -> Result<HeldClaim, ClaimError> {
-    let key = workload.claim(&request.lineage);
-    for _ in 0..RACES_MAX {
-        let found = read(store, workload, &request.lineage, deadline).await?;
-        let (epoch, condition) = match &found {
-            None => (1, Condition::IfAbsent),
-            Some(found) => (request.may_follow(found)?, Condition::IfMatch(found.version.clone())),
-        };
-        let resumed = found.as_ref().is_some_and(|found| found.claim.epoch == epoch);
-        // A commit may have been made under an epoch that no claim in the store remembers.
-        let floor = generation::newest(store, workload, &request.lineage, deadline).await?;
-        let epoch =
-            if resumed { epoch } else { epoch.max(floor.map_or(0, |number| number.epoch).saturating_add(1)) };
-        if epoch == u64::MAX {
-            // After it none is higher, and two would hold one epoch. Counting never gets there.
-            let why = "the lineage's epochs are used up: its claim or a commit was not written by lifeboat";
-            return Err(StoreError::permanent(format!("{key}: {why}")).into());
-        }
-        let claim = Claim {
-            format: FORMAT,
-            lineage: request.lineage.clone(),
-            holder: request.holder.clone(),
-            epoch,
-            lease_ms: u64::try_from(request.lease.as_millis()).unwrap_or(u64::MAX),
-            nonce: hash::nonce(),
-            state: ClaimState::Restoring,
-        };
-        let body = document::encode(KIND, BYTES_MAX, &claim).map_err(ReadError::from)?;
-        match retry::put(store, &key, body, condition, deadline).await {
-            Ok(version) => return Ok(HeldClaim { workload: workload.clone(), claim, version }),
-            // Somebody was faster: look again, who.
-            Err(StoreError::ConditionFailed { .. }) => {}
+    /// Claims beside the checkpoints. The store must decide conditions ([`crate::preflight`]).
+    #[must_use]
+    pub fn in_store(store: Store) -> Self {
+        Self(Arc::new(StoreBoard(store)))
+    }
+
+    /// The place in words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.0.describe()
+    }
+
+    /// Whether a LIST of the store shows which lineages are claimed.
+    pub(crate) fn are_listed(&self) -> bool {
+        self.0.is_listed()
+    }
+
+    /// Reads the claim on a lineage; `None` if it was never claimed.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn read(
+        &self,
+        workload: &Workload,
+        lineage: &LineageId,
+        deadline: Instant,
+    ) -> Result<Option<FoundClaim>, ReadError> {
+        let key = workload.claim(lineage);
+        let found = match posted(self.0.as_ref(), &key, deadline).await {
+            Ok(found) => found,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
+        };
+        let claim: Claim = document::parse(KIND, FORMAT, &found.bytes)?;
+        if claim.lineage != *lineage {
+            return Err(ReadError::Misplaced { key, says: format!("of lineage {}", claim.lineage) });
         }
+        let lease = Duration::from_millis(claim.lease_ms).saturating_add(STAMP_SLACK);
+        let expires_in = match claim.state {
+            ClaimState::Restoring => lease.checked_sub(found.age).filter(|left| !left.is_zero()),
+            ClaimState::Done => None,
+        };
+        Ok(Some(FoundClaim { claim, version: found.version, expires_in }))
     }
-    Err(StoreError::Conflict { key }.into())
+
+    /// Takes the claim on a lineage, or says who has it. `store` holds the lineage's generations.
+    ///
+    /// The same pod may ask again (its agent was restarted): it gets its claim back under the same epoch.
+    ///
+    /// # Errors
+    /// [`ClaimError`].
+    pub async fn take(
+        &self,
+        store: &dyn ObjectStore,
+        workload: &Workload,
+        request: &ClaimRequest,
+        deadline: Instant,
+    ) -> Result<HeldClaim, ClaimError> {
+        let key = workload.claim(&request.lineage);
+        let since = Timestamp::now();
+        for _ in 0..RACES_MAX {
+            let found = self.read(workload, &request.lineage, deadline).await?;
+            let (epoch, condition) = match &found {
+                None => (1, Condition::IfAbsent),
+                Some(found) => (request.may_follow(found)?, Condition::IfMatch(found.version.clone())),
+            };
+            let resumed = found.as_ref().is_some_and(|found| found.claim.epoch == epoch);
+            // A commit may have been made under an epoch that no claim remembers.
+            let floor = generation::newest(store, workload, &request.lineage, deadline).await?;
+            let epoch = if resumed {
+                epoch
+            } else {
+                epoch.max(floor.map_or(0, |number| number.epoch).saturating_add(1))
+            };
+            if epoch == u64::MAX {
+                // After it none is higher, and two would hold one epoch. Counting never gets there.
+                let why = "the lineage's epochs are used up: its claim or a commit was not written by lifeboat";
+                return Err(StoreError::permanent(format!("{key}: {why}")).into());
+            }
+            let claim = Claim {
+                format: FORMAT,
+                lineage: request.lineage.clone(),
+                holder: request.holder.clone(),
+                epoch,
+                lease_ms: u64::try_from(request.lease.as_millis()).unwrap_or(u64::MAX),
+                nonce: hash::nonce(),
+                state: ClaimState::Restoring,
+            };
+            match self.post(&key, &claim, since, condition, deadline).await {
+                Ok(version) => return Ok(HeldClaim { claims: self.clone(), key, claim, version, since }),
+                // Somebody was faster: look again, who.
+                Err(ClaimError::Store(StoreError::ConditionFailed { .. })) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Conflict { key }.into())
+    }
+
+    async fn post(
+        &self,
+        key: &str,
+        claim: &Claim,
+        since: Timestamp,
+        condition: Condition,
+        deadline: Instant,
+    ) -> Result<Version, ClaimError> {
+        let body: Bytes = document::encode(KIND, BYTES_MAX, claim).map_err(ReadError::from)?;
+        let posting = Posting { key, claim, body, since };
+        Ok(post(self.0.as_ref(), &posting, &condition, deadline).await?)
+    }
 }
 
 impl ClaimRequest {
@@ -275,37 +334,31 @@ impl HeldClaim {
     ///
     /// # Errors
     /// [`ClaimError::Fenced`] if another took over: hand nothing to the engine.
-    pub async fn renew(&mut self, store: &dyn ObjectStore, deadline: Instant) -> Result<(), ClaimError> {
-        self.write(store, ClaimState::Restoring, deadline).await
+    pub async fn renew(&mut self, deadline: Instant) -> Result<(), ClaimError> {
+        self.write(ClaimState::Restoring, deadline).await
     }
 
     /// Records that the state was handed over: nobody else restores it.
     ///
     /// # Errors
     /// [`ClaimError::Fenced`] if another took over.
-    pub async fn finish(&mut self, store: &dyn ObjectStore, deadline: Instant) -> Result<(), ClaimError> {
-        self.write(store, ClaimState::Done, deadline).await
+    pub async fn finish(&mut self, deadline: Instant) -> Result<(), ClaimError> {
+        self.write(ClaimState::Done, deadline).await
     }
 
-    async fn write(
-        &mut self,
-        store: &dyn ObjectStore,
-        state: ClaimState,
-        deadline: Instant,
-    ) -> Result<(), ClaimError> {
+    async fn write(&mut self, state: ClaimState, deadline: Instant) -> Result<(), ClaimError> {
         let claim = Claim { nonce: hash::nonce(), state, ..self.claim.clone() };
-        let body = document::encode(KIND, BYTES_MAX, &claim).map_err(ReadError::from)?;
-        let key = self.workload.claim(&claim.lineage);
-        match retry::put(store, &key, body, Condition::IfMatch(self.version.clone()), deadline).await {
+        let condition = Condition::IfMatch(self.version.clone());
+        match self.claims.post(&self.key, &claim, self.since, condition, deadline).await {
             Ok(version) => {
                 self.claim = claim;
                 self.version = version;
                 Ok(())
             }
-            Err(StoreError::ConditionFailed { .. }) => {
+            Err(ClaimError::Store(StoreError::ConditionFailed { .. })) => {
                 Err(ClaimError::Fenced { lineage: claim.lineage, epoch: claim.epoch })
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 }

@@ -11,12 +11,14 @@ use tokio::time::Instant;
 
 use crate::{
     chunk::Chunking,
+    claim::Claims,
     dispatcher::{Class, Dispatcher, Limits as Slots},
     fingerprint::Fingerprint,
     folder::{Folder, Limits},
     generation::{self, CommitError, Generation},
     key::{LineageId, Workload},
     manifest::{self, FileEntry, Manifest, Source},
+    preflight::Conditions,
     restore::{self, FetchProgress, FetchRequest, RestoreError},
     save::{self, Identity, Progress, SaveError, SaveRequest, Saved, SourceFile},
     store::{
@@ -64,6 +66,11 @@ impl World {
         let faulty = Arc::new(FaultyStore::new(Arc::clone(&self.store), FaultPlan::parse(plan).unwrap()));
         self.store = faulty.clone();
         faulty
+    }
+
+    /// Claims beside the checkpoints.
+    pub(crate) fn claims(&self) -> Claims {
+        Claims::in_store(Arc::clone(&self.store))
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -144,7 +151,8 @@ impl World {
         epoch: u64,
         writer: &str,
     ) -> Result<Generation, CommitError> {
-        generation::commit(self.store.as_ref(), manifest, epoch, writer, None, soon()).await
+        let decided = Conditions::Decided;
+        generation::commit(self.store.as_ref(), manifest, epoch, writer, None, &decided, soon()).await
     }
 
     /// Saves and commits the state as it is.

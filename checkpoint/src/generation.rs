@@ -3,7 +3,14 @@
 //! Everything a generation names was acknowledged before it is written, and it is written only if its key is absent.
 //! So a reader finds the old generation or the new one, never a mix, and a writer that lost its lineage to a
 //! higher epoch finds out here.
+//!
+//! Where the store ignores conditions ([`Conditions::Ignored`]) it does not decide between two that write one number at
+//! once. Claims (kept elsewhere then) leave one writer per lineage and epoch, and the commit reads what it wrote, so
+//! a second writer is noticed by whoever reads last. What is weaker: the first of two may have been told "committed"
+//! before its bytes were replaced. Two agents of one pod can do that; a source that was cut off cannot, since its
+//! successor writes under a higher epoch, and readers take that.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -13,6 +20,7 @@ use crate::{
     hash::{self, ContentHash},
     key::{GenerationNumber, LineageId, Workload},
     manifest::{MacKey, Manifest, ManifestError, Parent, Source},
+    preflight::Conditions,
     retry,
     store::{Condition, ObjectStore, StoreError},
 };
@@ -84,7 +92,7 @@ pub enum CommitError {
 ///
 /// `writer` identifies this writer among all that could hold the same epoch. An answer that was lost is found out
 /// by the commit's nonce, so repeating a commit that returned a store error is safe: at worst the same
-/// manifest is committed twice.
+/// manifest is committed twice. `conditions` is what the preflight found the store to do.
 ///
 /// # Errors
 /// [`CommitError::Fenced`] if a higher epoch, or another writer of this epoch, has committed; store errors, above
@@ -95,6 +103,7 @@ pub async fn commit(
     epoch: u64,
     writer: &str,
     mac_key: Option<&MacKey>,
+    conditions: &Conditions,
     deadline: Instant,
 ) -> Result<Generation, CommitError> {
     let (workload, lineage) = (&manifest.workload, &manifest.lineage);
@@ -129,8 +138,8 @@ pub async fn commit(
         };
         let body = document::encode(KIND, BYTES_MAX, &generation)?;
         let key = workload.generation(lineage, generation.number);
-        match retry::put(store, &key, body, Condition::IfAbsent, deadline).await {
-            Ok(_) => return Ok(generation),
+        match create(store, &key, body, conditions, deadline).await {
+            Ok(()) => return Ok(generation),
             // Somebody took this number: look who, and either stop or take the next.
             Err(StoreError::ConditionFailed { .. }) => {
                 newest = self::newest(store, workload, lineage, deadline).await?
@@ -142,6 +151,30 @@ pub async fn commit(
         "lineage {lineage}: {RACES_MAX} numbers were taken by other commits of {writer}; two agents serve one pod"
     ))
     .into())
+}
+
+/// Writes `body` where nothing is yet.
+///
+/// # Errors
+/// [`StoreError::ConditionFailed`] if somebody else's bytes are there.
+async fn create(
+    store: &dyn ObjectStore,
+    key: &str,
+    body: Bytes,
+    conditions: &Conditions,
+    deadline: Instant,
+) -> Result<(), StoreError> {
+    // Also where conditions are ignored: some stores do check them, and only let two at once through.
+    retry::put(store, key, body.clone(), Condition::IfAbsent, deadline).await?;
+    match conditions {
+        Conditions::Decided => Ok(()),
+        Conditions::Ignored { .. } => {
+            match retry::get(store, key, BYTES_MAX, deadline).await?.bytes == body {
+                true => Ok(()),
+                false => Err(StoreError::ConditionFailed { key: key.to_owned() }),
+            }
+        }
+    }
 }
 
 /// The highest generation number of a lineage, whatever its object contains.

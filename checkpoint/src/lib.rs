@@ -11,7 +11,7 @@
 //!  Folder ── files, opened beneath     v1/<cluster>/<shard>/<ns>/<workload>/      lineage::survey ─ what is there?
 //!    │                                   │                                            │
 //!    ▼                                   ├─ lineage/<id>/intent  ◄── "it is coming"   ▼
-//!  save ─ pread, cut, hash               │                                          claim::take ─ one winner,
+//!  save ─ pread, cut, hash               │                                          Claims::take ─ one winner,
 //!    │    (only blocks the parent        ├─ pack/<blake3>        ◄── bytes            │          epoch + 1
 //!    │     does not have)                ├─ manifest/<blake3>    ◄── what they mean   ▼
 //!    ▼                                   │                                          restore::fetch ─ ranged GETs,
@@ -26,7 +26,8 @@
 //! * **Old or new, never a mix.** A generation is one small object that is created only if it is absent,
 //!   after every pack and the manifest it names were acknowledged. Readers trust nothing that no
 //!   generation names.
-//! * **One winner.** A [`claim`] is created only if absent and changed only by comparing its version. Each
+//! * **One winner.** A [`claim`] is created only if absent and changed only by comparing its version, in the store or,
+//!   where it ignores conditions, on a [`claim::ClaimBoard`] that decides them. Each
 //!   take-over raises the epoch, and readers take the highest epoch, so a source that was cut off cannot
 //!   overwrite its successor.
 //! * **Every byte verifies.** Each extent carries a CRC64 and a BLAKE3 hash; what does not match is refused
@@ -34,7 +35,7 @@
 //! * **Time is bounded.** Every operation takes a deadline, and [`retry`] is the only place that tries again.
 //! * **Hostile input is bounded.** What comes from the store or from a pod's volume can neither lead outside
 //!   ([`folder`]) nor grow memory without limit ([`manifest`]).
-//! * **The store's clock judges.** Leases and ages come from the store's own time stamps.
+//! * **The store's clock judges.** Leases and ages come from the time stamps of the place that keeps them.
 //!
 //! Stores are [`store::ObjectStore`]s: S3 and what speaks it, or a directory with the same semantics. Faults for
 //! drills and tests are put around either by [`store::faulty`]; [`preflight`] asks a store to prove what the

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
-    claim::{self, FoundClaim},
+    claim::{Claims, FoundClaim},
     generation::{self, Generation, ReadError},
     intent::{FoundIntent, Intent, IntentState},
     key::{GenerationNumber, LineageId, Workload},
@@ -48,7 +48,8 @@ pub(crate) struct Present {
     pub(crate) modified: Option<Timestamp>,
 }
 
-/// Looks at every lineage of `workload`, the most recently written first: one LIST, then the documents it shows.
+/// Looks at every lineage of `workload`, the most recently written first: one LIST, then the documents it shows, and
+/// the claims where `claims` has them.
 ///
 /// What cannot be read spoils only its own lineage.
 ///
@@ -56,6 +57,7 @@ pub(crate) struct Present {
 /// Store errors of the listing. An empty list is no error.
 pub async fn survey(
     store: &dyn ObjectStore,
+    claims: &Claims,
     workload: &Workload,
     deadline: Instant,
 ) -> Result<Vec<LineageState>, StoreError> {
@@ -82,7 +84,7 @@ pub async fn survey(
         newest_first.truncate(LINEAGES_MAX);
     }
     let states = stream::iter(newest_first)
-        .map(|(id, present)| look(store, workload, id, present, deadline))
+        .map(|(id, present)| look(store, claims, workload, id, present, deadline))
         .buffered(PARALLEL)
         .collect()
         .await;
@@ -91,6 +93,7 @@ pub async fn survey(
 
 pub(crate) async fn look(
     store: &dyn ObjectStore,
+    claims: &Claims,
     workload: &Workload,
     id: LineageId,
     mut present: Present,
@@ -105,8 +108,9 @@ pub(crate) async fn look(
     );
     let intent =
         async { if present.intent { Intent::read(store, workload, &id, deadline).await } else { Ok(None) } };
-    let claim =
-        async { if present.claim { claim::read(store, workload, &id, deadline).await } else { Ok(None) } };
+    // Elsewhere than in the store only a look tells whether there is one.
+    let claimed = present.claim || !claims.are_listed();
+    let claim = async { if claimed { claims.read(workload, &id, deadline).await } else { Ok(None) } };
     let (generations, intent, claim) = futures::join!(generations, intent, claim);
 
     let mut note = |what: &str, error: ReadError| unreadable.push(format!("{what}: {error}"));

@@ -2,7 +2,8 @@
 //!
 //! Several S3-compatible stores accept conditions and ignore them, or check them and let two writers through
 //! (facts/store.md §5). Such a store would let two nodes restore one state, so it is asked before anything depends on
-//! it: in sequence, and in a race.
+//! it: in sequence, and in a race. What it ignores does not make it useless: [`Conditions`] says what must then be
+//! decided elsewhere.
 
 use std::sync::Arc;
 
@@ -59,7 +60,7 @@ pub enum PreflightError {
     },
     /// It accepts conditions and ignores them, or decides them wrongly.
     #[error(
-        "the store {store} does not decide conditional writes: {how}; use S3, MinIO or versitygw, or let a Kubernetes Lease be the claim (one writer per lineage is then not proven by the store)"
+        "the store {store} does not decide conditional writes: {how}; use S3, MinIO or versitygw, or let a Kubernetes Lease be the claim (--claims auto or lease)"
     )]
     IgnoresConditions {
         /// Which store.
@@ -112,55 +113,103 @@ impl PreflightError {
     }
 }
 
-/// Proves reading, listing and conditional writes, with about a dozen small objects.
+/// Whether a store decides conditional writes (`If-None-Match: *`, `If-Match`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conditions {
+    /// It does: claims and commits may rest on it.
+    Decided,
+    /// It accepts them and ignores them, or lets two writers through. It can be read, written and listed, but who
+    /// restores a lineage must be decided elsewhere ([`crate::claim::Claims`]), and a commit looks at what it wrote
+    /// ([`crate::generation::commit`]).
+    Ignored {
+        /// What it did.
+        how: Arc<str>,
+    },
+}
+
+impl Conditions {
+    /// For callers to whom a store without conditions is of no use.
+    ///
+    /// # Errors
+    /// [`PreflightError::IgnoresConditions`].
+    pub fn required(&self, store: &dyn ObjectStore) -> Result<(), PreflightError> {
+        match self {
+            Self::Decided => Ok(()),
+            Self::Ignored { how } => {
+                Err(PreflightError::IgnoresConditions { store: store.describe(), how: how.to_string() })
+            }
+        }
+    }
+
+    fn ignored(how: &str) -> Self {
+        Self::Ignored { how: how.into() }
+    }
+}
+
+/// Proves reading and listing, and finds out about conditional writes, with about a dozen small objects.
 ///
 /// # Errors
 /// [`PreflightError`], whose message says how to fix it.
-pub async fn prove(store: &Store, deadline: Instant) -> Result<(), PreflightError> {
+pub async fn prove(store: &Store, deadline: Instant) -> Result<Conditions, PreflightError> {
     let failed = |error: StoreError| PreflightError::from_store(store.as_ref(), &error);
-    let ignores =
-        |how: &str| PreflightError::IgnoresConditions { store: store.describe(), how: how.to_owned() };
     let base = format!("{PREFIX}/{}", hash::nonce());
     let key = format!("{base}/sequence");
-
-    let first = write(store, &key, "first", Condition::IfAbsent, deadline).await.map_err(failed)?;
-    match write(store, &key, "second", Condition::IfAbsent, deadline).await {
-        Ok(_) => return Err(ignores("an object that exists was written again under If-None-Match")),
-        Err(StoreError::ConditionFailed { .. }) => {}
-        Err(error) => return Err(failed(error)),
+    let (last, conditions) = in_sequence(store, &key, deadline).await.map_err(failed)?;
+    read_back(store, &base, &key, last, deadline).await?;
+    if conditions != Conditions::Decided {
+        return Ok(conditions);
     }
-    write(store, &key, "third", Condition::IfMatch(first.clone()), deadline).await.map_err(failed)?;
-    match write(store, &key, "fourth", Condition::IfMatch(first), deadline).await {
-        Ok(_) => {
-            return Err(ignores("an object that had changed was written under If-Match of its old version"));
-        }
-        Err(StoreError::ConditionFailed { .. }) => {}
-        Err(error) => return Err(failed(error)),
-    }
-    read_back(store, &base, &key, deadline).await?;
-
-    let race = format!("{base}/race");
-    let (winners, errors) = run_race(store, &race, deadline).await;
-    match (winners, errors) {
-        (1, None) => Ok(()),
-        (0, Some(error)) => Err(failed(error)),
-        (1, Some(error)) => Err(failed(error)),
+    match run_race(store, &format!("{base}/race"), deadline).await {
+        (1, None) => Ok(Conditions::Decided),
+        (0 | 1, Some(error)) => Err(failed(error)),
         (winners, _) => {
-            Err(ignores(&format!("{winners} of {RACERS} writers created the same object at once")))
+            Ok(Conditions::ignored(&format!("{winners} of {RACERS} writers created the same object at once")))
         }
     }
 }
 
-async fn read_back(store: &Store, base: &str, key: &str, deadline: Instant) -> Result<(), PreflightError> {
+/// What was written last, and how the store took the conditions, one after the other.
+async fn in_sequence(
+    store: &Store,
+    key: &str,
+    deadline: Instant,
+) -> Result<(&'static str, Conditions), StoreError> {
+    let first = write(store, key, "first", Condition::IfAbsent, deadline).await?;
+    match write(store, key, "second", Condition::IfAbsent, deadline).await {
+        Ok(_) => {
+            let how = "an object that exists was written again under If-None-Match";
+            return Ok(("second", Conditions::ignored(how)));
+        }
+        Err(StoreError::ConditionFailed { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    write(store, key, "third", Condition::IfMatch(first.clone()), deadline).await?;
+    match write(store, key, "fourth", Condition::IfMatch(first), deadline).await {
+        Ok(_) => {
+            let how = "an object that had changed was written under If-Match of its old version";
+            Ok(("fourth", Conditions::ignored(how)))
+        }
+        Err(StoreError::ConditionFailed { .. }) => Ok(("third", Conditions::Decided)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn read_back(
+    store: &Store,
+    base: &str,
+    key: &str,
+    last: &str,
+    deadline: Instant,
+) -> Result<(), PreflightError> {
     let failed = |error: StoreError| PreflightError::from_store(store.as_ref(), &error);
     let inconsistent =
         |how: &str| PreflightError::Inconsistent { store: store.describe(), how: how.to_owned() };
     let found = retry::get(store.as_ref(), key, 1024, deadline).await.map_err(failed)?;
-    if found.bytes != "third" {
+    if found.bytes != last {
         return Err(inconsistent("the object read is not the one written last"));
     }
     let part = retry::get_range(store.as_ref(), key, 1..3, deadline).await.map_err(failed)?;
-    if part != "hi" {
+    if part != last[1..3] {
         return Err(inconsistent("a range read is not the range asked for"));
     }
     let listed = retry::list(store.as_ref(), &format!("{base}/"), deadline).await.map_err(failed)?;
@@ -212,7 +261,7 @@ mod tests {
         faulty::{FaultPlan, FaultyStore},
     };
 
-    async fn prove_with(faults: &str) -> Result<(), PreflightError> {
+    async fn prove_with(faults: &str) -> Result<Conditions, PreflightError> {
         let root = tempfile::tempdir().unwrap();
         let store: Store = Arc::new(DirectoryStore::open(root.path()).unwrap());
         let store: Store = Arc::new(FaultyStore::new(store, FaultPlan::parse(faults).unwrap()));
@@ -221,16 +270,32 @@ mod tests {
 
     #[tokio::test]
     async fn a_directory_proves_itself() {
-        prove_with("").await.unwrap();
-        prove_with("put=lost#1,put=503*1,get=lost#1").await.unwrap();
+        assert_eq!(prove_with("").await, Ok(Conditions::Decided));
+        assert_eq!(prove_with("put=lost#1,put=503*1,get=lost#1").await, Ok(Conditions::Decided));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_ignores_conditions_is_one_that_can_be_read_and_written() {
+        for (faults, expected) in [
+            ("put=unconditional", "under If-None-Match"),
+            ("put=unconditional@4", "under If-Match of its old version"),
+            // Sequential conditions hold, the race does not.
+            ("put=unconditional@5", "of 8 writers created the same object"),
+        ] {
+            let conditions = prove_with(faults).await.unwrap();
+            let Conditions::Ignored { how } = &conditions else { panic!("{faults}: taken for decided") };
+            assert!(how.contains(expected), "{faults}: {how}");
+            let root = tempfile::tempdir().unwrap();
+            let refused = conditions.required(&DirectoryStore::open(root.path()).unwrap()).unwrap_err();
+            assert_eq!(refused.category(), "ignores_conditions");
+        }
+        // What it writes must still be what is read.
+        assert_eq!(prove_with("put=unconditional,get=torn").await.unwrap_err().category(), "inconsistent");
     }
 
     #[tokio::test]
     async fn a_store_that_fails_is_named_with_its_failing() {
         for (faults, expected) in [
-            ("put=unconditional", "ignores_conditions"),
-            // Sequential conditions hold, the race does not.
-            ("put=unconditional@5", "ignores_conditions"),
             ("*=gone", "unreachable"),
             ("*=hang", "unreachable"),
             ("put=denied", "denied"),

@@ -41,7 +41,7 @@ async fn server(bucket: Option<&str>) -> Store {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_server_proves_itself_and_tells_time() {
     let store = server(None).await;
-    preflight::prove(&store, soon()).await.unwrap();
+    assert_eq!(preflight::prove(&store, soon()).await, Ok(preflight::Conditions::Decided));
     let version = store.put("a/b", Bytes::from_static(b"body").into(), Condition::IfAbsent).await.unwrap();
     let object = store.get("a/b", 10).await.unwrap();
     assert_eq!((object.bytes.as_ref(), object.version), (b"body".as_ref(), version));
@@ -114,7 +114,7 @@ async fn of_eight_that_claim_on_a_real_server_one_wins() {
                 let request =
                     claim::ClaimRequest { lineage, holder, lease: Duration::from_secs(30), named: false };
                 tokio::spawn(async move {
-                    claim::take(world.store.as_ref(), &world.workload, &request, soon()).await
+                    world.claims().take(world.store.as_ref(), &world.workload, &request, soon()).await
                 })
             })
             .collect();
@@ -123,8 +123,8 @@ async fn of_eight_that_claim_on_a_real_server_one_wins() {
             held.extend(racer.await.unwrap().ok());
         }
         assert_eq!(held.len(), 1);
-        held[0].renew(world.store.as_ref(), soon()).await.unwrap();
-        held[0].finish(world.store.as_ref(), soon()).await.unwrap();
+        held[0].renew(soon()).await.unwrap();
+        held[0].finish(soon()).await.unwrap();
     }
 }
 

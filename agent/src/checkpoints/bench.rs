@@ -4,7 +4,7 @@ use super::target::Target;
 use super::{Answer, Output, render};
 use crate::config::StoreArgs;
 use checkpoint::chunk::Chunking;
-use checkpoint::claim::{self, ClaimRequest, HeldClaim, Holder};
+use checkpoint::claim::{ClaimRequest, Claims, HeldClaim, Holder};
 use checkpoint::dispatcher::{self, Class, Dispatcher};
 use checkpoint::fingerprint::Fingerprint;
 use checkpoint::folder::{Folder, Limits};
@@ -12,6 +12,7 @@ use checkpoint::generation;
 use checkpoint::intent::{self, Intent, IntentState};
 use checkpoint::key::{LineageId, Workload};
 use checkpoint::manifest::{self, Manifest, Parent, Source};
+use checkpoint::preflight::Conditions;
 use checkpoint::save::{self, Identity, SaveRequest, SourceFile};
 use checkpoint::store::{self, Store, StoreOptions};
 use clap::Parser;
@@ -147,7 +148,10 @@ impl Bench {
             mac: None,
         };
         change(&mut manifest);
-        generation::commit(self.store.as_ref(), &manifest, 1, "writer", None, soon()).await.unwrap();
+        let decided = Conditions::Decided;
+        generation::commit(self.store.as_ref(), &manifest, 1, "writer", None, &decided, soon())
+            .await
+            .unwrap();
         manifest
     }
 
@@ -182,11 +186,12 @@ impl Bench {
             Holder { pod_uid: "uid-r".into(), pod_name: "replacement".into(), node: "node-b".into() };
         let lineage = LineageId::new(lineage).unwrap();
         let request = ClaimRequest { lineage, holder, lease: Duration::from_secs(60), named: true };
-        claim::take(self.store.as_ref(), &workload, &request, soon()).await.unwrap()
+        let claims = Claims::in_store(Arc::clone(&self.store));
+        claims.take(self.store.as_ref(), &workload, &request, soon()).await.unwrap()
     }
 
     pub(super) async fn finish(&self, mut claim: HeldClaim) {
-        claim.finish(self.store.as_ref(), soon()).await.unwrap();
+        claim.finish(soon()).await.unwrap();
     }
 
     /// The files of the store whose path contains `part`.

@@ -4,6 +4,7 @@ use super::Failure;
 use super::near::{nearest, unknown_generation, unknown_lineage};
 use super::target::{Target, short};
 use crate::config::StoreArgs;
+use checkpoint::claim::Claims;
 use checkpoint::generation::{self, Generation};
 use checkpoint::key::{GenerationNumber, LineageId, Workload};
 use checkpoint::lineage;
@@ -14,6 +15,7 @@ use checkpoint::store::{self, Store, StoreError};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -213,8 +215,13 @@ impl Catalog {
         Ok(Chosen { workload, lineage, generation, manifest, others, unreadable })
     }
 
+    /// The claims that are in the store. Where it ignores conditional writes they are Leases, which are not shown here.
+    pub(super) fn claims(&self) -> Claims {
+        Claims::in_store(Arc::clone(&self.store))
+    }
+
     async fn newest(&self, workload: &Workload) -> Result<LineageId, Failure> {
-        let states = lineage::survey(self.store.as_ref(), workload, soon())
+        let states = lineage::survey(self.store.as_ref(), &self.claims(), workload, soon())
             .await
             .map_err(|error| self.failed(&error))?;
         let heads = states.into_iter().filter_map(|state| Some((state.head?.created, state.id)));

@@ -73,7 +73,7 @@ pub(super) async fn list(args: &StoreArgs, place: Option<&Place>) -> Result<List
     let now = Timestamp::now();
     let (mut lines, mut truncated) = (Vec::new(), Vec::new());
     for workload in &workloads {
-        let found = lineage::survey(catalog.store.as_ref(), workload, soon()).await;
+        let found = lineage::survey(catalog.store.as_ref(), &catalog.claims(), workload, soon()).await;
         let found = found.map_err(|error| catalog.failed(&error))?;
         if found.is_empty() && place.is_some_and(|place| place.workload.is_some()) {
             return Err(catalog.unknown(workload).await?);

@@ -7,7 +7,6 @@ use super::standing::{self, Standing};
 use super::target::{self, Target};
 use super::{Answer, Failure};
 use crate::config::StoreArgs;
-use checkpoint::claim;
 use checkpoint::fingerprint::{Fingerprint, Mismatch};
 use checkpoint::hash::ContentHash;
 use checkpoint::intent::Intent;
@@ -100,7 +99,7 @@ pub(super) async fn show(
         unreadable.push(format!("intent: {error}"));
         None
     });
-    let claim = claim::read(store, &workload, &lineage, soon()).await.unwrap_or_else(|error| {
+    let claim = catalog.claims().read(&workload, &lineage, soon()).await.unwrap_or_else(|error| {
         unreadable.push(format!("claim: {error}"));
         None
     });

@@ -4,6 +4,7 @@ use super::{Cluster, ClusterError};
 use crate::clock;
 use evacuation::moment::Moment;
 use http::{Method, Request};
+use jiff::Timestamp;
 use kube::client::Body;
 use kube::core::Status;
 use serde::de::DeserializeOwned;
@@ -40,6 +41,11 @@ impl Call {
         Self::new("create", Method::POST, path, what, Some(body))
     }
 
+    /// A PUT of the whole object.
+    pub(super) fn update(path: String, what: impl Into<String>, body: Value) -> Self {
+        Self::new("update", Method::PUT, path, what, Some(body))
+    }
+
     pub(super) fn delete(path: String, what: impl Into<String>, options: Value) -> Self {
         Self::new("delete", Method::DELETE, path, what, Some(options))
     }
@@ -68,6 +74,14 @@ impl Call {
     }
 }
 
+/// An answer as it came.
+struct Answer {
+    code: http::StatusCode,
+    /// The API server's clock, in whole seconds (the header `Date`).
+    date: Option<Timestamp>,
+    bytes: bytes::Bytes,
+}
+
 impl Cluster {
     /// Sends a call and reads its answer, both before the deadline.
     pub(super) async fn send<T: DeserializeOwned>(
@@ -75,11 +89,20 @@ impl Cluster {
         call: Call,
         deadline: Moment,
     ) -> Result<T, ClusterError> {
+        self.send_dated(call, deadline).await.map(|(answer, _)| answer)
+    }
+
+    /// The same, with what the API server's clock said when it answered, if it said so.
+    pub(super) async fn send_dated<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        deadline: Moment,
+    ) -> Result<(T, Option<Timestamp>), ClusterError> {
         let (verb, what) = (call.verb, call.what.clone());
         let began = clock::now();
         let answer = timeout_at(clock::instant(deadline), self.exchange(call)).await;
         let took = clock::now().since(began);
-        let (code, bytes) = match answer {
+        let Answer { code, date, bytes } = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 self.metrics.kube_request(verb, "transport", took);
@@ -92,13 +115,18 @@ impl Cluster {
         };
         self.metrics.kube_request(verb, code.as_str(), took);
         if code.is_success() {
-            serde_json::from_slice(&bytes).map_err(|source| ClusterError::Malformed { verb, what, source })
+            let answer = serde_json::from_slice(&bytes);
+            answer.map(|answer| (answer, date)).map_err(|source| ClusterError::Malformed {
+                verb,
+                what,
+                source,
+            })
         } else {
             Err(ClusterError::Answered { verb, what, status: Box::new(status(code, &bytes)) })
         }
     }
 
-    async fn exchange(&self, call: Call) -> Result<(http::StatusCode, bytes::Bytes), ClusterError> {
+    async fn exchange(&self, call: Call) -> Result<Answer, ClusterError> {
         let Call { verb, what, method, path, content_type, body, as_node } = call;
         let mut request =
             Request::builder().method(method).uri(path).header(http::header::ACCEPT, "application/json");
@@ -118,9 +146,16 @@ impl Cluster {
             |source| ClusterError::Unreachable { verb, what: what.clone(), source: Box::new(source) };
         let response = self.client.send(request).await.map_err(unreachable)?;
         let code = response.status();
+        let date = response.headers().get(http::header::DATE).and_then(http_date);
         let bytes = response.into_body().collect_bytes().await.map_err(unreachable)?;
-        Ok((code, bytes))
+        Ok(Answer { code, date, bytes })
     }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, which is also a date as in mail.
+fn http_date(value: &http::HeaderValue) -> Option<Timestamp> {
+    const PARSER: jiff::fmt::rfc2822::DateTimeParser = jiff::fmt::rfc2822::DateTimeParser::new();
+    PARSER.parse_timestamp(value.to_str().ok()?).ok()
 }
 
 /// The Status of an error answer, or one made of what a proxy in between wrote.

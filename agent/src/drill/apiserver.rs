@@ -10,6 +10,7 @@ pub mod admission;
 pub mod audit;
 pub mod deletion;
 pub mod event;
+pub mod lease;
 pub mod misconduct;
 pub mod patch;
 pub mod path;
@@ -30,6 +31,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use storage::Storage;
+
+/// The agents' own namespace: their claims are Leases in it, where the store decides none.
+pub const AGENT_NAMESPACE: &str = "lifeboat-system";
 
 /// What every request needs.
 #[derive(Debug)]
@@ -116,7 +120,8 @@ impl ApiServer {
             "apiVersion": "v1", "kind": "Config", "current-context": "drill",
             "clusters": [{"name": "drill", "cluster": {"server": self.url()}}],
             "users": [{"name": user, "user": {"token": user}}],
-            "contexts": [{"name": "drill", "context": {"cluster": "drill", "user": user}}],
+            "contexts": [{"name": "drill",
+                "context": {"cluster": "drill", "user": user, "namespace": AGENT_NAMESPACE}}],
         });
         // JSON is YAML.
         std::fs::write(path, kubeconfig.to_string())

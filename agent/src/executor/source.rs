@@ -5,8 +5,9 @@ use super::bench::{Baseline, Bench, FlushedState, SourceSide};
 use super::failure::Failure;
 use crate::clock;
 use crate::cluster::About;
+use crate::store::Opened;
 use crate::volume;
-use checkpoint::claim::{self, ClaimError, ClaimRequest, Holder};
+use checkpoint::claim::{ClaimError, ClaimRequest, Holder};
 use checkpoint::dispatcher::Class;
 use checkpoint::generation;
 use checkpoint::intent::{Intent, IntentState};
@@ -74,6 +75,10 @@ async fn look(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Fa
 
 pub(crate) async fn store(tools: &Tools) -> Result<Store, Failure> {
     Ok(tools.store.get().await?)
+}
+
+pub(crate) async fn opened(tools: &Tools) -> Result<Opened, Failure> {
+    Ok(tools.store.opened().await?)
 }
 
 async fn intend(
@@ -318,7 +323,7 @@ async fn commit(
     deadline: Moment,
 ) -> Result<Done, Failure> {
     let mut side = bench.source.lock().await;
-    let store = store(tools).await?;
+    let opened = opened(tools).await?;
     let (workload, lineage) = (bench.workload(tools)?, bench.lineage()?);
     let until = clock::instant(deadline);
     if side.final_commit.is_none() || round == Round::PreCopy {
@@ -349,9 +354,12 @@ async fn commit(
             files: saved.files.clone(),
             mac: None,
         };
-        let epoch = writing_epoch(tools, bench, &store, &mut side, until).await?;
+        let epoch = writing_epoch(tools, bench, &opened, &mut side, until).await?;
         let writer = record.facts.uid.0;
-        let generation = generation::commit(store.as_ref(), &manifest, epoch, &writer, None, until).await?;
+        let Opened { store, conditions, .. } = &opened;
+        let committed =
+            generation::commit(store.as_ref(), &manifest, epoch, &writer, None, conditions, until);
+        let generation = committed.await?;
         let bytes = manifest.bytes_total();
         let seen = side.saved.take().map(|saved| saved.round).unwrap_or_default();
         side.baseline = Some(Baseline {
@@ -383,7 +391,7 @@ async fn commit(
 async fn writing_epoch(
     tools: &Tools,
     bench: &Bench,
-    store: &Store,
+    opened: &Opened,
     side: &mut SourceSide,
     until: tokio::time::Instant,
 ) -> Result<u64, Failure> {
@@ -393,9 +401,10 @@ async fn writing_epoch(
     let record = bench.record();
     let epoch = if record.workload.named {
         let request = claim_request(tools, bench, bench.lineage()?);
-        match claim::take(store.as_ref(), &bench.workload(tools)?, &request, until).await {
+        let workload = bench.workload(tools)?;
+        match opened.claims.take(opened.store.as_ref(), &workload, &request, until).await {
             Ok(mut held) => {
-                held.finish(store.as_ref(), until).await?;
+                held.finish(until).await?;
                 held.epoch()
             }
             Err(ClaimError::Finished { epoch }) => epoch,

@@ -129,6 +129,7 @@ pub enum Id {
     KubeRequests,
     KubeSeconds,
     WatchRestarts,
+    Claims,
     Build,
 }
 
@@ -147,7 +148,8 @@ const OUTCOME: Label = Label {
     ],
 };
 const ACTION: Label = Label { name: "action", values: &Action::NAMES };
-const VERB: Label = Label { name: "verb", values: &["get", "list", "watch", "create", "patch", "delete"] };
+const VERB: Label =
+    Label { name: "verb", values: &["get", "list", "watch", "create", "update", "patch", "delete"] };
 const CODE: Label = Label {
     name: "code",
     values: &[
@@ -184,7 +186,7 @@ const fn row(
 }
 
 /// Every metric, in the order of the documentation.
-pub const TABLE: [Row; 35] = [
+pub const TABLE: [Row; 36] = [
     row(
         Id::ImdsPolls,
         "imds_polls",
@@ -452,6 +454,18 @@ pub const TABLE: [Row; 35] = [
         Unit::None,
         &[Label { name: "resource", values: &["nodes", "pods"] }],
         "Watches that failed and were started again",
+    ),
+    row(
+        Id::Claims,
+        "claims",
+        Kind::Info,
+        Unit::None,
+        &[
+            Label { name: "place", values: &["store", "lease"] },
+            Label { name: "reason", values: &["proven", "ignored", "asked"] },
+        ],
+        "Where it is decided who restores a state, and why there: the store has proven that it decides conditional \
+         writes, or it ignores them, or `--claims` says so",
     ),
     row(
         Id::Build,

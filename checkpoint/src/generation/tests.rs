@@ -14,7 +14,7 @@ async fn generations_follow_each_other_and_a_survey_shows_them_newest_first() {
         let generation = world.commit(&world.manifest(vec![]), 1, "uid-0").await.unwrap();
         assert_eq!(generation.number, GenerationNumber { epoch: 1, n });
     }
-    let found = survey(world.store.as_ref(), &world.workload, soon()).await.unwrap();
+    let found = survey(world.store.as_ref(), &world.claims(), &world.workload, soon()).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].head.as_ref().unwrap().number.n, 11);
     assert_eq!(found[0].older.iter().map(|one| one.number.n).collect::<Vec<_>>(), [10, 9, 8, 7, 6, 5, 4, 3]);
@@ -34,7 +34,7 @@ async fn a_writer_of_a_lower_epoch_is_fenced_and_readers_keep_the_higher_one() {
     let body = document::encode(KIND, BYTES_MAX, &late).unwrap();
     let key = world.workload.generation(&world.lineage, late.number);
     world.store.put(&key, body.into(), Condition::IfAbsent).await.unwrap();
-    let found = survey(world.store.as_ref(), &world.workload, soon()).await.unwrap();
+    let found = survey(world.store.as_ref(), &world.claims(), &world.workload, soon()).await.unwrap();
     assert_eq!(found[0].head.as_ref(), Some(&successor));
 }
 
@@ -57,6 +57,37 @@ async fn of_two_that_commit_at_once_under_one_epoch_one_is_fenced() {
     assert_eq!(world.objects("/gen/").len(), 1);
 }
 
+/// Two commits at once at a store that lets both through: who reads last is whose commit stands.
+async fn both_written(ours: &str, theirs: &str) -> [Result<Generation, CommitError>; 2] {
+    let mut world = World::new();
+    // Both are written before either is read back: the writes last 100 ms, and so does the look.
+    world.break_store("put:gen=slow:100ms,put:gen=unconditional,get:gen=slow:200ms");
+    let manifest = world.manifest(vec![]);
+    let ignored = Conditions::Ignored { how: "in a test".into() };
+    let commit = |writer: &str| {
+        let (world, manifest, ignored, writer) = (&world, &manifest, &ignored, writer.to_owned());
+        async move { commit(world.store.as_ref(), manifest, 1, &writer, None, ignored, soon()).await }
+    };
+    let (one, two) = tokio::join!(commit(ours), commit(theirs));
+    [one, two]
+}
+
+#[tokio::test]
+async fn where_conditions_are_ignored_a_commit_that_was_written_over_is_fenced() {
+    let both = both_written("one", "two").await;
+    let fenced = both.iter().filter(|it| matches!(it, Err(CommitError::Fenced { by: 1, .. }))).count();
+    assert_eq!(fenced, 1, "{both:?}");
+    assert_eq!(both.iter().filter(|it| it.is_ok()).count(), 1, "{both:?}");
+}
+
+#[tokio::test]
+async fn where_conditions_are_ignored_a_second_commit_of_the_same_writer_takes_the_next_number() {
+    let both = both_written("one", "one").await;
+    let mut numbers: Vec<u64> = both.iter().map(|it| it.as_ref().unwrap().number.n).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [1, 2]);
+}
+
 #[tokio::test]
 async fn a_commit_whose_answer_was_lost_is_recognised_as_ones_own() {
     let mut world = World::new();
@@ -71,7 +102,7 @@ async fn a_commit_whose_answer_was_lost_is_recognised_as_ones_own() {
 async fn until_the_generation_is_written_nothing_can_be_found() {
     let mut world = World::new();
     world.commit(&world.manifest(vec![]), 1, "uid-0").await.unwrap();
-    let before = survey(world.store.as_ref(), &world.workload, soon()).await.unwrap();
+    let before = survey(world.store.as_ref(), &world.claims(), &world.workload, soon()).await.unwrap();
     world.break_store("put:gen=denied");
     let mut next = world.manifest(vec![]);
     next.revision = "r2".into();
@@ -80,7 +111,7 @@ async fn until_the_generation_is_written_nothing_can_be_found() {
         Err(CommitError::Store(StoreError::Denied { .. }))
     ));
     assert_eq!(world.objects("/manifest/").len(), 2);
-    let after = survey(world.store.as_ref(), &world.workload, soon()).await.unwrap();
+    let after = survey(world.store.as_ref(), &world.claims(), &world.workload, soon()).await.unwrap();
     assert_eq!(before[0].head, after[0].head);
 }
 
@@ -102,7 +133,7 @@ async fn one_object_that_cannot_be_read_spoils_only_its_own_lineage() {
         ("x".repeat(70_000), "not one of ours"),
     ] {
         fs::write(&spoiled, content).unwrap();
-        let found = survey(world.store.as_ref(), &world.workload, soon()).await.unwrap();
+        let found = survey(world.store.as_ref(), &world.claims(), &world.workload, soon()).await.unwrap();
         let of = |id: &str| found.iter().find(|one| one.id.as_str() == id).unwrap();
         assert_eq!(of("llama-1").head.as_ref(), Some(&fine));
         assert!(of("llama-1").unreadable.is_empty());
@@ -127,7 +158,7 @@ async fn an_intent_says_by_the_stores_clock_how_long_to_wait() {
         state: IntentState::Coming,
     };
     intent.put(world.store.as_ref(), &world.workload, soon()).await.unwrap();
-    let found = survey(world.store.as_ref(), &world.workload, soon()).await.unwrap();
+    let found = survey(world.store.as_ref(), &world.claims(), &world.workload, soon()).await.unwrap();
     let seen = found[0].intent.as_ref().unwrap();
     assert_eq!(seen.intent, intent);
     assert!(found[0].head.is_none());
@@ -169,6 +200,7 @@ async fn a_commit_between_the_list_and_the_intent_is_found_by_the_intent_that_na
     // The list was answered before the commit was there.
     let listed = lineage::Present { intent: true, ..lineage::Present::default() };
     let lineage = world.lineage.clone();
-    let found = lineage::look(world.store.as_ref(), &world.workload, lineage, listed, soon()).await;
+    let found =
+        lineage::look(world.store.as_ref(), &world.claims(), &world.workload, lineage, listed, soon()).await;
     assert_eq!(found.head.as_ref(), Some(&committed));
 }

@@ -25,7 +25,8 @@ async fn what_was_saved_comes_back_byte_for_byte_through_the_commit() {
         world.write("a/b/c", &noise(3, 2));
         world.write("empty", b"");
         world.checkpoint(chunking, None).await;
-        let found = lineage::survey(world.store.as_ref(), &world.workload, soon()).await.unwrap();
+        let found =
+            lineage::survey(world.store.as_ref(), &world.claims(), &world.workload, soon()).await.unwrap();
         let head = found[0].head.as_ref().unwrap();
         let manifest =
             load_manifest(&world.store, &world.workload, head.manifest, None, soon()).await.unwrap();

@@ -1,6 +1,7 @@
 //! Own node only: what design §9 has a ValidatingAdmissionPolicy and constrained impersonation enforce.
 //! A node's agent may change its own node and the pods on it; another's it may only read by name.
 
+use super::AGENT_NAMESPACE;
 use super::path::Target;
 use super::status::Refusal;
 use super::storage::Storage;
@@ -18,6 +19,9 @@ pub struct User {
 /// 403 where the policy forbids it.
 pub fn admit(storage: &Storage, user: &User, verb: &str, target: &Target) -> Result<(), Refusal> {
     let Some(node) = &user.node else { return Ok(()) };
+    if target.resource == "leases" {
+        return leases(user, verb, target);
+    }
     if !["create", "patch", "update", "delete", "evict"].contains(&verb) {
         return Ok(());
     }
@@ -29,7 +33,7 @@ pub fn admit(storage: &Storage, user: &User, verb: &str, target: &Target) -> Res
             let pod = storage.get("pods", namespace, name);
             pod.and_then(|pod| pod["spec"]["nodeName"].as_str().map(str::to_owned))
         }
-        "events" | "leases" => return Ok(()),
+        "events" => return Ok(()),
         _ => None,
     };
     match of_node {
@@ -42,4 +46,17 @@ pub fn admit(storage: &Storage, user: &User, verb: &str, target: &Target) -> Res
             target.resource, user.name
         ))),
     }
+}
+
+/// The Role of the agent's own namespace: to read, create and update Leases there, one by one.
+fn leases(user: &User, verb: &str, target: &Target) -> Result<(), Refusal> {
+    let namespace = target.namespace.as_deref().unwrap_or_default();
+    if namespace == AGENT_NAMESPACE && ["get", "create", "update"].contains(&verb) {
+        return Ok(());
+    }
+    Err(Refusal::forbidden(format!(
+        "leases.coordination.k8s.io is forbidden: User \"{}\" cannot {verb} resource \"leases\" in API group \
+         \"coordination.k8s.io\" in the namespace \"{namespace}\"",
+        user.name
+    )))
 }

@@ -9,7 +9,7 @@ use super::selector::Selector;
 use super::status::{Refusal, answer};
 use super::storage::Storage;
 use super::watching::{self, Wanted};
-use super::{Shared, patch};
+use super::{Shared, lease, patch};
 use crate::clock;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -99,13 +99,17 @@ pub(super) async fn any(
             serve(&shared, &call)
         }
     };
-    let (response, refusal) = match outcome {
+    let (mut response, refusal) = match outcome {
         Ok(response) => (response, None),
         Err(refusal) => {
             let words = format!("{}: {}", refusal.reason, refusal.message);
             (refusal.into_response(), Some(words))
         }
     };
+    // As every server must; by this one's own clock.
+    if let Ok(date) = http::HeaderValue::from_str(&http_time(shared.storage.now())) {
+        response.headers_mut().insert(http::header::DATE, date);
+    }
     shared.audit.push(Request {
         at,
         answered: clock::now(),
@@ -178,7 +182,12 @@ fn serve(shared: &Shared, call: &Call) -> Result<Response, Refusal> {
             if *resource == "events" {
                 super::event::validate(api_version, of, &call.body)?;
             }
-            let made = storage.create(resource, of, call.body.clone())?;
+            let mut object = call.body.clone();
+            if *resource == "leases" {
+                lease::check(name_in(&object), &object)?;
+                lease::stamp(&mut object, query("fieldManager"), storage.now());
+            }
+            let made = storage.create(resource, of, object)?;
             Ok(answer(StatusCode::CREATED, &made))
         }
         "evict" => {
@@ -194,13 +203,22 @@ fn serve(shared: &Shared, call: &Call) -> Result<Response, Refusal> {
             let object = deletion::delete(storage, resource, of, name, &options)?;
             Ok(answer(StatusCode::OK, &object))
         }
+        "update" if *resource == "leases" && storage.get(resource, of, name).is_none() => {
+            let made = lease::put(storage, of, name, call.body.clone(), query("fieldManager"))?;
+            Ok(answer(StatusCode::CREATED, &made))
+        }
         _ => {
             let changed = storage.update(resource, of, name, |old| {
                 let new = match call.verb {
                     "patch" => patch::apply(&call.content_type, old, &call.body)?,
                     _ => call.body.clone(),
                 };
-                changed(resource, name, subresource.as_deref(), old, new).map(Some)
+                let mut new = changed(resource, name, subresource.as_deref(), old, new)?;
+                if *resource == "leases" {
+                    lease::check(name, &new)?;
+                    lease::stamp(&mut new, query("fieldManager"), storage.now());
+                }
+                Ok(Some(new))
             })?;
             Ok(answer(StatusCode::OK, &changed))
         }
@@ -280,6 +298,15 @@ fn foreign_write(storage: &Storage, node: &str) {
     if let Err(refusal) = outcome {
         tracing::debug!(?refusal, "no node to write to");
     }
+}
+
+fn name_in(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap_or_default()
+}
+
+/// A time as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn http_time(time: jiff::Timestamp) -> String {
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 /// A query string, decoded.
