@@ -250,6 +250,7 @@ impl AgentPlan {
                 "torn" => ("put:pack", "torn".to_owned()),
                 "lost" => ("put:pack", "lost".to_owned()),
                 "slow" => ("*", format!("slow:{}", fault.argument.as_deref().unwrap_or("1MiB/s"))),
+                "unconditional" => ("put", "unconditional".to_owned()),
                 other => ("*", other.to_owned()),
             };
             // A count and a time cannot stand together there: the count decides.
@@ -290,11 +291,20 @@ mod tests {
             "store=gone",
             "store=gone@3s",
             "store=gone@3s+6s",
+            "store=unconditional",
         ]);
         let before = told(&plan, 0);
         assert_eq!(
             before,
-            ["*=slow:2MiB/s", "put:pack=503*5", "put:pack=torn#1", "*=gone@4s", "*=gone@7s", "*=gone@7s+6s"]
+            [
+                "*=slow:2MiB/s",
+                "put:pack=503*5",
+                "put:pack=torn#1",
+                "*=gone@4s",
+                "*=gone@7s",
+                "*=gone@7s+6s",
+                "put=unconditional"
+            ]
         );
         for text in before {
             text.parse::<checkpoint::store::faulty::FaultPlan>().unwrap();
@@ -303,9 +313,13 @@ mod tests {
         let restarted = told(&plan, 14_000);
         assert_eq!(
             restarted[3..],
-            ["*=gone@0s", "*=gone@0s", "*=gone@0s+5s"],
+            ["*=gone@0s", "*=gone@0s", "*=gone@0s+5s", "put=unconditional"],
             "a restarted agent's time starts anew"
         );
-        assert_eq!(told(&plan, 30_000)[3..], ["*=gone@0s", "*=gone@0s"], "what is over is not armed again");
+        assert_eq!(
+            told(&plan, 30_000)[3..],
+            ["*=gone@0s", "*=gone@0s", "put=unconditional"],
+            "what is over is not armed again"
+        );
     }
 }

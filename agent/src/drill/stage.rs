@@ -289,9 +289,10 @@ impl Host<'_> {
             None => std::env::current_exe()?,
         };
         let store_faults = self.scene.faults.iter().filter(|fault| fault.kind.target == "store");
-        // What is torn, lost or refused is what the leaving node writes; slow and gone are the store's, for both.
+        // What is torn, lost or refused is what the leaving node writes; the rest is the store's nature, for both.
+        let nature = ["slow", "gone", "unconditional"];
         let store_faults =
-            store_faults.filter(|fault| node == SOURCE || ["slow", "gone"].contains(&fault.kind.outcome));
+            store_faults.filter(|fault| node == SOURCE || nature.contains(&fault.kind.outcome));
         let plan = AgentPlan {
             node,
             program,

@@ -4,6 +4,7 @@
 //! *excused* only if the agent gave a reason; it is printed and breaks nothing. Everything else that is not so is
 //! broken.
 
+mod claims;
 mod cordon;
 mod departure;
 mod endurance;
@@ -92,6 +93,7 @@ pub const CHECKS: &[(u8, &str, Look)] = &[
     (6, "gold: its state is on the replacement, byte for byte", state::gold),
     (6, "silver: its state is on the replacement, byte for byte", state::silver),
     (6, "restored at most once", state::once),
+    (6, "claims are Leases where the store decides none", claims::place),
     (7, "one deadline, also after a restart", endurance::one_deadline),
     (7, "a restart loses no committed work", endurance::committed_stays),
     (8, "no agent ended by itself", endurance::no_crash),

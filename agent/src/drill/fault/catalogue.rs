@@ -319,6 +319,17 @@ pub const CATALOGUE: &[Entry] = &[
         ..STORE
     },
     Entry {
+        name: "store-unconditional",
+        outcome: "unconditional",
+        example: "store=unconditional",
+        what: "the store accepts conditional writes and ignores the conditions, as several S3-compatible stores do",
+        tries: "6: claims are Kubernetes Leases then, and each state is restored once",
+        counted: false,
+        when: When::Never,
+        lasting: false,
+        ..STORE
+    },
+    Entry {
         name: "agent-kill",
         target: "agent",
         outcome: "kill",

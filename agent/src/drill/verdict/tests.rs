@@ -1,6 +1,7 @@
 //! A good observation passes; each doctored one is caught by the check that is there for it.
 
 use super::{Check, Finding, held, judge};
+use crate::cluster::{CLAIM_ANNOTATION, LINEAGE_ANNOTATION};
 use crate::drill::agent::AgentLife;
 use crate::drill::apiserver::audit::Request;
 use crate::drill::arguments::DrillArgs;
@@ -371,6 +372,59 @@ fn order_is_looked_at() {
         pen.done(3_550, 5, Action::WriteReport(Box::new(worse)));
         observation.source.lines.append(&mut pen.lines);
     });
+}
+
+/// A good observation of a store that ignores conditions: gold was restored under a Lease.
+fn good_under_a_lease() -> Observation {
+    let mut observation = good();
+    observation.scene = scene(&["--fault", "store=unconditional"]);
+    observation.struck = vec![("store=unconditional".to_owned(), true)];
+    let lease = |verb, state: &str, when| {
+        let claim = json!({"format": 1, "lineage": "l", "epoch": 1, "lease_ms": 30_000, "nonce": state,
+            "holder": {"pod_uid": "new-gold", "pod_name": "gold", "node": TARGET}, "state": state});
+        let annotations = json!({CLAIM_ANNOTATION: claim.to_string(),
+            LINEAGE_ANNOTATION: "v1/c/00/chat/gold/lineage/l/claim"});
+        let version = if verb == "create" { Value::Null } else { json!("7") };
+        let body = json!({"metadata": {"annotations": annotations, "resourceVersion": version}});
+        Request { user: agent_user(TARGET), ..request(verb, "leases", "lifeboat-1", when, 200, body) }
+    };
+    observation.requests.push(lease("create", "restoring", 3_650));
+    observation.requests.push(lease("update", "done", 3_850));
+    let mut pen = Pen::default();
+    pen.done(3_840, 20, Action::FinishClaim { pod: PodUid("new-gold".into()), lineage: "l".into() });
+    observation.target.lines = pen.lines;
+    observation
+}
+
+#[test]
+fn claims_are_looked_for_where_they_belong() {
+    let observation = good_under_a_lease();
+    assert_eq!(broken(&observation), Vec::<&str>::new(), "{:#?}", judge(&observation));
+    let found = |doctor: fn(&mut Observation)| {
+        let mut observation = good_under_a_lease();
+        doctor(&mut observation);
+        let broken = broken(&observation);
+        assert!(broken.iter().any(|check| check.contains("claims are Leases")), "{broken:?}");
+    };
+    // No Lease, none that was finished, one of another pod, a second one, and one written over whatever it said.
+    found(|observation| observation.requests.retain(|request| request.resource != "leases"));
+    found(|observation| drop(observation.requests.pop()));
+    found(|observation| {
+        let claim =
+            &mut observation.requests.last_mut().unwrap().body["metadata"]["annotations"][CLAIM_ANNOTATION];
+        *claim = json!(claim.as_str().unwrap().replace("new-gold", "new-silver"));
+    });
+    found(|observation| {
+        let again = observation.requests[observation.requests.len() - 2].clone();
+        observation.requests.insert(0, again);
+    });
+    found(|observation| {
+        observation.requests.last_mut().unwrap().body["metadata"]["resourceVersion"] = Value::Null;
+    });
+    // Nothing was restored at all.
+    found(|observation| observation.target.lines.clear());
+    // And a Lease where the store decides.
+    found(|observation| observation.scene = scene(&[]));
 }
 
 #[test]
