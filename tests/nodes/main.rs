@@ -10,6 +10,7 @@ mod marks;
 mod agent_killed;
 mod agent_updated;
 mod blockers;
+mod claims;
 mod cleaning_up;
 mod daemons;
 mod gone_without_notice;

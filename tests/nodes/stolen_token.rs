@@ -160,6 +160,18 @@ async fn a_stolen_token_changes_its_own_node_and_no_other() -> Result<()> {
     let address = json!({"status": {"phase": "Failed"}});
     of("PATCH", format!("{}/status", pod_path("mine")), address).is_refused(&thief, POLICY).await?;
 
+    // Leases: claims in the agents' own namespace, by name, and no node's heartbeat.
+    let leases = |namespace: &str, name: &str| {
+        format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases{name}")
+    };
+    let lease =
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "lifeboat-x"}});
+    of("POST", leases("lifeboat-system", ""), lease).is_done(&thief).await?;
+    of("GET", leases("lifeboat-system", "/lifeboat-x"), Value::Null).is_done(&thief).await?;
+    of("GET", leases("lifeboat-system", ""), Value::Null).is_refused(&thief, RBAC).await?;
+    of("DELETE", leases("lifeboat-system", "/lifeboat-x"), json!({})).is_refused(&thief, RBAC).await?;
+    of("GET", leases("kube-node-lease", "/node-b"), Value::Null).is_refused(&thief, RBAC).await?;
+
     // Impersonation: the own node, to evict its own pods, and nothing else.
     evict("theirs").by(OWN).is_refused(&thief, NODE_RESTRICTION).await?;
     evict("theirs").by(OTHER).is_refused(&thief, IMPERSONATION).await?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use lifeboat::sidecar::Behaviour;
-use lifeboat_tests::{Process, World, interrupted_node, lifeboat};
+use lifeboat_tests::{Process, World, http_get, interrupted_node, lifeboat};
 use serde_json::Value;
 use std::process::Command;
 use std::time::Duration;
@@ -39,13 +39,31 @@ async fn a_store_that_is_not_there_is_named_and_every_pod_still_leaves() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_ignores_conditional_writes_is_refused_by_name_before_anything_is_saved() -> Result<()> {
+async fn where_claims_must_be_in_the_store_one_that_ignores_conditional_writes_is_refused_by_name()
+-> Result<()> {
     let (world, imds) = interrupted_node(20).await?;
     let _engine = world.stateful_pod("model", 1 << 20).await?;
-    let _agent = world.agent(&imds.url(), &["--store-fault", "put=unconditional"])?;
+    let _agent = world.agent(&imds.url(), &["--store-fault", "put=unconditional", "--claims", "store"])?;
     world.eventually("the pod is evicted", LIMIT, |w| evicted(w) == 1).await?;
     assert!(world.agent_log().contains("the store cannot be used"), "{}", world.agent_log());
     assert_eq!(world.stored("/gen/"), 0, "something was committed to a store that cannot fence");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_ignores_conditional_writes_is_saved_to_and_the_place_of_claims_is_told() -> Result<()> {
+    let (world, imds) = interrupted_node(20).await?;
+    let _engine = world.stateful_pod("model", 1 << 20).await?;
+    let agent = world.agent(&imds.url(), &["--store-fault", "put=unconditional"])?;
+    world.eventually("the pod is evicted", LIMIT, |w| evicted(w) == 1).await?;
+    assert_eq!(world.stored("/gen/"), 1, "{}", world.agent_log());
+    let port = agent.admin_port(&world, LIMIT).await?;
+    let status = http_get(port, "/status").await?;
+    let told =
+        "\"claims\":\"Leases in namespace lifeboat-system: the store does not decide conditional writes: ";
+    assert!(status.contains(told), "{status}");
+    let metrics = http_get(port, "/metrics").await?;
+    assert!(metrics.contains("lifeboat_claims_info{place=\"lease\",reason=\"ignored\"} 1"), "{metrics}");
     Ok(())
 }
 
