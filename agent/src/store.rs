@@ -198,7 +198,9 @@ impl Opening {
         let Decision { place, reason } = self.claims.decide(&conditions, store.as_ref())?;
         let claims = match place {
             ClaimsPlace::Store => Claims::in_store(Arc::clone(store)),
-            ClaimsPlace::Lease => Claims::on(Arc::new(LeaseBoard::new(self.cluster.clone()))),
+            ClaimsPlace::Lease => {
+                Claims::on(Arc::new(LeaseBoard::new(self.cluster.clone())), Arc::clone(store))
+            }
         };
         if let Conditions::Ignored { how } = &conditions {
             tracing::warn!(

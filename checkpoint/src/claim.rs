@@ -98,8 +98,8 @@ pub enum ClaimState {
 pub struct FoundClaim {
     /// The document.
     pub claim: Claim,
-    /// Its version.
-    pub version: Version,
+    /// Its version; `None` if it was made in the store before claims moved to where they are now.
+    pub version: Option<Version>,
     /// When the lease runs out, from the moment of reading and by the clock of its place: `None` if it has run out,
     /// or if the claim is done and has no lease any more.
     pub expires_in: Option<Duration>,
@@ -170,7 +170,11 @@ impl From<ReadError> for ClaimError {
 
 /// The claims of a cluster: the protocol over the place where they are kept. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Claims(Arc<dyn ClaimBoard>);
+pub struct Claims {
+    board: Arc<dyn ClaimBoard>,
+    /// A store in which claims may have been made before.
+    before: Option<Store>,
+}
 
 /// A claim that is held. Renew it before its lease runs out; dropping it lets the lease run out.
 #[derive(Debug)]
@@ -184,27 +188,28 @@ pub struct HeldClaim {
 }
 
 impl Claims {
-    /// Claims on this board.
+    /// Claims on this board. Those that were made in `store` before count until they are made here: what was restored
+    /// under one is not restored again.
     #[must_use]
-    pub fn on(board: Arc<dyn ClaimBoard>) -> Self {
-        Self(board)
+    pub fn on(board: Arc<dyn ClaimBoard>, store: Store) -> Self {
+        Self { board, before: Some(store) }
     }
 
     /// Claims beside the checkpoints. The store must decide conditions ([`crate::preflight`]).
     #[must_use]
     pub fn in_store(store: Store) -> Self {
-        Self(Arc::new(StoreBoard(store)))
+        Self { board: Arc::new(StoreBoard(store)), before: None }
     }
 
     /// The place in words.
     #[must_use]
     pub fn describe(&self) -> String {
-        self.0.describe()
+        self.board.describe()
     }
 
     /// Whether a LIST of the store shows which lineages are claimed.
     pub(crate) fn are_listed(&self) -> bool {
-        self.0.is_listed()
+        self.board.is_listed()
     }
 
     /// Reads the claim on a lineage; `None` if it was never claimed.
@@ -218,9 +223,12 @@ impl Claims {
         deadline: Instant,
     ) -> Result<Option<FoundClaim>, ReadError> {
         let key = workload.claim(lineage);
-        let found = match posted(self.0.as_ref(), &key, deadline).await {
-            Ok(found) => found,
-            Err(StoreError::NotFound { .. }) => return Ok(None),
+        let (found, here) = match posted(self.board.as_ref(), &key, deadline).await {
+            Ok(found) => (found, true),
+            Err(StoreError::NotFound { .. }) => match self.made_before(&key, deadline).await? {
+                Some(found) => (found, false),
+                None => return Ok(None),
+            },
             Err(error) => return Err(error.into()),
         };
         let claim: Claim = document::parse(KIND, FORMAT, &found.bytes)?;
@@ -232,7 +240,16 @@ impl Claims {
             ClaimState::Restoring => lease.checked_sub(found.age).filter(|left| !left.is_zero()),
             ClaimState::Done => None,
         };
-        Ok(Some(FoundClaim { claim, version: found.version, expires_in }))
+        Ok(Some(FoundClaim { claim, version: here.then_some(found.version), expires_in }))
+    }
+
+    async fn made_before(&self, key: &str, deadline: Instant) -> Result<Option<Posted>, StoreError> {
+        let Some(store) = &self.before else { return Ok(None) };
+        match posted(&StoreBoard(Arc::clone(store)), key, deadline).await {
+            Ok(found) => Ok(Some(found)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes the claim on a lineage, or says who has it. `store` holds the lineage's generations.
@@ -252,9 +269,10 @@ impl Claims {
         let since = Timestamp::now();
         for _ in 0..RACES_MAX {
             let found = self.read(workload, &request.lineage, deadline).await?;
-            let (epoch, condition) = match &found {
-                None => (1, Condition::IfAbsent),
-                Some(found) => (request.may_follow(found)?, Condition::IfMatch(found.version.clone())),
+            let epoch = found.as_ref().map_or(Ok(1), |found| request.may_follow(found))?;
+            let condition = match found.as_ref().and_then(|found| found.version.clone()) {
+                None => Condition::IfAbsent,
+                Some(version) => Condition::IfMatch(version),
             };
             let resumed = found.as_ref().is_some_and(|found| found.claim.epoch == epoch);
             // A commit may have been made under an epoch that no claim remembers.
@@ -298,7 +316,7 @@ impl Claims {
     ) -> Result<Version, ClaimError> {
         let body: Bytes = document::encode(KIND, BYTES_MAX, claim).map_err(ReadError::from)?;
         let posting = Posting { key, claim, body, since };
-        Ok(post(self.0.as_ref(), &posting, &condition, deadline).await?)
+        Ok(post(self.board.as_ref(), &posting, &condition, deadline).await?)
     }
 }
 

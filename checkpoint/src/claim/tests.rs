@@ -22,7 +22,8 @@ impl Place {
 
     fn board() -> Self {
         let board = Arc::new(MemoryBoard::default());
-        Self { world: World::new(), claims: Claims::on(board.clone()), board: Some(board) }
+        let world = World::new();
+        Self { claims: Claims::on(board.clone(), world.store.clone()), world, board: Some(board) }
     }
 
     fn both() -> [Self; 2] {
@@ -163,6 +164,27 @@ async fn a_survey_shows_the_claims_of_either_place() {
         let found = crate::lineage::survey(store, &place.claims, workload, soon()).await.unwrap();
         assert_eq!(found[0].claim.as_ref().unwrap().claim.holder.pod_uid, "a");
     }
+}
+
+#[tokio::test]
+async fn a_claim_made_in_the_store_counts_after_claims_have_moved_to_a_board() {
+    let place = Place::board();
+    let in_store = Place { claims: place.world.claims(), world: place.world, board: None };
+    let mut first = in_store.claim(&in_store.request("a")).await.unwrap();
+    let board = Arc::new(MemoryBoard::default());
+    let claims = Claims::on(board.clone(), in_store.world.store.clone());
+    let moved = Place { claims, world: in_store.world, board: None };
+    assert!(matches!(
+        moved.claim(&moved.request("b")).await,
+        Err(ClaimError::Held { expires_in: Some(_), .. })
+    ));
+    first.finish(soon()).await.unwrap();
+    assert!(matches!(moved.claim(&moved.request("b")).await, Err(ClaimError::Held { expires_in: None, .. })));
+    let named = ClaimRequest { named: true, ..moved.request("b") };
+    assert_eq!(moved.claim(&named).await.unwrap().epoch(), 2);
+    let found =
+        moved.claims.read(&moved.world.workload, &moved.world.lineage, soon()).await.unwrap().unwrap();
+    assert_eq!((found.claim.holder.pod_uid.as_str(), found.claim.epoch), ("b", 2));
 }
 
 /// `rounds` races of eight for a new claim, then of eight for the expired one.

@@ -51,7 +51,7 @@ impl Place {
         let ignoring = FaultPlan::parse("put=unconditional").unwrap();
         let store: Store = Arc::new(FaultyStore::new(store, ignoring));
         let cluster = connect(&api, folder.path()).await;
-        let claims = Claims::on(Arc::new(LeaseBoard::new(cluster)));
+        let claims = Claims::on(Arc::new(LeaseBoard::new(cluster)), Arc::clone(&store));
         Self { api, claims, store, workload: Workload::new("cluster", "chat", "llama").unwrap(), folder }
     }
 
@@ -187,7 +187,7 @@ async fn without_the_right_the_role_that_grants_it_is_named() {
     config.auth_info.token = Some("agent".to_owned().into());
     let cluster = connect(&place.api, place.folder.path()).await;
     let cluster = Cluster::with_config(config, (*cluster.options).clone(), Metrics::new()).unwrap();
-    let claims = Claims::on(Arc::new(LeaseBoard::new(cluster)));
+    let claims = Claims::on(Arc::new(LeaseBoard::new(cluster)), Arc::clone(&place.store));
     let lineage = LineageId::new("llama-0").unwrap();
     let error = claims.read(&place.workload, &lineage, soon()).await.unwrap_err().to_string();
     assert!(error.contains("lifeboat-agent-claims") && error.contains("forbidden"), "{error}");

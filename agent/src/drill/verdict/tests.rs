@@ -423,8 +423,6 @@ fn claims_are_looked_for_where_they_belong() {
     });
     // Nothing was restored at all.
     found(|observation| observation.target.lines.clear());
-    // And a Lease where the store decides.
-    found(|observation| observation.scene = scene(&[]));
 }
 
 #[test]
