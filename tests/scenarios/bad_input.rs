@@ -58,9 +58,17 @@ async fn a_store_that_ignores_conditional_writes_is_saved_to_and_the_place_of_cl
     world.eventually("the pod is evicted", LIMIT, |w| evicted(w) == 1).await?;
     assert_eq!(world.stored("/gen/"), 1, "{}", world.agent_log());
     let port = agent.admin_port(&world, LIMIT).await?;
-    let status = http_get(port, "/status").await?;
     let told =
         "\"claims\":\"Leases in namespace lifeboat-system: the store does not decide conditional writes: ";
+    let mut status = String::new();
+    // It follows the loop's beat, once a second.
+    for _ in 0..50 {
+        status = http_get(port, "/status").await?;
+        if status.contains(told) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert!(status.contains(told), "{status}");
     let metrics = http_get(port, "/metrics").await?;
     assert!(metrics.contains("lifeboat_claims_info{place=\"lease\",reason=\"ignored\"} 1"), "{metrics}");
