@@ -284,7 +284,8 @@ impl Claims {
             };
             if epoch == u64::MAX {
                 // After it none is higher, and two would hold one epoch. Counting never gets there.
-                let why = "the lineage's epochs are used up: its claim or a commit was not written by lifeboat";
+                let why =
+                    "the lineage's epochs are used up: its claim or a commit was not written by lifeboat";
                 return Err(StoreError::permanent(format!("{key}: {why}")).into());
             }
             let claim = Claim {

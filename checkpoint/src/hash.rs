@@ -106,12 +106,6 @@ impl Crc64 {
         Self(crc_fast::crc64_nvme(bytes))
     }
 
-    /// The checksum of these bytes and the `len` bytes of `next` behind them, without looking at them again.
-    #[must_use]
-    pub fn then(self, next: Self, len: u64) -> Self {
-        Self(crc_fast::checksum_combine(crc_fast::CrcAlgorithm::Crc64Nvme, self.0, next.0, len))
-    }
-
     /// The big-endian bytes, which S3 wants in base64 in `x-amz-checksum-crc64nvme`.
     #[must_use]
     pub fn to_be_bytes(self) -> [u8; 8] {
@@ -177,15 +171,6 @@ mod tests {
         assert_eq!(hash.to_string().parse::<ContentHash>().unwrap(), hash);
         assert!(hash.to_string().to_uppercase().parse::<ContentHash>().is_err());
         assert!("abc".parse::<ContentHash>().is_err());
-    }
-
-    #[test]
-    fn checksums_of_parts_add_up() {
-        let bytes = crate::fixture::noise(3_000_001, 7);
-        for at in [0, 1, 1 << 20, 3_000_001] {
-            let (a, b) = bytes.split_at(at);
-            assert_eq!(Crc64::of(a).then(Crc64::of(b), b.len() as u64), Crc64::of(&bytes), "{at}");
-        }
     }
 
     #[test]

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
 
-/// A buffer that goes back when it is dropped.
+/// A buffer that goes back when it is dropped. Its bytes are always initialised, so that a file can be read into it.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
-    pub(crate) bytes: Vec<u8>,
+    bytes: Vec<u8>,
+    filled: usize,
     home: Weak<Mutex<Vec<Vec<u8>>>>,
 }
 
@@ -21,10 +22,12 @@ impl Pool {
     /// An empty buffer with room for `size` bytes.
     pub(crate) fn take(&self, size: usize) -> Buffer {
         let mut bytes = lock(&self.0).pop().unwrap_or_default();
-        bytes.clear();
         // Exactly: a buffer is never larger than the largest pack.
-        bytes.reserve_exact(size);
-        Buffer { bytes, home: Arc::downgrade(&self.0) }
+        bytes.reserve_exact(size.saturating_sub(bytes.len()));
+        if bytes.len() < size {
+            bytes.resize(size, 0);
+        }
+        Buffer { bytes, filled: 0, home: Arc::downgrade(&self.0) }
     }
 
     /// Gives the memory back to the system: nobody is saving.
@@ -33,9 +36,32 @@ impl Pool {
     }
 }
 
+impl Buffer {
+    /// How many bytes it holds.
+    pub(crate) fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// The next `len` bytes behind those it holds, to be written to; `None` if there is no room.
+    pub(crate) fn spare(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.bytes.get_mut(self.filled..self.filled.checked_add(len)?)
+    }
+
+    /// The `len` bytes that were written to [`Buffer::spare`] are held from now on.
+    pub(crate) fn keep(&mut self, len: usize) {
+        self.filled = (self.filled + len).min(self.bytes.len());
+    }
+
+    /// Puts `bytes` behind those it holds, where there was no room for them.
+    pub(crate) fn make_room(&mut self, bytes: &[u8]) {
+        self.bytes.truncate(self.filled);
+        self.bytes.extend_from_slice(bytes);
+    }
+}
+
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.filled]
     }
 }
 
@@ -61,16 +87,21 @@ mod tests {
     fn a_buffer_comes_back_when_the_last_of_its_bytes_is_dropped() {
         let pool = Pool::default();
         let mut first = pool.take(100);
-        first.bytes.extend_from_slice(b"pack");
-        let place = first.bytes.as_ptr();
+        first.spare(4).unwrap().copy_from_slice(b"pack");
+        assert_eq!(first.as_ref(), b"", "what is not kept is not there");
+        first.keep(4);
+        assert!(first.spare(97).is_none());
+        let place = first.as_ref().as_ptr();
         let bytes = Bytes::from_owner(first);
         let part = bytes.slice(1..3);
         drop(bytes);
         assert!(lock(&pool.0).is_empty(), "a part of it is still being sent");
         drop(part);
-        let second = pool.take(100);
-        assert_eq!(second.bytes.as_ptr(), place);
-        assert!(second.bytes.is_empty());
+        let mut second = pool.take(100);
+        assert_eq!((second.as_ref().as_ptr(), second.len()), (place, 0));
+        second.make_room(&[7; 200]);
+        second.keep(200);
+        assert_eq!(second.as_ref(), [7; 200]);
         drop(second);
         pool.release();
         assert!(lock(&pool.0).is_empty());

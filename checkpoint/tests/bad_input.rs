@@ -9,8 +9,8 @@
 
 // The fixture is written for the crate itself: these names are what its `crate::` finds here.
 use checkpoint::{
-    chunk, dispatcher, fingerprint, folder, generation, intent, key, lineage, manifest, preflight, restore,
-    save, store,
+    chunk, claim, dispatcher, fingerprint, folder, generation, intent, key, lineage, manifest, preflight,
+    restore, save, store,
 };
 
 #[allow(dead_code, reason = "shared with the unit tests, which use all of it")]

@@ -4,7 +4,7 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use checkpoint::claim::{self, ClaimRequest, Holder};
+use checkpoint::claim::{ClaimRequest, Claims, Holder};
 use checkpoint_fuzz::{
     bench::{Bench, never},
     memory,
@@ -12,12 +12,13 @@ use checkpoint_fuzz::{
 use libfuzzer_sys::fuzz_target;
 
 static BENCH: LazyLock<Bench> = LazyLock::new(Bench::default);
+static CLAIMS: LazyLock<Claims> = LazyLock::new(|| Claims::in_store(BENCH.store.clone()));
 
 fuzz_target!(|bytes: &[u8]| {
     let key = BENCH.workload.claim(&BENCH.lineage);
     let read = |bytes: &[u8]| {
         BENCH.put(&key, bytes);
-        let reading = claim::read(BENCH.store.as_ref(), &BENCH.workload, &BENCH.lineage, never());
+        let reading = CLAIMS.read(&BENCH.workload, &BENCH.lineage, never());
         BENCH.run(reading).map(|found| found.expect("it was put there"))
     };
     let Ok(found) = memory::within(memory::of_document(bytes.len()), || read(bytes)) else { return };
@@ -34,7 +35,7 @@ fuzz_target!(|bytes: &[u8]| {
         let holder = Holder { pod_uid: "another".into(), pod_name: "w-0".into(), node: "n".into() };
         let lineage = BENCH.lineage.clone();
         let request = ClaimRequest { lineage, holder, lease: Duration::from_secs(30), named };
-        let taken = BENCH.run(claim::take(BENCH.store.as_ref(), &BENCH.workload, &request, never()));
+        let taken = BENCH.run(CLAIMS.take(BENCH.store.as_ref(), &BENCH.workload, &request, never()));
         if let Ok(held) = taken {
             let own = found.claim.holder.pod_uid == "another";
             assert!(own || held.epoch() > found.claim.epoch, "two hold epoch {}", held.epoch());

@@ -244,15 +244,15 @@ async fn a_board_gives_a_store_that_ignores_conditions_one_winner() {
 #[tokio::test]
 async fn a_claim_of_the_last_epoch_there_is_cannot_be_followed_and_says_why() {
     // Somebody who may write to the bucket: an epoch that cannot be raised would be held by two.
-    let world = World::new();
-    let mut held = claim(&world, &request(&world, "a")).await.unwrap();
-    held.finish(world.store.as_ref(), soon()).await.unwrap();
-    let path = world.objects("/claim").remove(0);
+    let place = Place::store();
+    let mut held = place.claim(&place.request("a")).await.unwrap();
+    held.finish(soon()).await.unwrap();
+    let path = place.world.objects("/claim").remove(0);
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replacen("\"epoch\":1", &format!("\"epoch\":{}", u64::MAX), 1)).unwrap();
     for pod in ["b", "c"] {
-        let again = ClaimRequest { named: true, ..request(&world, pod) };
-        let error = claim(&world, &again).await.unwrap_err();
+        let again = ClaimRequest { named: true, ..place.request(pod) };
+        let error = place.claim(&again).await.unwrap_err();
         assert!(error.to_string().contains("epochs are used up"), "{error}");
     }
 }

@@ -11,14 +11,14 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Identity, Progress, SaveRequest, SourceFile,
+    FileProblem, Identity, Progress, SaveRequest, SourceFile,
     ledger::{Block, Draft, Ledger, Pack, Place},
     round,
     source::Open,
 };
 use crate::{
     chunk::Chunking,
-    hash::{ContentHash, Crc64, PackName},
+    hash::{ContentHash, Crc64, Crc64Sum, PackName},
     manifest::{Extent, FileEntry},
     pool::Buffer,
 };
@@ -41,27 +41,57 @@ pub(super) struct Filled {
     pub(super) bytes: Bytes,
 }
 
+/// The blocks that are in the store, or on their way.
+struct Seen {
+    by_name: HashMap<ContentHash, Place>,
+    /// By the fast hash and the length, where rounds are compared.
+    by_fast: HashMap<(u128, u64), (Option<ContentHash>, Place)>,
+    rounds: bool,
+    identity: Identity,
+}
+
+/// The fast hash of a block, its name, and where it is if it is known.
+type Looked = (Option<u128>, Option<ContentHash>, Option<Place>);
+
+impl Seen {
+    fn look(&self, block: &[u8]) -> Looked {
+        let len = block.len() as u64;
+        let fast = self.rounds.then(|| round::fast(block));
+        if let Some((name, place)) = fast.and_then(|fast| self.by_fast.get(&(fast, len)).copied()) {
+            return (fast, name, Some(place));
+        }
+        let name = (self.identity == Identity::Blake3).then(|| ContentHash::of(block));
+        let place = name.and_then(|name| self.by_name.get(&name)).filter(|place| place.len == len);
+        (fast, name, place.copied())
+    }
+
+    fn remember(&mut self, block: &Block) {
+        if let Some(name) = block.name {
+            self.by_name.insert(name, block.place);
+        }
+        if let Some(fast) = block.fast {
+            self.by_fast.insert((fast, block.place.len), (block.name, block.place));
+        }
+    }
+}
+
 /// A pack that is being filled.
 struct Filling {
     buffer: Buffer,
     size: usize,
     name: PackName,
-    crc64: Option<Crc64>,
+    crc64: Crc64Sum,
 }
 
 pub(super) struct Reader {
     waiting: VecDeque<SourceFile>,
     current: Option<Open>,
     window: Vec<u8>,
-    by_name: HashMap<ContentHash, Place>,
-    /// By the fast hash and the length, where rounds are compared.
-    by_fast: HashMap<(u128, u64), (Option<ContentHash>, Place)>,
+    seen: Seen,
     /// The parent's files that may be recognised by their names alone.
     earlier: HashMap<String, FileEntry>,
-    rounds: bool,
-    identity: Identity,
-    /// The hashes of the block that waits for a pack.
-    hashed: Option<(Option<u128>, Option<ContentHash>)>,
+    /// What is known of the block in the window that waits for a pack.
+    hashed: Option<Looked>,
     pack: Option<Filling>,
     packs_filled: usize,
     ledger: Arc<Ledger>,
@@ -101,15 +131,13 @@ impl Reader {
             .flat_map(|parent| parent.files.iter().filter(unread))
             .map(|file| (file.path.clone(), file.clone()))
             .collect();
+        let rounds = request.round.is_some() || request.remember || request.identity == Identity::Fast;
         Self {
             waiting: std::mem::take(&mut request.files).into(),
             current: None,
             window: Vec::new(),
-            by_name,
-            by_fast,
+            seen: Seen { by_name, by_fast, rounds, identity: request.identity },
             earlier,
-            rounds: request.round.is_some() || request.remember,
-            identity: request.identity,
             hashed: None,
             pack: None,
             packs_filled: 0,
@@ -120,7 +148,8 @@ impl Reader {
 
     /// Allows one more pack of `size` bytes in memory.
     pub(super) fn grant(&mut self, buffer: Buffer, size: usize) {
-        self.pack = Some(Filling { buffer, size, name: PackName::default(), crc64: None });
+        let (name, crc64) = (PackName::default(), Crc64Sum::default());
+        self.pack = Some(Filling { buffer, size, name, crc64 });
     }
 
     /// Reads on until something is needed.
@@ -136,66 +165,83 @@ impl Reader {
                 }
                 continue;
             };
-            match open.next(&mut self.window, &self.progress) {
-                Ok(0) => {
-                    if let Some(open) = self.current.take() {
-                        let SourceFile { path, size, mode, .. } = open.source;
-                        self.ledger.read(Draft { path, size, mode, blocks: open.blocks });
-                    }
-                }
-                Ok(len) => {
-                    let block = &self.window[open.start..open.start + len];
-                    let len = len as u64;
-                    let hashed = self.hashed.take();
-                    let fast = match hashed {
-                        Some((fast, _)) => fast,
-                        None => (self.rounds || self.identity == Identity::Fast).then(|| round::fast(block)),
-                    };
-                    let seen = fast.and_then(|fast| self.by_fast.get(&(fast, len)).copied());
-                    let name = match (hashed, seen, self.identity) {
-                        (Some((_, name)), ..) | (None, Some((name, _)), _) => name,
-                        (None, None, Identity::Blake3) => Some(ContentHash::of(block)),
-                        (None, None, Identity::Fast) => None,
-                    };
-                    let named =
-                        || name.and_then(|name| self.by_name.get(&name)).filter(|place| place.len == len);
-                    let old = seen.map(|(_, place)| place).or_else(|| named().copied());
-                    let place = match old {
-                        Some(place) => place,
-                        None => {
-                            let Some(pack) = &mut self.pack else {
-                                self.hashed = Some((fast, name));
-                                return Step::NeedsSlot;
-                            };
-                            let filled = pack.buffer.bytes.len();
-                            if filled > 0 && filled + block.len() > pack.size {
-                                self.hashed = Some((fast, name));
-                                match self.fill() {
-                                    Some(full) => return Step::Full(full),
-                                    None => continue,
-                                }
-                            }
-                            pack.take(self.packs_filled, block, name, fast)
-                        }
-                    };
-                    if old.is_none() {
-                        if let Some(name) = name {
-                            self.by_name.insert(name, place);
-                        }
-                        if let Some(fast) = fast {
-                            self.by_fast.insert((fast, len), (name, place));
-                        }
-                    }
-                    self.progress.block(len, old.is_some());
-                    open.start += block.len();
-                    open.blocks.push(Block { name, fast, place });
-                }
+            let wanted = open.aligned();
+            let done = match &mut self.pack {
+                Some(pack) if wanted > 0 && pack.has_room(wanted) => self.read_into_pack(wanted),
+                Some(_) if wanted > 0 => return self.fill().map_or(Step::NeedsSlot, Step::Full),
+                _ => self.read_into_window(),
+            };
+            match done {
+                Ok(None) => {}
+                Ok(Some(step)) => return step,
                 Err(problem) => {
                     if let Some(open) = self.current.take() {
                         self.ledger.failed(open.source.path, problem);
                     }
                 }
             }
+        }
+    }
+
+    /// A block at a fixed place is read where it will be sent from: most are new, and nothing is copied. One that is known
+    /// is overwritten by the next.
+    fn read_into_pack(&mut self, len: usize) -> Result<Option<Step>, FileProblem> {
+        let (Some(open), Some(pack)) = (&mut self.current, &mut self.pack) else { return Ok(None) };
+        let Some(block) = pack.buffer.spare(len) else { return self.read_into_window() };
+        open.read_block(block, &self.progress)?;
+        let (fast, name, old) = self.seen.look(block);
+        let place = match old {
+            Some(place) => place,
+            None => pack.take(self.packs_filled, len, name, fast),
+        };
+        self.note(Block { name, fast, place }, old.is_some());
+        Ok(None)
+    }
+
+    /// Everything else is read into the window: there may be no pack, or nobody knows yet where the block ends.
+    fn read_into_window(&mut self) -> Result<Option<Step>, FileProblem> {
+        let Some(open) = &mut self.current else { return Ok(None) };
+        let len = open.next(&mut self.window, &self.progress)?;
+        if len == 0 {
+            if let Some(open) = self.current.take() {
+                let SourceFile { path, size, mode, .. } = open.source;
+                self.ledger.read(Draft { path, size, mode, blocks: open.blocks });
+            }
+            return Ok(None);
+        }
+        let block = &self.window[open.start..open.start + len];
+        let (fast, name, old) = match self.hashed.take() {
+            Some(hashed) => hashed,
+            None => self.seen.look(block),
+        };
+        let place = match (old, &mut self.pack) {
+            (Some(place), _) => place,
+            (None, None) => {
+                self.hashed = Some((fast, name, old));
+                return Ok(Some(Step::NeedsSlot));
+            }
+            (None, Some(pack)) if !pack.has_room(len) => {
+                self.hashed = Some((fast, name, old));
+                return Ok(Some(self.fill().map_or(Step::NeedsSlot, Step::Full)));
+            }
+            (None, Some(pack)) => {
+                pack.copy(block);
+                pack.take(self.packs_filled, len, name, fast)
+            }
+        };
+        open.start += len;
+        self.note(Block { name, fast, place }, old.is_some());
+        Ok(None)
+    }
+
+    /// A block has its place.
+    fn note(&mut self, block: Block, old: bool) {
+        if !old {
+            self.seen.remember(&block);
+        }
+        self.progress.block(block.place.len, old);
+        if let Some(open) = &mut self.current {
+            open.blocks.push(block);
         }
     }
 
@@ -227,25 +273,39 @@ impl Reader {
 
     /// Takes the pack that is being filled, if it holds anything.
     fn fill(&mut self) -> Option<Filled> {
-        let Filling { buffer, name, crc64, .. } = self.pack.take()?;
-        let crc64 = crc64?;
+        let Filling { buffer, name, crc64, .. } = self.pack.take().filter(|pack| pack.buffer.len() > 0)?;
         let index = self.packs_filled;
         self.packs_filled += 1;
-        Some(Filled { index, hash: name.finish(), crc64, bytes: Bytes::from_owner(buffer) })
+        Some(Filled { index, hash: name.finish(), crc64: crc64.finish(), bytes: Bytes::from_owner(buffer) })
     }
 }
 
 impl Filling {
-    /// Adds a block to the pack that will have the number `index`.
-    fn take(&mut self, index: usize, block: &[u8], name: Option<ContentHash>, fast: Option<u128>) -> Place {
-        let (len, crc64) = (block.len() as u64, Crc64::of(block));
-        let offset = self.buffer.bytes.len() as u64;
-        self.buffer.bytes.extend_from_slice(block);
+    /// Whether `len` bytes more may go into it. An empty one takes any block.
+    fn has_room(&self, len: usize) -> bool {
+        self.buffer.len() == 0 || self.buffer.len() + len <= self.size
+    }
+
+    fn copy(&mut self, block: &[u8]) {
+        match self.buffer.spare(block.len()) {
+            Some(spare) => spare.copy_from_slice(block),
+            None => self.buffer.make_room(block),
+        }
+    }
+
+    /// The block of `len` bytes behind those it holds belongs to the pack that will have the number `index`.
+    fn take(&mut self, index: usize, len: usize, name: Option<ContentHash>, fast: Option<u128>) -> Place {
+        let offset = self.buffer.len();
+        self.buffer.keep(len);
+        let block = &self.buffer.as_ref()[offset..];
+        let crc64 = Crc64::of(block);
+        // Twice, while it is in the cache: to put checksums together costs ten times as much.
+        self.crc64.update(block);
+        let (offset, len) = (offset as u64, len as u64);
         match name {
             Some(name) => self.name.block(name, len),
             None => self.name.unhashed(fast.unwrap_or_default(), crc64, len),
         }
-        self.crc64 = Some(self.crc64.map_or(crc64, |before| before.then(crc64, len)));
         Place { pack: Pack::Own(index), offset, len, crc64 }
     }
 }

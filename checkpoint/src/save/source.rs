@@ -42,6 +42,30 @@ impl Open {
         least.max(READ).min(usize::try_from(self.source.size).unwrap_or(usize::MAX))
     }
 
+    /// The length of the next block, if its place is fixed and nothing of it was read yet; otherwise 0.
+    pub(super) fn aligned(&self) -> usize {
+        if !self.cut.is_fixed() || self.start < self.end {
+            return 0;
+        }
+        self.cut.longest().min(usize::try_from(self.source.size - self.read).unwrap_or(usize::MAX))
+    }
+
+    /// Reads the next block, of [`Open::aligned`] bytes.
+    pub(super) fn read_block(&mut self, block: &mut [u8], progress: &Progress) -> Result<(), FileProblem> {
+        let began = Instant::now();
+        self.read_ahead();
+        self.source.file.read_exact_at(block, self.read).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => {
+                let now = self.source.file.metadata().map_or(self.read, |meta| meta.len());
+                FileProblem::Shrank { expected: self.source.size, now }
+            }
+            _ => FileProblem::Unreadable(error.to_string()),
+        })?;
+        self.read += block.len() as u64;
+        progress.reading(block.len() as u64, began.elapsed());
+        Ok(())
+    }
+
     /// The length of the next block, which is at `start` of the window; 0 at the end of a file that did not change.
     pub(super) fn next(&mut self, window: &mut [u8], progress: &Progress) -> Result<usize, FileProblem> {
         if self.end - self.start < self.cut.longest() && self.read < self.source.size {
@@ -59,7 +83,7 @@ impl Open {
         Ok(self.cut.first(&window[self.start..self.end]))
     }
 
-    fn refill(&mut self, window: &mut [u8]) -> Result<(), FileProblem> {
+    fn read_ahead(&mut self) {
         if self.asked < self.source.size && self.asked < self.read + AHEAD / 2 {
             self.asked = self.read + AHEAD;
             if let (Ok(from), Ok(len)) = (i64::try_from(self.read), i64::try_from(AHEAD)) {
@@ -67,6 +91,10 @@ impl Open {
                 let _ = posix_fadvise(&self.source.file, from, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
             }
         }
+    }
+
+    fn refill(&mut self, window: &mut [u8]) -> Result<(), FileProblem> {
+        self.read_ahead();
         // A window may be longer than this file needs.
         let most = self.window().min(window.len());
         while self.end < most && self.read < self.source.size {

@@ -20,7 +20,8 @@ async fn an_unknown_version_of_any_document_is_named_and_spoils_nothing_else() {
         ("claim", world.workload.claim(&newer)),
     ] {
         world.store.put(&key, r#"{"format":9,"novel":1}"#.into(), Condition::Always).await.unwrap();
-        let found = lineage::survey(world.store.as_ref(), &world.workload, soon()).await.unwrap();
+        let found =
+            lineage::survey(world.store.as_ref(), &world.claims(), &world.workload, soon()).await.unwrap();
         let of = |id: &LineageId| found.iter().find(|one| one.id == *id).unwrap();
         assert!(of(&world.lineage).head.is_some() && of(&world.lineage).unreadable.is_empty());
         let said = of(&newer).unreadable.join("; ");

@@ -38,7 +38,8 @@ async fn files_that_vanish_grow_or_shrink_are_whole_or_left_out_by_name_and_the_
     let mut manifest = world.manifest(saved.files);
     manifest.partial = true;
     world.commit(&manifest, 1, "uid-0").await.unwrap();
-    let found = lineage::survey(world.store.as_ref(), &world.workload, soon()).await.unwrap();
+    let found =
+        lineage::survey(world.store.as_ref(), &world.claims(), &world.workload, soon()).await.unwrap();
     let head = found[0].head.as_ref().unwrap();
     assert!(head.partial);
     let read =

@@ -12,6 +12,7 @@ use checkpoint::{
     generation::{self, Generation},
     key::{LineageId, Workload},
     manifest::{self, Manifest, Source},
+    preflight::Conditions,
     restore::{self, FetchProgress, FetchRequest},
     save::{self, Identity, Progress, SaveRequest, SourceFile},
     store::{self, Store, StoreOptions},
@@ -171,7 +172,16 @@ impl Desk {
             generation: generation.number,
         });
         let manifest = self.manifest(saved.files.clone(), parent);
-        generation::commit(self.store.as_ref(), &manifest, 1, WRITER, None, self.deadline).await?;
+        generation::commit(
+            self.store.as_ref(),
+            &manifest,
+            1,
+            WRITER,
+            None,
+            &Conditions::Decided,
+            self.deadline,
+        )
+        .await?;
         Ok(json!({
             "bytes": saved.bytes_total,
             "bytes_sent": saved.bytes_sent,
