@@ -1,4 +1,5 @@
-//! `lifeboat checkpoints`: what is in the store, for people and scripts. Nothing here writes to it.
+//! `lifeboat checkpoints`: what is in the store, for people and scripts. Only `gc` and `erase` write to it; what they need
+//! to remove they open for that purpose, after everything else was looked at.
 //!
 //! ```text
 //!  command line ─► target   NAMESPACE/WORKLOAD[/LINEAGE[/GENERATION]]
@@ -6,9 +7,9 @@
 //!                    ▼
 //!                  catalog   opens the store, finds what was named, or says what is near it
 //!                    │
-//!        ┌───────┬───┴────┬────────┬───────┐
-//!        ▼       ▼        ▼        ▼       ▼
-//!      list    show    verify    diff    fetch ─► one document ─► page (text) or JSON
+//!        ┌───────┬───┴────┬────────┬───────┬───────┬───────┐
+//!        ▼       ▼        ▼        ▼       ▼       ▼       ▼
+//!      list    show    verify    diff    fetch     gc    erase ─► one document ─► page (text) or JSON
 //! ```
 //!
 //! Memory is bounded whatever the store holds: listings by the store's own limit, manifests by theirs and by how many
@@ -16,7 +17,9 @@
 
 mod catalog;
 mod diff;
+mod erase;
 mod fetch;
+mod gc;
 mod list;
 mod near;
 mod page;
@@ -111,6 +114,36 @@ enum Verb {
         #[command(flatten)]
         common: Common,
     },
+    /// Remove what no kept generation names: one pass, which marks, and removes what was marked a grace ago
+    Gc {
+        /// Only of this namespace or workload
+        #[arg(value_name = "NAMESPACE[/WORKLOAD]")]
+        place: Option<Place>,
+        /// Only say what would go, and why; needs no right to write or delete
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        keep: gc::Keep,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Remove everything of a namespace or workload, also what is claimed, and leave a record of it
+    Erase {
+        /// What to erase
+        #[arg(value_name = "NAMESPACE[/WORKLOAD]")]
+        place: Place,
+        /// Really do it; without it, only say how much it is
+        #[arg(long)]
+        yes: bool,
+        /// Also while a checkpoint is coming; erase again when its pod has gone
+        #[arg(long)]
+        force: bool,
+        /// Who asks, for the record; by default as the environment has it
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
 }
 
 /// What every verb takes.
@@ -166,6 +199,12 @@ pub async fn run(args: CheckpointsArgs) -> u8 {
         Verb::Diff { a, b, common } => say(&common, diff::diff(&common.store, &a, &b).await),
         Verb::Fetch { target, directory, parallel, common } => {
             say(&common, fetch::fetch(&common.store, &target, &directory, parallel.into()).await)
+        }
+        Verb::Gc { place, dry_run, keep, common } => {
+            say(&common, gc::gc(&common.store, place.as_ref(), &keep, dry_run).await)
+        }
+        Verb::Erase { place, yes, force, by, common } => {
+            say(&common, erase::erase(&common.store, &place, by.as_deref(), yes, force).await)
         }
     }
 }

@@ -39,7 +39,7 @@ use crate::{
 pub const FORMAT: u64 = 1;
 /// The largest claim document, in bytes.
 pub const BYTES_MAX: u64 = 64 * 1024;
-const KIND: &str = "claim";
+pub(crate) const KIND: &str = "claim";
 /// S3 and the Kubernetes API tell time in whole seconds: two stamps may be a second further apart than they seem.
 const STAMP_SLACK: Duration = Duration::from_secs(1);
 /// How often the claim may change under our eyes before we give up.

@@ -7,7 +7,9 @@
 //!     lineage/<id>/gen/<epoch>-<n>        commits, 16 hex digits each
 //!     lineage/<id>/intent
 //!     lineage/<id>/claim
+//!     tombstone/pack-<blake3>             what nothing names, until it is removed; likewise manifest-<blake3>
 //! v1/<cluster>/report/<node>/<id>.json
+//! v1/<cluster>/erased/<namespace>/<id>.json   who had what erased
 //! preflight/<nonce>/...
 //! ```
 //!
@@ -111,6 +113,18 @@ impl Workload {
         format!("{}manifest/{hash}.json", self.prefix())
     }
 
+    /// All manifests.
+    #[must_use]
+    pub fn manifests(&self) -> String {
+        format!("{}manifest/", self.prefix())
+    }
+
+    /// All tombstones.
+    #[must_use]
+    pub fn tombstones(&self) -> String {
+        format!("{}tombstone/", self.prefix())
+    }
+
     /// All lineages.
     #[must_use]
     pub fn lineages(&self) -> String {
@@ -157,6 +171,17 @@ pub fn report(cluster: &str, node: &str, id: &str) -> Result<String, KeyError> {
     component("node", node, |_| false)?;
     component("report id", id, |byte| byte.is_ascii_uppercase() || byte == b'_')?;
     Ok(format!("v1/{cluster}/report/{node}/{id}.json"))
+}
+
+/// The record of one erasure. It lies outside what is erased, so it stays.
+///
+/// # Errors
+/// If a part cannot be part of a key.
+pub fn erasure(cluster: &str, namespace: &str, id: &str) -> Result<String, KeyError> {
+    component("cluster", cluster, |byte| byte.is_ascii_uppercase() || byte == b'_')?;
+    component("namespace", namespace, |_| false)?;
+    component("erasure id", id, |_| false)?;
+    Ok(format!("v1/{cluster}/erased/{namespace}/{id}.json"))
 }
 
 /// One replica's history: a StatefulSet pod's name, or a pod's uid.

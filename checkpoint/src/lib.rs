@@ -36,6 +36,9 @@
 //! * **Hostile input is bounded.** What comes from the store or from a pod's volume can neither lead outside
 //!   ([`folder`]) nor grow memory without limit ([`manifest`]).
 //! * **The store's clock judges.** Leases and ages come from the time stamps of the place that keeps them.
+//! * **Nothing that is named goes.** Only [`garbage`] and [`erase`] remove, through a port of their own that no node
+//!   holds ([`store::removal`]); what is to go bears a [`tombstone`] first, for longer than any evacuation takes, and
+//!   a save asks [`reuse`] what it may build on.
 //!
 //! Stores are [`store::ObjectStore`]s: S3 and what speaks it, or a directory with the same semantics. Faults for
 //! drills and tests are put around either by [`store::faulty`]; [`preflight`] asks a store to prove what the
@@ -44,8 +47,10 @@
 pub mod chunk;
 pub mod claim;
 pub mod dispatcher;
+pub mod erase;
 pub mod fingerprint;
 pub mod folder;
+pub mod garbage;
 pub mod generation;
 pub mod hash;
 pub mod intent;
@@ -57,8 +62,11 @@ mod pool;
 pub mod preflight;
 pub mod restore;
 pub mod retry;
+pub mod reuse;
 pub mod save;
 pub mod store;
+pub mod tombstone;
+pub mod workloads;
 
 mod bounded;
 mod document;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     hash, retry,
-    store::{Condition, ObjectStore, Store, StoreError, Version},
+    store::{Condition, ObjectStore, Removal, Store, StoreError, Version},
 };
 
 /// Writers in the race.
@@ -194,6 +194,30 @@ async fn in_sequence(
     }
 }
 
+/// Proves that an object is removed only under the version that is given, with one small object. For whoever collects
+/// garbage or erases.
+///
+/// # Errors
+/// [`PreflightError`], whose message says how to fix it.
+pub async fn prove_removal(store: &dyn Removal, deadline: Instant) -> Result<(), PreflightError> {
+    let failed = |error: StoreError| PreflightError::from_store(store, &error);
+    let key = format!("{PREFIX}/{}/removal", hash::nonce());
+    let put = async |body: &'static str| retry::put(store, &key, body, Condition::Always, deadline).await;
+    let first = put("first").await.map_err(failed)?;
+    let second = put("second").await.map_err(failed)?;
+    match retry::delete(store, &key, &first, deadline).await {
+        Err(StoreError::ConditionFailed { .. }) => {}
+        Ok(()) => {
+            return Err(PreflightError::IgnoresConditions {
+                store: store.describe(),
+                how: "an object that had changed was removed under If-Match of its old version".to_owned(),
+            });
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    retry::delete(store, &key, &second, deadline).await.map_err(failed)
+}
+
 async fn read_back(
     store: &Store,
     base: &str,
@@ -291,6 +315,19 @@ mod tests {
         }
         // What it writes must still be what is read.
         assert_eq!(prove_with("put=unconditional,get=torn").await.unwrap_err().category(), "inconsistent");
+    }
+
+    #[tokio::test]
+    async fn a_store_that_ignores_the_version_of_what_it_removes_is_named() {
+        let prove = async |faults: &str| {
+            let root = tempfile::tempdir().unwrap();
+            let store = Arc::new(DirectoryStore::open(root.path()).unwrap());
+            let store = FaultyStore::new(store, FaultPlan::parse(faults).unwrap());
+            prove_removal(&store, Instant::now() + Duration::from_secs(2)).await
+        };
+        prove("delete=lost#2").await.unwrap();
+        assert_eq!(prove("delete=unconditional").await.unwrap_err().category(), "ignores_conditions");
+        assert_eq!(prove("delete=denied").await.unwrap_err().category(), "denied");
     }
 
     #[tokio::test]

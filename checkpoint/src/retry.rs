@@ -7,11 +7,12 @@
 use std::{future::Future, ops::Range, time::Duration};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
     dispatcher::Job,
-    store::{Body, Condition, ObjectStore, StoreError, Version, collect},
+    store::{Body, Condition, ObjectStore, Removal, StoreError, Version, collect},
 };
 
 /// First upper bound of the wait between attempts; it doubles each time.
@@ -219,6 +220,38 @@ pub async fn list(
 
 fn small(bytes: u64) -> Attempts<'static> {
     Attempts::AtMost(attempt_limit(bytes))
+}
+
+/// The store's clock, with retries.
+///
+/// # Errors
+/// As [`with_retries`] and [`ObjectStore::now`].
+pub async fn now(store: &dyn ObjectStore, deadline: Instant) -> Result<Timestamp, StoreError> {
+    with_retries("the store's clock", deadline, |_| store.now()).await
+}
+
+/// Removes `version` of an object, with retries. An answer that was lost is found out: what is gone is gone.
+///
+/// # Errors
+/// [`StoreError::ConditionFailed`] only if another version is there; else as [`with_retries`].
+pub async fn delete(
+    store: &dyn Removal,
+    key: &str,
+    version: &Version,
+    deadline: Instant,
+) -> Result<(), StoreError> {
+    let deleted = with_retries(&format!("DELETE {key}"), deadline, |_| store.delete(key, version)).await;
+    match deleted {
+        // S3 answers so for a missing object too.
+        Err(StoreError::ConditionFailed { .. }) => {
+            let listed = list(store, key, deadline).await?;
+            match listed.iter().any(|object| object.key == key) {
+                true => Err(StoreError::ConditionFailed { key: key.to_owned() }),
+                false => Ok(()),
+            }
+        }
+        other => other,
+    }
 }
 
 /// Full jitter: anything from zero to the bound, so that a fleet that failed together does not return together.

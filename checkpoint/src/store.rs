@@ -1,7 +1,7 @@
 //! The port: what lifeboat needs of an object store, and nothing more.
 //!
-//! There is no delete: nodes may not delete (design §7, garbage). Operations here try once; [`crate::retry`] tries
-//! again. Every implementation keeps the same promises:
+//! There is no delete: nodes may not delete (design §7, garbage). Whoever may opens the store as a
+//! [`removal::Removal`]. Operations here try once; [`crate::retry`] tries again. Every implementation keeps the same promises:
 //!
 //! * a `put` is atomic: a reader sees the whole old object or the whole new one;
 //! * [`Condition`]s are decided atomically against every other writer;
@@ -13,6 +13,7 @@ pub mod directory;
 mod error;
 pub mod faulty;
 pub mod location;
+pub mod removal;
 pub mod s3;
 
 use std::{fmt, ops::Range, sync::Arc};
@@ -25,7 +26,8 @@ pub use self::{
     body::{Body, ByteStream, collect},
     error::StoreError,
     location::StoreOptions,
-    location::open,
+    location::{open, open_for_removal},
+    removal::{Removal, Remover},
 };
 
 /// A shared handle to a store.
@@ -61,6 +63,12 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`StoreError::Permanent`] for more than [`LIST_MAX`] objects.
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError>;
+
+    /// The store's clock. Ages are told by it alone: whoever asks may have another time.
+    ///
+    /// # Errors
+    /// [`StoreError::Permanent`] if the store does not tell the time.
+    async fn now(&self) -> Result<Timestamp, StoreError>;
 
     /// The store in words for logs and messages: no credentials.
     fn describe(&self) -> String;

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::near::{nearest, unknown_generation, unknown_lineage};
-use super::target::{Target, short};
+use super::target::{Place, Target, short};
 use crate::config::StoreArgs;
 use checkpoint::claim::Claims;
 use checkpoint::generation::{self, Generation};
@@ -11,7 +11,8 @@ use checkpoint::lineage;
 use checkpoint::manifest::Manifest;
 use checkpoint::restore::{self, RestoreError};
 use checkpoint::retry;
-use checkpoint::store::{self, Store, StoreError};
+use checkpoint::store::{self, Remover, Store, StoreError};
+use checkpoint::workloads;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -138,6 +139,23 @@ impl Catalog {
                 Ok(all)
             })
             .await
+    }
+
+    /// The workloads of a place that have anything, also those of which only remains are left. A workload that is named
+    /// need not be there.
+    pub(super) async fn remains(&self, place: Option<&Place>) -> Result<BTreeSet<Workload>, Failure> {
+        if let Some(Place { namespace, workload: Some(name) }) = place {
+            return Ok(BTreeSet::from([self.workload(namespace, name)?]));
+        }
+        let namespace = place.map(|place| place.namespace.as_str());
+        let found = workloads::find(self.store.as_ref(), &self.cluster, namespace, soon()).await;
+        found.map_err(|error| self.failed(&error))
+    }
+
+    /// The same store, opened by one who may remove.
+    pub(super) async fn for_removal(&self, args: &StoreArgs) -> Result<Remover, Failure> {
+        let url = args.url().unwrap_or_default();
+        store::open_for_removal(&url, args.options()).await.map_err(|error| self.failed(&error))
     }
 
     /// The generations of every lineage of a workload, newest first: one listing. A lineage that has only announced

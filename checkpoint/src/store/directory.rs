@@ -10,6 +10,8 @@
 //! * If-match compares under the lock and renames.
 //! * A version is the file's modification time, inode and size. Whoever replaces an object makes its time later than
 //!   the one before, under the lock, so that a version never comes again.
+//! * Removing compares under the same lock. The folders stay: one that was found empty may be just about to be written
+//!   into, and a writer that finds its folder gone would fail.
 //! * The store's clock is the file system's: a file is made and its time stamp is read.
 
 use std::{
@@ -28,12 +30,15 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::{
-    Body, ByteStream, Condition, LIST_MAX, Listed, Object, ObjectStore, StoreError, Version, body::too_large,
+    Body, ByteStream, Condition, LIST_MAX, Listed, Object, ObjectStore, Removal, StoreError, Version,
+    body::too_large,
 };
 use crate::hash::{ContentHash, nonce};
 
 /// What a crashed writer left behind is removed after this time.
 const LEFT_BEHIND: Duration = Duration::from_secs(3600);
+/// No file system that a store lies on tells time more coarsely (a kernel tick; NFS and ext4 have it so).
+const TICK: Duration = Duration::from_millis(20);
 /// A range is read in steps of so many bytes.
 const STEP: usize = 1024 * 1024;
 
@@ -151,8 +156,29 @@ impl DirectoryStore {
         Ok(put)
     }
 
+    fn remove(&self, key: &str, path: &Path, expected: &Version) -> io::Result<bool> {
+        let _lock = self.lock(key)?;
+        let present = match fs::metadata(path) {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        if version(&present) != *expected {
+            return Ok(false);
+        }
+        // The next file may get this one's inode. Removed a tick later, it cannot get its time too, so the version
+        // never comes again.
+        let written = present.modified()?;
+        if self.stage(b"")?.file.metadata()?.modified()?.duration_since(written).is_ok_and(|age| age < TICK) {
+            std::thread::sleep(TICK);
+        }
+        fs::remove_file(path)?;
+        File::open(path.parent().unwrap_or(&self.root))?.sync_all()?;
+        Ok(true)
+    }
+
     /// The file system's clock: on a shared one, its server's.
-    fn now(&self) -> io::Result<Timestamp> {
+    fn clock(&self) -> io::Result<Timestamp> {
         let staged = self.stage(b"")?;
         modified(&staged.file.metadata()?)
     }
@@ -209,7 +235,7 @@ impl ObjectStore for DirectoryStore {
                 bytes: bytes.into(),
                 version: version(&meta),
                 modified: modified(&meta)?,
-                store_now: store.now()?,
+                store_now: store.clock()?,
             }))
         });
         read.await?.map_err(|size| too_large(key, size, at_most))
@@ -285,8 +311,25 @@ impl ObjectStore for DirectoryStore {
         Ok(listed)
     }
 
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.blocking("the clock", Self::clock).await
+    }
+
     fn describe(&self) -> String {
         format!("dir:{}", self.root.display())
+    }
+}
+
+#[async_trait]
+impl Removal for DirectoryStore {
+    async fn delete(&self, key: &str, version: &Version) -> Result<(), StoreError> {
+        let path = self.object(key)?;
+        let (name, version) = (key.to_owned(), version.clone());
+        if self.blocking(key, move |store| store.remove(&name, &path, &version)).await? {
+            Ok(())
+        } else {
+            Err(StoreError::ConditionFailed { key: key.to_owned() })
+        }
     }
 }
 

@@ -16,7 +16,7 @@ mod plan;
 use std::{
     ops::Range,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -25,16 +25,19 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 pub use self::plan::{FAULTS, FaultPlan, PlanError};
 use self::plan::{Fault, Operation, Rule};
-use super::{Body, ByteStream, Condition, Listed, Object, ObjectStore, Store, StoreError, Version, collect};
+use super::{
+    Body, ByteStream, Condition, Listed, Object, ObjectStore, Removal, StoreError, Version, collect,
+};
 
-/// A store with faults around it. Time counts from its creation.
+/// A store with faults around it. Time counts from its creation. It can remove what the store in it can remove.
 #[derive(Debug)]
-pub struct FaultyStore {
-    inner: Store,
+pub struct FaultyStore<S: ?Sized = dyn ObjectStore> {
+    inner: Arc<S>,
     began: Instant,
     armed: Vec<Armed>,
 }
@@ -59,10 +62,10 @@ struct Verdict {
     unconditional: bool,
 }
 
-impl FaultyStore {
+impl<S: ObjectStore + ?Sized> FaultyStore<S> {
     /// Puts `plan` around `inner`.
     #[must_use]
-    pub fn new(inner: Store, plan: FaultPlan) -> Self {
+    pub fn new(inner: Arc<S>, plan: FaultPlan) -> Self {
         let began = Instant::now();
         let armed = plan.into_rules().map(|rule| Armed {
             rule,
@@ -70,7 +73,7 @@ impl FaultyStore {
             struck: AtomicU64::new(0),
             line_free: Mutex::new(began),
         });
-        Self { inner, began, armed: armed.collect() }
+        Self { began, armed: armed.collect(), inner }
     }
 
     /// How often each rule struck, in the order of the plan: a fault that never struck proves nothing.
@@ -153,7 +156,7 @@ impl Verdict {
 }
 
 #[async_trait]
-impl ObjectStore for FaultyStore {
+impl<S: ObjectStore + ?Sized> ObjectStore for FaultyStore<S> {
     async fn put(&self, key: &str, body: Body, condition: Condition) -> Result<Version, StoreError> {
         let mut verdict = self.strike(Operation::Put, key, body.bytes.len() as u64).await;
         if let Some(refused) = verdict.refused.take() {
@@ -203,9 +206,32 @@ impl ObjectStore for FaultyStore {
         verdict.answer(prefix, answer)
     }
 
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        let mut verdict = self.strike(Operation::List, "", 0).await;
+        if let Some(refused) = verdict.refused.take() {
+            return Err(refused);
+        }
+        let answer = self.inner.now().await;
+        verdict.answer("the clock", answer)
+    }
+
     fn describe(&self) -> String {
         let rules: Vec<_> = self.armed.iter().map(|armed| armed.rule.text.as_str()).collect();
         format!("{} with faults {}", self.inner.describe(), rules.join(","))
+    }
+}
+
+#[async_trait]
+impl<S: Removal + ?Sized> Removal for FaultyStore<S> {
+    async fn delete(&self, key: &str, version: &Version) -> Result<(), StoreError> {
+        let mut verdict = self.strike(Operation::Delete, key, 0).await;
+        if let Some(refused) = verdict.refused.take() {
+            return Err(refused);
+        }
+        let listed = if verdict.unconditional { self.inner.list(key).await? } else { Vec::new() };
+        let present = listed.into_iter().find(|object| object.key == key).map(|object| object.version);
+        let answer = self.inner.delete(key, present.as_ref().unwrap_or(version)).await;
+        verdict.answer(key, answer)
     }
 }
 

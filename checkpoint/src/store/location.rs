@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    Store, StoreError,
+    Remover, Store, StoreError,
     directory::DirectoryStore,
     faulty::{FaultPlan, FaultyStore},
     s3::{Encryption, S3Options, S3Store},
@@ -31,13 +31,22 @@ pub struct StoreOptions {
 /// # Errors
 /// [`StoreError::Permanent`] for an address that cannot be one; [`StoreError::NoSuchBucket`] for a missing folder.
 pub async fn open(url: &str, options: StoreOptions) -> Result<Store, StoreError> {
+    let store: Store = open_for_removal(url, options).await?;
+    Ok(store)
+}
+
+/// [`open`] for the one who collects garbage or erases. No node calls this.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_for_removal(url: &str, options: StoreOptions) -> Result<Remover, StoreError> {
     let wrong = |why: &str| {
         StoreError::permanent(format!(
             "{url:?} is not a store: {why}; give s3://bucket/prefix, dir:/absolute/path or file:///absolute/path"
         ))
     };
     let folder = url.strip_prefix("file://").or_else(|| url.strip_prefix("dir:"));
-    let store: Store = if let Some(path) = folder {
+    let store: Remover = if let Some(path) = folder {
         if !path.starts_with('/') {
             return Err(wrong("the path is not absolute"));
         }

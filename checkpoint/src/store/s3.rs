@@ -34,8 +34,8 @@ use jiff::Timestamp;
 
 use self::classify::classify;
 use super::{
-    Body, ByteStream, Condition, LIST_MAX, Listed, Object, ObjectStore, StoreError, Version, body::too_large,
-    collect, directory,
+    Body, ByteStream, Condition, LIST_MAX, Listed, Object, ObjectStore, Removal, StoreError, Version,
+    body::too_large, collect, directory,
 };
 use crate::hash::Crc64;
 
@@ -312,10 +312,50 @@ impl ObjectStore for S3Store {
         }
     }
 
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        let date = AnsweredAt::default();
+        // The cheapest request that needs no other right than listing: the answer's `Date` is what counts.
+        self.client
+            .list_objects_v2()
+            .bucket(&self.options.bucket)
+            .prefix(self.key("v1/"))
+            .max_keys(1)
+            .customize()
+            .interceptor(date.clone())
+            .send()
+            .await
+            .map_err(|error| classify(error, &self.options.bucket, "v1/"))?;
+        date.read().ok_or_else(|| {
+            StoreError::permanent(format!("{} gives no Date: ages cannot be told", self.describe()))
+        })
+    }
+
     fn describe(&self) -> String {
         let S3Options { bucket, prefix, endpoint, .. } = &self.options;
         let at = endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
         format!("s3://{bucket}/{prefix}{at}")
+    }
+}
+
+#[async_trait]
+impl Removal for S3Store {
+    async fn delete(&self, key: &str, version: &Version) -> Result<(), StoreError> {
+        let sent = self
+            .client
+            .delete_object()
+            .bucket(&self.options.bucket)
+            .key(self.key(key))
+            .if_match(version.0.as_str())
+            .send()
+            .await;
+        match sent.map_err(|error| classify(error, &self.options.bucket, key)) {
+            Ok(_) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(StoreError::Denied { key, message }) => Err(StoreError::Denied {
+                key,
+                message: format!("{message}; to remove needs s3:DeleteObject too"),
+            }),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -208,3 +208,21 @@ async fn a_version_never_comes_again_even_when_the_clock_steps_back() {
     let after = store.get("k", 1).await.unwrap();
     assert!(after.modified > before.modified && after.version != before.version);
 }
+
+#[tokio::test]
+async fn only_the_version_that_was_looked_at_is_removed_and_none_comes_again() {
+    let root = tempfile::tempdir().unwrap();
+    let store = DirectoryStore::open(root.path()).unwrap();
+    let mut versions = std::collections::HashSet::new();
+    for _ in 0..20 {
+        let first = store.put("a/b", "1".into(), Condition::IfAbsent).await.unwrap();
+        let second = store.put("a/b", "2".into(), Condition::Always).await.unwrap();
+        let refused = store.delete("a/b", &first).await.unwrap_err();
+        assert_eq!(refused.category(), "condition_failed");
+        store.delete("a/b", &second).await.unwrap();
+        store.delete("a/b", &second).await.unwrap();
+        assert_eq!(store.get("a/b", 10).await.unwrap_err().category(), "not_found");
+        assert!(versions.insert(first) && versions.insert(second));
+    }
+    assert!(store.now().await.unwrap() > store.clock().unwrap() - std::time::Duration::from_secs(60));
+}

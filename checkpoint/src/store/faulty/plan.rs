@@ -19,8 +19,8 @@ pub const FAULTS: &[(&str, &str)] = &[
 /// A list of faults. See the module above for examples.
 ///
 /// `<operation>[:<object>]=<fault>[#n | *n | @from[+for]]`, separated by commas. The operation is `put`, `get`,
-/// `range`, `list` or `*`; the object is a component of the key (`pack`, `manifest`, `gen`, `intent`, `claim`,
-/// `report`, `preflight`). `#n` is the n-th occurrence only, `*n` the first n; `@` counts occurrences, or time if it has a
+/// `range`, `list`, `delete` or `*`; the object is a component of the key (`pack`, `manifest`, `gen`, `intent`, `claim`,
+/// `tombstone`, `report`, `erased`, `preflight`). `#n` is the n-th occurrence only, `*n` the first n; `@` counts occurrences, or time if it has a
 /// unit (`@5s`).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FaultPlan(Vec<Rule>);
@@ -48,6 +48,7 @@ pub(super) enum Operation {
     Get,
     Range,
     List,
+    Delete,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -139,10 +140,14 @@ fn rule(token: &str) -> Result<Rule, PlanError> {
         "get" => Some(Operation::Get),
         "range" => Some(Operation::Range),
         "list" => Some(Operation::List),
+        "delete" => Some(Operation::Delete),
         "*" => None,
-        other => return Err(wrong(format!("{other:?} is no operation (put, get, range, list or *)"))),
+        other => {
+            return Err(wrong(format!("{other:?} is no operation (put, get, range, list, delete or *)")));
+        }
     };
-    const OBJECTS: [&str; 7] = ["pack", "manifest", "gen", "intent", "claim", "report", "preflight"];
+    const OBJECTS: [&str; 9] =
+        ["pack", "manifest", "gen", "intent", "claim", "tombstone", "report", "erased", "preflight"];
     if let Some(object) = object.filter(|object| !OBJECTS.contains(object)) {
         return Err(wrong(format!("{object:?} is no object ({})", OBJECTS.join(", "))));
     }
