@@ -5,8 +5,8 @@
 
 // The fixture is written for the crate itself: these names are what its `crate::` finds here.
 use checkpoint::{
-    chunk, claim, dispatcher, fingerprint, folder, generation, hash, key, manifest, preflight, restore,
-    retry, save, store,
+    chunk, claim, dispatcher, erase, fingerprint, folder, garbage, generation, hash, key, manifest, preflight,
+    restore, retry, save, store, tombstone, workloads,
 };
 
 #[allow(dead_code, reason = "shared with the unit tests, which use all of it")]
@@ -20,9 +20,19 @@ use hash::nonce;
 use preflight::PreflightError;
 use std::sync::Arc;
 use std::time::Duration;
-use store::{Condition, Store, StoreOptions, open};
+use store::{Condition, Remover, Store, StoreOptions, open, open_for_removal};
 
 async fn server(bucket: Option<&str>) -> Store {
+    let (url, options) = place(bucket);
+    open(&url, options).await.unwrap()
+}
+
+async fn server_for_removal() -> Remover {
+    let (url, options) = place(None);
+    open_for_removal(&url, options).await.unwrap()
+}
+
+fn place(bucket: Option<&str>) -> (String, StoreOptions) {
     let variable = |name: &str| {
         std::env::var(name)
             .unwrap_or_else(|_| panic!("{name} is not set: run `tests/run s3`, which starts the server"))
@@ -35,7 +45,7 @@ async fn server(bucket: Option<&str>) -> Store {
         path_style: true,
         ..StoreOptions::default()
     };
-    open(&format!("s3://{bucket}/test-{}", nonce()), options).await.unwrap()
+    (format!("s3://{bucket}/test-{}", nonce()), options)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,4 +155,63 @@ async fn a_server_that_is_not_there_is_named_within_the_deadline() {
     let store = open("s3://bucket/x", options).await.unwrap();
     let error = preflight::prove(&store, within_ms(1500)).await.unwrap_err();
     assert!(matches!(error, PreflightError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_on_a_real_server_goes_by_its_clock_and_what_is_kept_comes_back() {
+    let store = server_for_removal().await;
+    preflight::prove_removal(store.as_ref(), soon()).await.unwrap();
+    let mut world = World::new();
+    world.store = store.clone();
+    let mut last = None;
+    for seed in 0..3 {
+        world.write("a", &noise(1 << 20, seed));
+        last = Some(world.checkpoint(Fixed, None).await.0);
+    }
+    let last = last.unwrap();
+    let second = Duration::from_secs(1);
+    let policy = garbage::Policy { keep: 1, grace: second, burial: second, ..garbage::Policy::default() };
+    let (workload, until) = (&world.workload, soon());
+    // Two collectors at once; their clock is the server's, so there is nothing to do but to look again.
+    let mut marked = false;
+    loop {
+        let pass = || garbage::collect(&store, workload, &policy, "test", soon());
+        let (one, other) = tokio::join!(pass(), pass());
+        for collected in [one.unwrap(), other.unwrap()] {
+            assert_eq!(collected.failed, None);
+        }
+        let left = tombstone::list(store.as_ref(), workload, soon()).await.unwrap().len();
+        marked |= left > 0;
+        let packs = store.list(&workload.packs()).await.unwrap().len();
+        if marked && left == 0 && packs == last.packs().len() {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < until, "{left} tombstones and {packs} packs are left");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(store.list(&workload.manifests()).await.unwrap().len(), 1);
+    world.restore(&last).await.unwrap();
+    world.assert_same();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_on_a_real_server_is_erased_and_the_record_stays() {
+    let store = server_for_removal().await;
+    let mut world = World::new();
+    world.store = store.clone();
+    world.write("a", &noise(1 << 20, 1));
+    world.checkpoint(Fixed, None).await;
+    let request = erase::Request {
+        cluster: "cluster".into(),
+        namespace: "chat".into(),
+        workload: None,
+        by: "test".into(),
+        force: false,
+    };
+    let record = erase::erase(store.as_ref(), &request, soon()).await.unwrap().unwrap();
+    assert_eq!((record.objects, record.workloads.len()), (3, 1));
+    assert!(workloads::find(store.as_ref(), "cluster", Some("chat"), soon()).await.unwrap().is_empty());
+    let left = store.list("v1/").await.unwrap();
+    assert!(left.len() == 1 && left[0].key.starts_with("v1/cluster/erased/chat/"), "{left:?}");
+    assert_eq!(erase::erase(store.as_ref(), &request, soon()).await.unwrap(), None);
 }

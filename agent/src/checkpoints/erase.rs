@@ -81,7 +81,10 @@ impl Answer for Erased {
         };
         let workloads = count(record.workloads.len(), "workload");
         let (objects, bytes) = (record.objects, size(record.bytes));
-        page.line(&format!("{} is erased: {objects} objects of {workloads}, {bytes}; for {}", self.place, record.by));
+        page.line(&format!(
+            "{} is erased: {objects} objects of {workloads}, {bytes}; for {}",
+            self.place, record.by
+        ));
         if record.forced {
             page.line("a checkpoint was coming: erase again when its pod has gone, and what it still wrote goes too");
         }

@@ -109,7 +109,8 @@ pub(super) async fn gc(
             .map_err(|error| Failure::Failed(format!("--store: {error}")))?;
         for workload in &workloads {
             let deadline = Instant::now() + PASS;
-            let collected = garbage::collect(&store, workload, &policy, "lifeboat checkpoints gc", deadline).await;
+            let collected =
+                garbage::collect(&store, workload, &policy, "lifeboat checkpoints gc", deadline).await;
             swept.push(Workloads::collected(workload, collected.map_err(|error| catalog.failed(&error))?));
         }
     }
@@ -129,7 +130,10 @@ impl Workloads {
             workload: workload.name().to_owned(),
             bytes_freed: done.iter().map(|step| step.bytes).sum(),
             steps: done.into_iter().map(Step::new).collect(),
-            skipped: skipped.into_iter().map(|Skipped { step, why }| Step::new(garbage::Step { why, ..step })).collect(),
+            skipped: skipped
+                .into_iter()
+                .map(|Skipped { step, why }| Step::new(garbage::Step { why, ..step }))
+                .collect(),
             waiting: plan.waiting,
             generations_kept: plan.generations_kept,
             objects_kept: plan.objects_kept,
@@ -198,7 +202,13 @@ impl Workloads {
         let row = |step: &Step, skipped: &str| {
             let bytes = if step.bytes == 0 { "-".to_owned() } else { size(step.bytes) };
             let what = format!("{skipped}{}", step.action);
-            vec![format!("{}/{}", self.namespace, self.workload), what, step.name.clone(), bytes, step.why.clone()]
+            vec![
+                format!("{}/{}", self.namespace, self.workload),
+                what,
+                step.name.clone(),
+                bytes,
+                step.why.clone(),
+            ]
         };
         let done = self.steps.iter().map(|step| row(step, ""));
         done.chain(self.skipped.iter().map(|step| row(step, "not "))).collect()

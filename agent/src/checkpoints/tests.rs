@@ -3,7 +3,7 @@
 use super::bench::{Bench, args, flip, json, target, text};
 use super::target::Place;
 use super::verify::Kind;
-use super::{Answer, diff, fetch, list, show, verify};
+use super::{Answer, diff, erase, fetch, gc, list, show, verify};
 use checkpoint::intent::IntentState;
 use serde_json::Value;
 use std::fs;
@@ -312,4 +312,91 @@ async fn fetch_of_damaged_bytes_fails_by_name_installs_nothing_and_goes_on_once_
     let fetched = fetch::fetch(&bench.args, &target("chat/llama"), &out, 1).await.unwrap();
     assert!(fs::read(out.join("a")).unwrap() == fs::read(bench.path("state/a")).unwrap());
     assert!(fetched.bytes_fetched <= 6_000_000);
+}
+
+/// Makes everything in the store so much older, by the store's clock.
+fn age(bench: &Bench, hours: u64) {
+    for path in bench.objects("") {
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3_600);
+        fs::File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
+    }
+}
+
+#[derive(clap::Parser)]
+struct Gc {
+    #[command(flatten)]
+    keep: gc::Keep,
+}
+
+fn keep(arguments: &[&str]) -> gc::Keep {
+    let arguments = std::iter::once(&"gc").chain(arguments);
+    <Gc as clap::Parser>::try_parse_from(arguments).unwrap().keep
+}
+
+#[tokio::test]
+async fn gc_says_what_would_go_and_why_and_then_does_it() {
+    let bench = Bench::new().await;
+    for seed in 0..3 {
+        bench.write("a", 100, seed);
+        bench.checkpoint("llama", "llama-0", None).await;
+    }
+    age(&bench, 1);
+    let before = bench.objects("");
+    let planned = gc::gc(&bench.args, None, &keep(&["--keep", "1"]), true).await.unwrap();
+    assert_eq!(bench.objects(""), before, "a dry run wrote something");
+    let document = json(&planned);
+    let steps = document["workloads"][0]["steps"].as_array().unwrap();
+    let names = |action: &str| steps.iter().filter(|step| step["action"] == action).count();
+    // Two generations go, and with them what they alone name: two manifests and two packs.
+    assert_eq!((steps.len(), names("generation"), names("mark")), (6, 2, 4));
+    assert!(text(&planned).contains("beyond the last 1 of its lineage"), "{}", text(&planned));
+    assert!(text(&planned).contains("would be freed"), "{}", text(&planned));
+    let place: Place = "chat/llama".parse().unwrap();
+    let pass = async || gc::gc(&bench.args, Some(&place), &keep(&["--keep", "1"]), false).await.unwrap();
+    assert_eq!(pass().await.workloads[0].steps.len(), 6);
+    assert_eq!(bench.objects("/pack/").len(), 3, "nothing waited");
+    age(&bench, 2);
+    let removed = pass().await;
+    assert_eq!((bench.objects("/pack/").len(), bench.objects("/manifest/").len()), (1, 1));
+    assert!(removed.workloads[0].bytes_freed > 200 && removed.code() == 0, "{removed:?}");
+    let verified = verify::verify(&bench.args, &target("chat/llama"), 2).await.unwrap();
+    assert!(verified.whole && verified.generations == 1, "{verified:?}");
+}
+
+#[tokio::test]
+async fn a_policy_that_could_lose_something_is_refused_before_the_store_is_asked() {
+    let bench = Bench::new().await;
+    let said = gc::gc(&bench.args, None, &keep(&["--grace", "1m"]), true).await.unwrap_err().to_string();
+    assert!(said.contains("grace"), "{said}");
+    for wrong in [["--keep", "0"], ["--grace", "10"], ["--retention", "1w"]] {
+        assert!(
+            <Gc as clap::Parser>::try_parse_from(std::iter::once(&"gc").chain(&wrong)).is_err(),
+            "{wrong:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn erase_says_how_much_it_is_until_yes_is_said_and_refuses_while_a_checkpoint_comes() {
+    let bench = Bench::new().await;
+    bench.write("a", 100, 1);
+    bench.checkpoint("llama", "llama-0", None).await;
+    bench.claim("llama", "llama-0").await;
+    let before = bench.objects("/chat/");
+    let place: Place = "chat".parse().unwrap();
+    let ask = async |yes, force| erase::erase(&bench.args, &place, Some("me"), yes, force).await;
+    let said = ask(false, false).await.unwrap_err();
+    assert!(
+        matches!(&said, super::Failure::Usage(said) if said.contains("4 objects") && said.contains("--yes"))
+    );
+    bench.announce("llama", "llama-1", 60_000, IntentState::Coming).await;
+    let said = ask(true, false).await.unwrap_err().to_string();
+    assert!(said.contains("chat/llama/llama-1") && said.contains("--force"), "{said}");
+    assert_eq!(bench.objects("/chat/").len(), before.len() + 1);
+    let erased = ask(true, true).await.unwrap();
+    let document = json(&erased);
+    assert_eq!((&document["record"]["by"], &document["record"]["objects"]), (&"me".into(), &5.into()));
+    assert!(text(&erased).contains("erase again"), "{}", text(&erased));
+    assert_eq!((bench.objects("/lineage/").len(), bench.objects("/erased/chat/").len()), (0, 1));
+    assert!(text(&ask(true, false).await.unwrap()).contains("has nothing"));
 }
