@@ -117,10 +117,17 @@ pub async fn commit(
             if number.epoch > epoch {
                 return Err(fenced(number.epoch));
             }
-            if number.epoch == epoch
-                && read(store, workload, lineage, number, deadline).await?.writer != writer
-            {
-                return Err(fenced(epoch));
+            if number.epoch == epoch {
+                match read(store, workload, lineage, number, deadline).await {
+                    Ok(found) if found.writer != writer => return Err(fenced(epoch)),
+                    Ok(_) => {}
+                    // A collector is removing this lineage, which was silent for days: it takes what it saw, and no more.
+                    Err(ReadError::Store(StoreError::NotFound { .. })) => {
+                        newest = self::newest(store, workload, lineage, deadline).await?;
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         let generation = Generation {

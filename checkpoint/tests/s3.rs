@@ -5,8 +5,8 @@
 
 // The fixture is written for the crate itself: these names are what its `crate::` finds here.
 use checkpoint::{
-    chunk, claim, dispatcher, erase, fingerprint, folder, garbage, generation, hash, key, manifest, preflight,
-    restore, retry, save, store, tombstone, workloads,
+    chunk, claim, dispatcher, erase, fingerprint, folder, garbage, generation, hash, key, manifest,
+    preflight, restore, retry, save, store, tombstone, workloads,
 };
 
 #[allow(dead_code, reason = "shared with the unit tests, which use all of it")]

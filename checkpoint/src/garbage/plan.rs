@@ -115,7 +115,7 @@ pub(super) fn plan(inventory: &Inventory, policy: &Policy) -> Plan {
     let mut plan = Plan::default();
     let (mut live, mut named) = (Named::default(), Named::default());
     for lineage in &inventory.lineages {
-        let standing = stand(lineage, inventory);
+        let standing = stand(lineage, inventory, policy);
         let going = going(lineage, standing, inventory, policy);
         if let Going::Whole(why) = &going {
             let bytes = lineage.generations.iter().map(|generation| generation.seen.size).sum();
@@ -268,21 +268,23 @@ fn beyond(generations: &[FoundGeneration], keep: usize) -> HashSet<GenerationNum
     numbers.filter(|number| *number < last.number && Some(*number) != whole).collect()
 }
 
-fn stand(lineage: &FoundLineage, inventory: &Inventory) -> Standing {
+fn stand(lineage: &FoundLineage, inventory: &Inventory, policy: &Policy) -> Standing {
     let head = lineage.generations.iter().find_map(|found| found.document.as_ref().ok());
     let claim = lineage.claim.as_ref().and_then(|(_, read)| read.as_ref().ok());
     if lineage.newer {
         return Standing::Newer;
     }
-    if let Some(found) = claim
-        && found.claim.state == ClaimState::Restoring
-    {
-        if !found.expired() {
+    if let (Some(found), Some((seen, _))) = (claim, &lineage.claim) {
+        if found.claim.state == ClaimState::Restoring && !found.expired() {
             return Standing::Busy;
         }
-        let since = lineage.claim.as_ref().map(|(seen, _)| seen.modified);
-        let committed = lineage.generations.iter().map(|found| found.seen.modified).max();
-        if is_collector(&found.claim.holder) && committed <= since {
+        // Its decision holds for what was as old as it had to be when the collector claimed the lineage. What was committed
+        // since, or between its look and its claim, is judged anew.
+        let old = |modified: jiff::Timestamp| {
+            let age: Duration = seen.modified.duration_since(modified).try_into().unwrap_or_default();
+            policy.restored.min(policy.retention) <= age
+        };
+        if is_collector(&found.claim.holder) && lineage.last_written().is_none_or(old) {
             return Standing::Begun;
         }
     }
@@ -299,7 +301,9 @@ fn stand(lineage: &FoundLineage, inventory: &Inventory) -> Standing {
         let before = |number: GenerationNumber, uid: &str| {
             number.epoch < epoch || (number.epoch == epoch && uid != holder.pod_uid)
         };
-        found.claim.state == ClaimState::Done && head.is_none_or(|head| before(head.number, &head.source.uid))
+        found.claim.state == ClaimState::Done
+            && !is_collector(holder)
+            && head.is_none_or(|head| before(head.number, &head.source.uid))
     });
     match head {
         _ if restored => Standing::Restored,

@@ -202,11 +202,12 @@ impl Sweep<'_> {
 
     /// Claims a lineage as a restore would, so that no restore begins. Returns the version of the claim.
     async fn claim(&self, lineage: &FoundLineage) -> Result<Version, Stop> {
-        let (condition, epoch) = match &lineage.claim {
-            None => (Condition::IfAbsent, 0),
-            Some((_, Ok(found))) => (Condition::IfMatch(found.version.clone()), found.claim.epoch),
-            Some((seen, Err(_))) => (Condition::IfMatch(seen.version.clone()), 0),
+        let (condition, found) = match &lineage.claim {
+            None => (Condition::IfAbsent, None),
+            Some((_, Ok(found))) => (Condition::IfMatch(found.version.clone()), Some(&found.claim)),
+            Some((seen, Err(_))) => (Condition::IfMatch(seen.version.clone()), None),
         };
+        let epoch = found.map_or(0, |claim| claim.epoch);
         let newest = lineage.generations.first().map_or(0, |generation| generation.number.epoch);
         let claim = Claim {
             format: claim::FORMAT,
@@ -215,7 +216,8 @@ impl Sweep<'_> {
             epoch: epoch.max(newest).saturating_add(1),
             lease_ms: u64::try_from(self.policy.grace.as_millis()).unwrap_or(u64::MAX),
             nonce: hash::nonce(),
-            state: ClaimState::Restoring,
+            // What was handed over once stays so if this collector dies: nobody may restore what it leaves.
+            state: found.map_or(ClaimState::Restoring, |claim| claim.state),
         };
         let body = document::encode(claim::KIND, claim::BYTES_MAX, &claim).map_err(ReadError::from)?;
         let key = self.workload.claim(&lineage.id);

@@ -22,11 +22,11 @@ async fn a_pack_with_a_tombstone_or_of_half_the_lifecycle_s_age_is_not_offered()
     let day = Duration::from_secs(86_400);
     let world = World::new();
     for (file, seed) in [("old", 1), ("condemned", 2), ("young", 3)] {
-        world.write(file, &noise(3 << 20, seed));
+        world.write(file, &noise(4 << 20, seed));
     }
     let (manifest, _) = world.checkpoint(Fixed, None).await;
-    let packs: Vec<ContentHash> = manifest.files.iter().map(|file| file.extents[0].pack).collect();
-    assert_eq!(manifest.packs().len(), 3);
+    let packs: Vec<ContentHash> = manifest.packs().into_iter().collect();
+    assert_eq!(packs.len(), 3);
     assert_eq!(reusable(&world, Some(day)).await.packs().len(), 3);
     condemn(&world, Subject::Pack(packs[0])).await;
     let old = world.objects(&packs[1].to_string()).remove(0);
@@ -47,11 +47,11 @@ async fn a_pack_with_a_tombstone_or_of_half_the_lifecycle_s_age_is_not_offered()
 #[tokio::test]
 async fn a_manifest_is_confirmed_by_a_young_list_and_checked_again_by_a_stale_one() {
     let world = World::new();
-    world.write("a", &noise(3 << 20, 1));
-    world.write("b", &noise(3 << 20, 2));
+    world.write("a", &noise(4 << 20, 1));
+    world.write("b", &noise(4 << 20, 2));
     let (manifest, _) = world.checkpoint(Fixed, None).await;
     let name = manifest.encode(None).unwrap().1;
-    let packs: Vec<ContentHash> = manifest.files.iter().map(|file| file.extents[0].pack).collect();
+    let packs: Vec<ContentHash> = manifest.packs().into_iter().collect();
     let mut list = reusable(&world, None).await;
     condemn(&world, Subject::Pack(packs[0])).await;
     fs::remove_file(world.objects(&format!("/pack/{}", packs[1])).remove(0)).unwrap();

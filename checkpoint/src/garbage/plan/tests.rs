@@ -67,11 +67,10 @@ async fn an_unclaimed_lineage_stays_until_the_retention_and_a_restored_or_contin
     let holder = Holder { pod_uid: "r".into(), pod_name: "r".into(), node: "n".into() };
     let lineage = LineageId::new("restored").unwrap();
     let request = ClaimRequest { lineage, holder, lease: HOUR, named: false };
-    let mut held = claim::take(world.store.as_ref(), &world.workload, &request, soon()).await.unwrap();
     age(&world, "", 8 * 24 * HOUR);
     announce(&world, "coming", 60_000).await;
-    // Its claim is fresh: a restore is under way.
-    held.renew(world.store.as_ref(), soon()).await.unwrap();
+    // A restore is under way, and a checkpoint is coming.
+    let mut held = claim::take(world.store.as_ref(), &world.workload, &request, soon()).await.unwrap();
     assert_eq!(lineages(&plan(&world).await), ["alone", "continued"]);
     held.finish(world.store.as_ref(), soon()).await.unwrap();
     commit(&world, "heir", |manifest| manifest.parent = Some(parent)).await;
