@@ -73,7 +73,11 @@ async fn happen(history: &History, event: Event) {
         Event::Together { of, parent, blocks, pauses } => {
             let stores: [Remover; 2] = [0, 1].map(|_| User::new(&history.memory, Crash::Never) as Remover);
             let save = history.save(of, parent, &blocks, seconds(pauses));
-            tokio::join!(history.collect(&stores[0]), save, history.collect(&stores[1]));
+            let one = async {
+                history.collect(&stores[0]).await;
+                history.collect(&stores[0]).await;
+            };
+            tokio::join!(one, save, history.collect(&stores[1]));
         }
     }
 }
@@ -205,7 +209,12 @@ fn a_commit_during_the_grace_withdraws_the_tombstone() {
             history.save(1, None, &[1, 2, 3], [Duration::ZERO, 2 * MINUTE]).await;
         };
         let store: Remover = User::new(&history.memory, Crash::Never);
-        tokio::join!(save, history.collect(&store));
+        // The second pass would remove what the first has marked, if it did not wait.
+        tokio::join!(save, async {
+            history.collect(&store).await;
+            history.collect(&store).await;
+        });
+        history.check("after the commit");
         assert!(!history.memory.keys("/tombstone/").is_empty());
         history.memory.advance(policy().grace + MINUTE);
         history.pass().await;

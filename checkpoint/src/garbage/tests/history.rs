@@ -101,7 +101,7 @@ impl History {
                     known.insert(extent.blake3.unwrap(), extent.clone());
                 }
             }
-            self.memory.advance(pauses[0]);
+            self.pause(pauses[0]).await;
             let new: Vec<u8> = blocks
                 .iter()
                 .copied()
@@ -147,7 +147,7 @@ impl History {
             });
             let mut manifest = self.world.manifest(files);
             (manifest.lineage, manifest.parent, manifest.created) = (lineage(of), parent_of, created);
-            self.memory.advance(pauses[1]);
+            self.pause(pauses[1]).await;
             let (_, name) = manifest.encode(None).unwrap();
             let (before, elapsed) = (self.memory.now(), self.memory.since(listed_at));
             match reusable.confirm_after(elapsed, store.as_ref(), &manifest, name, soon()).await {
@@ -170,6 +170,14 @@ impl History {
             }
         }
         panic!("a save was sent back five times");
+    }
+
+    /// Lets time pass, and others do something in it.
+    async fn pause(&self, time: Duration) {
+        self.memory.advance(time);
+        for _ in 0..time.as_secs() {
+            tokio::task::yield_now().await;
+        }
     }
 
     async fn epoch(&self, store: &Store, of: u8) -> u64 {
