@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     chunk::Chunking::Fixed,
-    claim::{self, ClaimRequest, Holder},
+    claim::{ClaimRequest, Holder},
     fixture::{World, noise, soon},
     intent,
     manifest::Source,
@@ -39,7 +39,7 @@ async fn prepared() -> World {
     let holder = Holder { pod_uid: "r".into(), pod_name: "r".into(), node: "n".into() };
     let lease = Duration::from_secs(60);
     let request = ClaimRequest { lineage: world.lineage.clone(), holder, lease, named: false };
-    claim::take(world.store.as_ref(), &world.workload, &request, soon()).await.unwrap();
+    world.claims().take(world.store.as_ref(), &world.workload, &request, soon()).await.unwrap();
     world
 }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
-    claim::{self, FoundClaim},
+    claim::{Claims, FoundClaim},
     document::DocumentError,
     generation::{self, Generation, ReadError},
     hash::ContentHash,
@@ -173,7 +173,7 @@ async fn lineage(
     };
     let claim = match listing.claim {
         Some(seen) => {
-            let read = claim::read(store.as_ref(), workload, &id, deadline).await;
+            let read = Claims::in_store(Arc::clone(store)).read(workload, &id, deadline).await;
             known(read, &mut newer)?.map(|read| (seen, read))
         }
         None => None,

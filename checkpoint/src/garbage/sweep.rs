@@ -204,7 +204,11 @@ impl Sweep<'_> {
     async fn claim(&self, lineage: &FoundLineage) -> Result<Version, Stop> {
         let (condition, found) = match &lineage.claim {
             None => (Condition::IfAbsent, None),
-            Some((_, Ok(found))) => (Condition::IfMatch(found.version.clone()), Some(&found.claim)),
+            Some((seen, Ok(found))) => {
+                // The version that was read, not the one that was listed.
+                let version = found.version.clone().unwrap_or_else(|| seen.version.clone());
+                (Condition::IfMatch(version), Some(&found.claim))
+            }
             Some((seen, Err(_))) => (Condition::IfMatch(seen.version.clone()), None),
         };
         let epoch = found.map_or(0, |claim| claim.epoch);

@@ -2,7 +2,7 @@ use std::{fs, sync::Arc, time::SystemTime};
 
 use super::*;
 use crate::{
-    claim::{self, ClaimRequest},
+    claim::ClaimRequest,
     fixture::{World, noise, soon},
     garbage,
     intent::{self, Intent},
@@ -70,9 +70,10 @@ async fn an_unclaimed_lineage_stays_until_the_retention_and_a_restored_or_contin
     age(&world, "", 8 * 24 * HOUR);
     announce(&world, "coming", 60_000).await;
     // A restore is under way, and a checkpoint is coming.
-    let mut held = claim::take(world.store.as_ref(), &world.workload, &request, soon()).await.unwrap();
+    let mut held =
+        world.claims().take(world.store.as_ref(), &world.workload, &request, soon()).await.unwrap();
     assert_eq!(lineages(&plan(&world).await), ["alone", "continued"]);
-    held.finish(world.store.as_ref(), soon()).await.unwrap();
+    held.finish(soon()).await.unwrap();
     commit(&world, "heir", |manifest| manifest.parent = Some(parent)).await;
     age(&world, "", 23 * HOUR);
     assert_eq!(lineages(&plan(&world).await), Vec::<String>::new());

@@ -10,13 +10,14 @@ use jiff::Timestamp;
 
 use super::memory::{Crash, Memory, User};
 use crate::{
-    claim::{self, ClaimRequest, Holder},
+    claim::{ClaimRequest, Claims, Holder},
     fixture::{World, soon},
     garbage::{self, Collected, Policy},
     generation::{self, Generation},
     hash::{ContentHash, Crc64},
     key::{GenerationNumber, LineageId, Workload},
     manifest::{Extent, FileEntry, Manifest, Parent},
+    preflight::Conditions,
     restore, retry,
     reuse::{self, GOOD_FOR, NotReusable},
     store::{Condition, Remover, Store},
@@ -153,8 +154,16 @@ impl History {
             match reusable.confirm_after(elapsed, store.as_ref(), &manifest, name, soon()).await {
                 Ok(()) => {
                     let epoch = self.epoch(&store, of).await;
-                    let done =
-                        generation::commit(store.as_ref(), &manifest, epoch, "writer", None, soon()).await;
+                    let done = generation::commit(
+                        store.as_ref(),
+                        &manifest,
+                        epoch,
+                        "writer",
+                        None,
+                        &Conditions::Decided,
+                        soon(),
+                    )
+                    .await;
                     let number = done.unwrap().number;
                     let bytes = blocks.iter().flat_map(|id| block(*id)).collect();
                     let committed = Committed { bytes, at: self.memory.now() };
@@ -200,8 +209,10 @@ impl History {
         let holder = Holder { pod_uid: "replacement".into(), pod_name: "r".into(), node: "n".into() };
         let (lease, named) = (Duration::from_secs(30), true);
         let request = ClaimRequest { lineage: lineage(of), holder, lease, named };
-        if let Ok(mut held) = claim::take(store.as_ref(), &self.workload, &request, soon()).await {
-            let _ = held.finish(store.as_ref(), soon()).await;
+        if let Ok(mut held) =
+            Claims::in_store(store.clone()).take(store.as_ref(), &self.workload, &request, soon()).await
+        {
+            let _ = held.finish(soon()).await;
         }
     }
 
