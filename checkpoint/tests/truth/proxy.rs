@@ -40,7 +40,6 @@ pub struct Seen {
     pub path: String,
     /// `x-amz-security-token`, as the keys of a role have it.
     pub token: Option<String>,
-    pub body: u64,
 }
 
 /// A moment in the life of a request.
@@ -66,6 +65,8 @@ pub enum Fate {
     Reset(Moment),
     /// Nothing moves for that long.
     Stall(Moment, Duration),
+    /// Nothing moves until it is told to.
+    Hold(Moment, watch::Receiver<bool>),
 }
 
 /// What passed.
@@ -91,6 +92,13 @@ impl Traffic {
     }
 }
 
+/// What is added to the times in an answer, in seconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Clock {
+    pub date: i64,
+    pub last_modified: i64,
+}
+
 type Decide = dyn Fn(&Seen) -> Fate + Send + Sync;
 
 /// Listens on loopback until it is dropped.
@@ -107,15 +115,14 @@ struct Wire {
     decide: Box<Decide>,
     /// Called before a connection is reset on purpose.
     on_reset: Box<dyn Fn() + Send + Sync>,
-    /// Added to the time in `Date`, in seconds.
-    clock: i64,
+    clock: Clock,
     traffic: Arc<Traffic>,
 }
 
 impl Proxy {
     /// In front of the server at `upstream` (a URL). `decide` says what becomes of each request.
     pub async fn new(upstream: &str, decide: impl Fn(&Seen) -> Fate + Send + Sync + 'static) -> Self {
-        Self::start(upstream, Box::new(decide), Box::new(|| {}), 0).await
+        Self::start(upstream, Box::new(decide), Box::new(|| {}), Clock::default()).await
     }
 
     /// `on_reset` is called at the very moment at which a connection is about to be reset.
@@ -124,19 +131,19 @@ impl Proxy {
         decide: impl Fn(&Seen) -> Fate + Send + Sync + 'static,
         on_reset: impl Fn() + Send + Sync + 'static,
     ) -> Self {
-        Self::start(upstream, Box::new(decide), Box::new(on_reset), 0).await
+        Self::start(upstream, Box::new(decide), Box::new(on_reset), Clock::default()).await
     }
 
-    /// The server's `Date` is wrong by `seconds`.
-    pub async fn with_wrong_date(upstream: &str, seconds: i64) -> Self {
-        Self::start(upstream, Box::new(|_| Fate::Pass), Box::new(|| {}), seconds).await
+    /// The server's clock is wrong.
+    pub async fn with_wrong_clock(upstream: &str, clock: Clock) -> Self {
+        Self::start(upstream, Box::new(|_| Fate::Pass), Box::new(|| {}), clock).await
     }
 
     async fn start(
         upstream: &str,
         decide: Box<Decide>,
         on_reset: Box<dyn Fn() + Send + Sync>,
-        clock: i64,
+        clock: Clock,
     ) -> Self {
         let upstream = upstream.strip_prefix("http://").unwrap().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -230,6 +237,10 @@ impl Wire {
                 tokio::time::sleep(*time).await;
                 Ok(())
             }
+            Fate::Hold(moment, released) if *moment == now => {
+                let _ = released.clone().wait_for(|released| *released).await;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -243,18 +254,24 @@ impl Wire {
             Some(204 | 304) => 0,
             _ => length(answer.headers)?,
         };
-        let Some(date) = answer.headers.iter().find(|header| header.name.eq_ignore_ascii_case("date")) else {
-            return Ok((head.to_vec(), length));
-        };
-        let shown = std::str::from_utf8(date.value).map_err(io::Error::other)?;
-        let time = jiff::fmt::rfc2822::parse(shown).map_err(io::Error::other)?.timestamp();
-        let wrong = time + jiff::SignedDuration::from_secs(self.clock);
-        let wrong = jiff::fmt::rfc2822::DateTimePrinter::new()
-            .timestamp_to_rfc9110_string(&wrong)
-            .map_err(io::Error::other)?;
-        let text = std::str::from_utf8(head).map_err(io::Error::other)?;
-        Ok((text.replacen(shown, &wrong, 1).into_bytes(), length))
+        let mut text = std::str::from_utf8(head).map_err(io::Error::other)?.to_owned();
+        for (name, seconds) in [("date", self.clock.date), ("last-modified", self.clock.last_modified)] {
+            let Some(header) = answer.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)) else {
+                continue;
+            };
+            let shown = std::str::from_utf8(header.value).map_err(io::Error::other)?;
+            text = text.replacen(&format!("{}: {shown}", header.name), &shifted(header.name, shown, seconds)?, 1);
+        }
+        Ok((text.into_bytes(), length))
     }
+}
+
+/// A header with another time in it.
+fn shifted(name: &str, shown: &str, seconds: i64) -> io::Result<String> {
+    let time = jiff::fmt::rfc2822::parse(shown).map_err(io::Error::other)?.timestamp();
+    let time = time + jiff::SignedDuration::from_secs(seconds);
+    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+    Ok(format!("{name}: {}", printer.timestamp_to_rfc9110_string(&time).map_err(io::Error::other)?))
 }
 
 fn request(head: &[u8]) -> io::Result<(Seen, u64)> {
@@ -271,7 +288,6 @@ fn request(head: &[u8]) -> io::Result<(Seen, u64)> {
         method: request.method.unwrap_or_default().to_owned(),
         path: request.path.unwrap_or_default().to_owned(),
         token: token.map(|header| String::from_utf8_lossy(header.value).into_owned()),
-        body,
     };
     Ok((seen, body))
 }

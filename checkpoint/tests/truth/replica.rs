@@ -31,6 +31,8 @@ use tokio::time::Instant;
 pub const PACK: usize = 4 << 20;
 /// The lease of every claim here.
 pub const LEASE: Duration = Duration::from_secs(30);
+/// The age at which a claim that was not renewed has run out, whatever the stamps are rounded to.
+pub const EXPIRED: Duration = Duration::from_secs(35);
 /// GETs at the same time.
 const PARALLEL: usize = 4;
 
@@ -88,6 +90,11 @@ fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `tests/run s3`, which starts the server"))
 }
 
+/// The one workload of all replicas here.
+pub fn workload() -> Workload {
+    Workload::new("cluster", "chat", "llama").unwrap()
+}
+
 /// How a save goes about it.
 pub struct How<'a> {
     pub chunking: Chunking,
@@ -114,8 +121,7 @@ pub struct Replica {
 
 impl Replica {
     pub fn new(store: Store, uid: &str) -> Self {
-        let workload = Workload::new("cluster", "chat", "llama").unwrap();
-        Self { store, workload, lineage: LineageId::new("llama-0").unwrap(), uid: uid.to_owned() }
+        Self { store, workload: workload(), lineage: LineageId::new("llama-0").unwrap(), uid: uid.to_owned() }
     }
 
     /// Another pod, or the same one, on another way to the store.

@@ -1,11 +1,9 @@
-//! A store that remembers what was written to it, and whose clock can be moved.
+//! A store that remembers what was written to it, and that can make an object look old.
 
 use std::{
+    collections::HashMap,
     ops::Range,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -15,12 +13,13 @@ use checkpoint::store::{Body, ByteStream, Condition, Listed, Object, ObjectStore
 pub struct Witness {
     inner: Store,
     written: Mutex<Vec<String>>,
-    later_ms: AtomicU64,
+    /// By key: the version that is old, and by how much.
+    old: Mutex<HashMap<String, (Version, Duration)>>,
 }
 
 impl Witness {
     pub fn new(inner: Store) -> Arc<Self> {
-        Arc::new(Self { inner, written: Mutex::default(), later_ms: AtomicU64::new(0) })
+        Arc::new(Self { inner, written: Mutex::default(), old: Mutex::default() })
     }
 
     /// The keys of all puts that were tried since the last call.
@@ -28,9 +27,10 @@ impl Witness {
         std::mem::take(&mut self.written.lock().unwrap())
     }
 
-    /// The store's clock is later than its files say, from now on.
-    pub fn set_later(&self, by: Duration) {
-        self.later_ms.store(u64::try_from(by.as_millis()).unwrap(), Relaxed);
+    /// Lets time pass for the object at `key` as it is now; what is written there later is new again.
+    pub async fn age(&self, key: &str, by: Duration) {
+        let version = self.inner.get(key, 1 << 20).await.unwrap().version;
+        self.old.lock().unwrap().insert(key.to_owned(), (version, by));
     }
 }
 
@@ -42,9 +42,13 @@ impl ObjectStore for Witness {
     }
 
     async fn get(&self, key: &str, at_most: u64) -> Result<Object, StoreError> {
-        let object = self.inner.get(key, at_most).await?;
-        let store_now = object.store_now + Duration::from_millis(self.later_ms.load(Relaxed));
-        Ok(Object { store_now, ..object })
+        let mut object = self.inner.get(key, at_most).await?;
+        if let Some((version, by)) = self.old.lock().unwrap().get(key)
+            && object.version == *version
+        {
+            object.store_now += *by;
+        }
+        Ok(object)
     }
 
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<ByteStream, StoreError> {

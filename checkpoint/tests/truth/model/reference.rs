@@ -35,7 +35,7 @@ use tokio::time::Instant;
 
 use super::operations::{Change, Damage, Operation};
 use crate::{
-    replica::{Files, How, LEASE, Replica, contents, lay_out, noise, soon},
+    replica::{EXPIRED, Files, How, Replica, contents, lay_out, noise, soon},
     witness::Witness,
 };
 
@@ -117,8 +117,9 @@ impl World {
             Operation::Renew { pod, faults } => self.renew(pod, faults, false).await,
             Operation::Finish { pod, faults } => self.renew(pod, faults, true).await,
             Operation::Wait => {
-                self.witness.set_later(LEASE + Duration::from_secs(5));
                 if let Some(claimed) = &mut self.claimed {
+                    let key = self.replica.workload.claim(&self.replica.lineage);
+                    self.witness.age(&key, EXPIRED).await;
                     claimed.expired = claimed.state == ClaimState::Restoring;
                 }
             }
@@ -294,7 +295,6 @@ impl World {
         match (claimant.claim(named).await, expected) {
             (Ok(held), Ok(epoch)) => {
                 assert_eq!(held.epoch(), epoch);
-                self.witness.set_later(Duration::ZERO);
                 self.claimed =
                     Some(Claimed { pod, epoch, state: ClaimState::Restoring, serial, expired: false });
                 self.handles[pod] = Some((held, serial));
@@ -323,7 +323,6 @@ impl World {
             *serial = claimed.serial;
             claimed.expired = false;
             claimed.state = if finish { ClaimState::Done } else { ClaimState::Restoring };
-            self.witness.set_later(Duration::ZERO);
         } else {
             let error = outcome.expect_err("two hold one claim");
             assert!(matches!(error, ClaimError::Fenced { .. }), "{error}");
