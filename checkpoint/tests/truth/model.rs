@@ -6,40 +6,64 @@
 mod operations;
 mod reference;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Mutex};
 
-use proptest::{prelude::*, test_runner::TestRunner};
+use proptest::{
+    prelude::*,
+    test_runner::{RngSeed, TestRunner},
+};
 
 pub use self::operations::Damage;
-use self::{operations::operations, reference::World};
+use self::{operations::operations, reference::{Tally, World}};
 
 /// Runs, each of up to so many operations.
-const RUNS: u32 = 48;
+const RUNS: u32 = 96;
 const OPERATIONS: usize = 24;
+/// Runs at the same time.
+const AT_ONCE: u32 = 4;
 
 #[test]
 fn whatever_is_done_in_whatever_order_readers_get_what_the_reference_says() {
-    let runs = std::env::var("PROPTEST_CASES").ok().and_then(|runs| runs.parse().ok()).unwrap_or(RUNS);
-    // `PROPTEST_RNG_SEED` repeats a run.
-    let seed = std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    let from_environment = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let runs = from_environment("PROPTEST_CASES").map_or(RUNS, |runs: u64| u32::try_from(runs).unwrap());
+    let seed: u64 = from_environment("PROPTEST_RNG_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
     println!("PROPTEST_RNG_SEED={seed}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let tally = Mutex::new(Tally::new());
+    // They wait for the disk more than they compute.
+    std::thread::scope(|scope| {
+        for at in 0..AT_ONCE {
+            let (runtime, tally) = (&runtime, &tally);
+            scope.spawn(move || run(seed + u64::from(at), runs.div_ceil(AT_ONCE), runtime, tally));
+        }
+    });
+    let tally = tally.into_inner().unwrap();
+    println!("{tally:?}");
+    // What never happened was not tested.
+    let absent: Vec<_> = reference::EVENTS.iter().filter(|event| !tally.contains_key(**event)).collect();
+    assert!(runs < RUNS || absent.is_empty(), "in {runs} runs there was none of {absent:?}");
+}
+
+fn run(seed: u64, cases: u32, runtime: &tokio::runtime::Runtime, tally: &Mutex<Tally>) {
     let config = ProptestConfig {
-        cases: runs,
-        rng_seed: proptest::test_runner::RngSeed::Fixed(seed),
+        cases,
+        rng_seed: RngSeed::Fixed(seed),
         max_shrink_time: 60_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let outcome = TestRunner::new(config).run(&operations(OPERATIONS), |operations| {
-        runtime.block_on(async {
+        let seen = runtime.block_on(async {
             let mut world = World::new();
             for operation in &operations {
                 world.perform(operation).await;
             }
-            world.close().await;
+            world.close().await
         });
+        let mut tally = tally.lock().unwrap();
+        for (event, count) in seen {
+            *tally.entry(event).or_default() += count;
+        }
         Ok(())
     });
     if let Err(error) = outcome {

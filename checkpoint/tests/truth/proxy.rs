@@ -38,8 +38,8 @@ pub struct Seen {
     pub method: String,
     /// With the query.
     pub path: String,
-    /// `x-amz-security-token`, as the keys of a role have it.
-    pub token: Option<String>,
+    /// The access key that it is signed with.
+    pub key: String,
 }
 
 /// A moment in the life of a request.
@@ -282,12 +282,15 @@ fn request(head: &[u8]) -> io::Result<(Seen, u64)> {
         Some("GET" | "HEAD") => 0,
         _ => length(request.headers)?,
     };
-    let token = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("x-amz-security-token"));
+    let signed = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("authorization"));
+    let signed = signed.map(|header| String::from_utf8_lossy(header.value).into_owned()).unwrap_or_default();
+    // AWS4-HMAC-SHA256 Credential=<key>/<date>/<region>/s3/aws4_request, ...
+    let key = signed.split_once("Credential=").and_then(|(_, rest)| rest.split_once('/'));
     let seen = Seen {
         nth: 0,
         method: request.method.unwrap_or_default().to_owned(),
         path: request.path.unwrap_or_default().to_owned(),
-        token: token.map(|header| String::from_utf8_lossy(header.value).into_owned()),
+        key: key.map(|(key, _)| key.to_owned()).unwrap_or_default(),
     };
     Ok((seen, body))
 }

@@ -4,7 +4,13 @@
 mod clock;
 mod keys;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 use checkpoint::{claim::ClaimError, hash::nonce, store::Store};
 
@@ -18,6 +24,8 @@ use super::{
 const AMPLIFICATION_MAX: f64 = 1.3;
 /// One request in ten.
 const OFTEN: f64 = 0.1;
+/// How long a store refuses everything.
+const OVERLOADED: Duration = Duration::from_millis(500);
 /// Seeds what is struck; `LIFEBOAT_TRUTH_SEED` is another one.
 const SEED: u64 = 7;
 
@@ -63,7 +71,7 @@ async fn compare(what: &str, decide: impl Fn(&Seen) -> Fate + Send + Sync + 'sta
     let undisturbed = Proxy::new(&server(), |_| Fate::Pass).await;
     evacuate(through(&undisturbed).await).await;
     let disturbed = Proxy::new(&server(), decide).await;
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     evacuate(through(&disturbed).await).await;
     let (plain, faulty) = (undisturbed.traffic(), disturbed.traffic());
     let requests = faulty.requests() as f64 / plain.requests() as f64;
@@ -99,11 +107,29 @@ async fn one_answer_in_ten_is_slow_down() {
     .await;
 }
 
+/// Whoever tries again at once is refused again, and makes it worse for all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_overloaded_for_a_while_is_left_alone_for_a_while() {
+    let until = OnceLock::new();
+    compare("503 for half a second", move |seen| {
+        if seen.nth < 10 || Instant::now() > *until.get_or_init(|| Instant::now() + OVERLOADED) {
+            Fate::Pass
+        } else {
+            Fate::Refuse(503, "SlowDown")
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_reset_in_the_middle_of_bodies() {
-    compare("resets", |seen| match chance(seen, OFTEN) {
-        Some(choice) => Fate::Reset([Moment::Body, Moment::AnswerBody][choice % 2]),
-        None => Fate::Pass,
+    let (sent, fetched) = (AtomicU64::new(0), AtomicU64::new(0));
+    compare("resets", move |seen| {
+        let direction = if seen.method == "PUT" { Moment::Body } else { Moment::AnswerBody };
+        // The second pack on its way there and on its way back, whatever the seed says.
+        let count = if seen.method == "PUT" { &sent } else { &fetched };
+        let large = seen.path.contains("/pack/") && count.fetch_add(1, Relaxed) == 1;
+        if large || chance(seen, OFTEN).is_some() { Fate::Reset(direction) } else { Fate::Pass }
     })
     .await;
 }

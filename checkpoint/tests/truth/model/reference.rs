@@ -45,6 +45,14 @@ const WRITERS: [&str; 4] = ["source", "pod-0", "pod-1", "pod-2"];
 /// A file never grows beyond it, in bytes.
 const FILE_MAX: usize = 4 << 20;
 
+/// What can come of an operation and must come of some.
+pub const EVENTS: [&str; 15] = [
+    "saved", "saved in part", "commit fenced", "unanswered and there", "announced", "claimed", "taken over", "resumed",
+    "held", "finished", "renewed", "renewal fenced", "head restored", "older restored", "refused",
+];
+/// How often each came.
+pub type Tally = BTreeMap<&'static str, u32>;
+
 /// A commit that was made.
 struct Kept {
     generation: Generation,
@@ -76,6 +84,7 @@ pub struct World {
     /// Commits whose document had one bit flipped: they may pass for whole, and then must lead to the same bytes.
     flipped: BTreeSet<GenerationNumber>,
     restores: usize,
+    tally: Tally,
 }
 
 impl World {
@@ -99,6 +108,7 @@ impl World {
             intent: None,
             flipped: BTreeSet::new(),
             restores: 0,
+            tally: Tally::new(),
         };
         world.state.insert(PATHS[0].into(), noise(1 << 20, 0));
         world
@@ -126,6 +136,11 @@ impl World {
             Operation::Restore { faults } => self.restore(faults).await,
             Operation::Damage { object, way } => self.damage(object, way),
         }
+    }
+
+    fn note(&mut self, event: &'static str) {
+        assert!(EVENTS.contains(&event), "{event}");
+        *self.tally.entry(event).or_default() += 1;
     }
 
     fn with(&self, faults: &str, writer: usize) -> Replica {
@@ -224,6 +239,7 @@ impl World {
             let generation = found.head.unwrap();
             assert_eq!(generation.number, number);
             self.keep(generation, manifest, self.state.clone());
+            self.note("unanswered and there");
         }
     }
 
@@ -231,6 +247,7 @@ impl World {
         let state = if abandoned { IntentState::Abandoned { reason: "test".into() } } else { IntentState::Coming };
         self.with(faults, 0).announce(state.clone()).await.unwrap();
         self.intent = Some(state);
+        self.note("announced");
     }
 
     fn may_commit(&self, by: usize, epoch: u64) -> Expected {
@@ -261,10 +278,12 @@ impl World {
         match (expected, outcome) {
             (Expected::Number(number), Ok(generation)) => {
                 assert_eq!(generation.number, number);
+                self.note(if manifest.partial { "saved in part" } else { "saved" });
                 self.keep(generation, manifest, files);
             }
             (Expected::Anything, Ok(generation)) => self.keep(generation, manifest, files),
-            (Expected::Fenced, Err(CommitError::Fenced { .. })) | (Expected::Anything, Err(_)) => {}
+            (Expected::Fenced, Err(CommitError::Fenced { .. })) => self.note("commit fenced"),
+            (Expected::Anything, Err(_)) => {}
             (expected, outcome) => panic!("{expected:?} was expected, it was {outcome:?}"),
         }
     }
@@ -295,14 +314,20 @@ impl World {
         match (claimant.claim(named).await, expected) {
             (Ok(held), Ok(epoch)) => {
                 assert_eq!(held.epoch(), epoch);
+                self.note(match &self.claimed {
+                    None => "claimed",
+                    Some(before) if before.pod == pod && before.state == ClaimState::Restoring => "resumed",
+                    Some(_) => "taken over",
+                });
                 self.claimed =
                     Some(Claimed { pod, epoch, state: ClaimState::Restoring, serial, expired: false });
                 self.handles[pod] = Some((held, serial));
             }
-            (Err(ClaimError::Finished { .. }), Err("finished")) => {}
+            (Err(ClaimError::Finished { .. }), Err("finished")) => self.note("finished"),
             (Err(ClaimError::Held { by, .. }), Err("held")) => {
                 let holder = self.claimed.as_ref().unwrap().pod;
                 assert_eq!(by.pod_uid, WRITERS[holder + 1]);
+                self.note("held");
             }
             (outcome, expected) => panic!("{expected:?} was expected, it was {outcome:?}"),
         }
@@ -323,9 +348,11 @@ impl World {
             *serial = claimed.serial;
             claimed.expired = false;
             claimed.state = if finish { ClaimState::Done } else { ClaimState::Restoring };
+            self.note("renewed");
         } else {
             let error = outcome.expect_err("two hold one claim");
             assert!(matches!(error, ClaimError::Fenced { .. }), "{error}");
+            self.note("renewal fenced");
         }
     }
 
@@ -355,7 +382,7 @@ impl World {
                 assert!(!is_offered || self.flipped.contains(&number), "{number} is damaged and offered");
             }
         }
-        for generation in offered {
+        for (place, generation) in offered.into_iter().enumerate() {
             let number = generation.number;
             let folder = self.root.path().join(format!("restored-{}", self.restores));
             self.restores += 1;
@@ -366,6 +393,7 @@ impl World {
                 Ok(manifest) => {
                     assert!(contents(&folder) == self.kept[&number].files, "{number}: other bytes than were saved");
                     assert_eq!(manifest.partial, self.kept[&number].manifest.partial);
+                    self.note(if place == 0 { "head restored" } else { "older restored" });
                     return;
                 }
                 Err(RestoreError::Corrupt { pack, .. }) if damaged.contains(&pack) => {}
@@ -373,13 +401,15 @@ impl World {
                 Err(error) => panic!("{number}, where {damaged:?} are damaged: {error}"),
             }
             assert!(!sound, "{number} is whole and was refused");
+            self.note("refused");
             assert!(contents(&folder).is_empty(), "{number} was refused and is visible");
         }
     }
 
     /// At the end: whoever comes next can restore the newest generation that is whole, without any fault.
-    pub async fn close(&mut self) {
+    pub async fn close(mut self) -> Tally {
         self.restore("").await;
+        self.tally
     }
 
     // ---- what the disk holds -----------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 //! Keys of a role that run out while they are used, as a container's credentials endpoint hands them out.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -19,41 +19,56 @@ use crate::{
     replica::contents,
 };
 
-/// How long a key lives.
+/// How long a key lives, and after which time the endpoint hands out the next.
 const LIFE: Duration = Duration::from_secs(2);
+const TURN: Duration = Duration::from_secs(1);
 /// How long each request takes at least, so that an evacuation outlives several keys.
 const PACE: Duration = Duration::from_millis(120);
 
-/// The keys that were handed out, with the moment at which each runs out.
-#[derive(Default)]
+/// The keys of the server's users, each with the moment at which it runs out once it was handed out.
+///
+/// They have no session token: this server knows none but its own.
 struct Keys {
-    issued: Mutex<HashMap<String, Instant>>,
-    used: Mutex<HashMap<String, u32>>,
+    began: Instant,
+    users: Vec<String>,
+    expires: Mutex<HashMap<String, Instant>>,
+    used: Mutex<HashSet<String>>,
     refused: Mutex<Vec<String>>,
 }
 
 impl Keys {
+    fn new() -> Self {
+        let users = std::env::var("LIFEBOAT_S3_ROLE_KEYS").expect("tests/run s3 makes users");
+        Self {
+            began: Instant::now(),
+            users: users.split_whitespace().map(str::to_owned).collect(),
+            expires: Mutex::default(),
+            used: Mutex::default(),
+            refused: Mutex::default(),
+        }
+    }
+
     fn issue(&self) -> String {
-        let mut issued = self.issued.lock().unwrap();
-        let token = format!("token-{}", issued.len());
-        let expires = Timestamp::now() + LIFE;
-        issued.insert(token.clone(), Instant::now() + LIFE);
-        let key = |name: &str| std::env::var(name).unwrap();
+        let turn = usize::try_from(self.began.elapsed().as_millis() / TURN.as_millis()).unwrap();
+        let user = &self.users[turn % self.users.len()];
+        // Those of one turn expire together: LIFE after it began.
+        let ends = self.began + TURN * u32::try_from(turn).unwrap() + LIFE;
+        self.expires.lock().unwrap().insert(user.clone(), ends);
+        let left = ends.saturating_duration_since(Instant::now());
         serde_json::json!({
-            "AccessKeyId": key("AWS_ACCESS_KEY_ID"),
-            "SecretAccessKey": key("AWS_SECRET_ACCESS_KEY"),
-            "Token": token,
-            "Expiration": expires.to_string(),
+            "AccessKeyId": user,
+            "SecretAccessKey": std::env::var("AWS_SECRET_ACCESS_KEY").unwrap(),
+            "Token": "",
+            "Expiration": (Timestamp::now() + left).to_string(),
         })
         .to_string()
     }
 
     /// As S3 judges a key.
     fn judge(&self, seen: &Seen) -> Fate {
-        let token = seen.token.clone().unwrap_or_default();
-        *self.used.lock().unwrap().entry(token.clone()).or_default() += 1;
-        if self.issued.lock().unwrap().get(&token).is_none_or(|expires| Instant::now() > *expires) {
-            self.refused.lock().unwrap().push(format!("{} {} with {token:?}", seen.method, seen.path));
+        self.used.lock().unwrap().insert(seen.key.clone());
+        if self.expires.lock().unwrap().get(&seen.key).is_none_or(|expires| Instant::now() > *expires) {
+            self.refused.lock().unwrap().push(format!("{} {} with {}", seen.method, seen.path, seen.key));
             return Fate::Refuse(400, "ExpiredToken");
         }
         Fate::Stall(Moment::Answer, PACE)
@@ -82,7 +97,7 @@ async fn endpoint(keys: Arc<Keys>) -> (String, JoinHandle<()>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_run_out_during_a_run_are_replaced_in_time() {
-    let keys = Arc::new(Keys::default());
+    let keys = Arc::new(Keys::new());
     let (url, serving) = endpoint(Arc::clone(&keys)).await;
     let judge = Arc::clone(&keys);
     let proxy = Proxy::new(&server(), move |seen| judge.judge(seen)).await;
