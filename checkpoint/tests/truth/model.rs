@@ -18,7 +18,7 @@ use self::{operations::operations, reference::{Tally, World}};
 
 /// Runs, each of up to so many operations.
 const RUNS: u32 = 96;
-const OPERATIONS: usize = 24;
+const OPERATIONS: usize = 40;
 /// Runs at the same time.
 const AT_ONCE: u32 = 4;
 

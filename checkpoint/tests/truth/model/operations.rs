@@ -99,27 +99,27 @@ fn operation() -> impl Strategy<Value = Operation> {
         ][..],
     );
     let save_faults = prop_oneof![12 => select(&WRITING[..]), 1 => select(&POISON[..])];
-    let (pod, claiming) = (|| 0..3_usize, || select(&CLAIMING[..]));
+    let (pod, claiming) = (|| 0..2_usize, || select(&CLAIMING[..]));
     prop_oneof![
         6 => (0..4_usize, change(), any::<u64>())
             .prop_map(|(file, change, seed)| Operation::Change { file, change, seed }),
-        6 => (chunking, any::<bool>(), any::<bool>(), 0..4_usize, save_faults).prop_map(
+        6 => (chunking, any::<bool>(), any::<bool>(), 0..3_usize, save_faults).prop_map(
             |(chunking, on_parent, listed, by, faults)| Operation::Save { chunking, on_parent, listed, by, faults }
         ),
         1 => (1..3_u64).prop_map(|from| Operation::SavePart { from }),
         1 => Just(Operation::CommitUnanswered),
         1 => (any::<bool>(), select(&WRITING[..]))
             .prop_map(|(abandoned, faults)| Operation::Intent { abandoned, faults }),
-        3 => (pod(), any::<bool>(), claiming())
+        4 => (pod(), any::<bool>(), claiming())
             .prop_map(|(pod, named, faults)| Operation::Claim { pod, named, faults }),
-        1 => (pod(), claiming()).prop_map(|(pod, faults)| Operation::Renew { pod, faults }),
-        1 => (pod(), claiming()).prop_map(|(pod, faults)| Operation::Finish { pod, faults }),
-        1 => Just(Operation::Wait),
+        2 => (pod(), claiming()).prop_map(|(pod, faults)| Operation::Renew { pod, faults }),
+        2 => (pod(), claiming()).prop_map(|(pod, faults)| Operation::Finish { pod, faults }),
+        2 => Just(Operation::Wait),
         3 => select(&READING[..]).prop_map(|faults| Operation::Restore { faults }),
         2 => (any::<usize>(), damage).prop_map(|(object, way)| Operation::Damage { object, way }),
     ]
 }
 
 pub fn operations(at_most: usize) -> impl Strategy<Value = Vec<Operation>> {
-    vec(operation(), 1..=at_most)
+    vec(operation(), at_most / 4..=at_most)
 }

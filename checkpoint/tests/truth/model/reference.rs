@@ -41,7 +41,7 @@ use crate::{
 
 const PATHS: [&str; 4] = ["slots/0.bin", "slots/1.bin", "a/b/c", "top"];
 /// The source, and those that may come after it.
-const WRITERS: [&str; 4] = ["source", "pod-0", "pod-1", "pod-2"];
+const WRITERS: [&str; 3] = ["source", "pod-0", "pod-1"];
 /// A file never grows beyond it, in bytes.
 const FILE_MAX: usize = 4 << 20;
 
@@ -79,7 +79,7 @@ pub struct World {
     kept: BTreeMap<GenerationNumber, Kept>,
     newest: Option<GenerationNumber>,
     claimed: Option<Claimed>,
-    handles: [Option<(HeldClaim, u64)>; 3],
+    handles: [Option<(HeldClaim, u64)>; 2],
     intent: Option<IntentState>,
     /// Commits whose document had one bit flipped: they may pass for whole, and then must lead to the same bytes.
     flipped: BTreeSet<GenerationNumber>,
@@ -104,7 +104,7 @@ impl World {
             kept: BTreeMap::new(),
             newest: None,
             claimed: None,
-            handles: [None, None, None],
+            handles: [None, None],
             intent: None,
             flipped: BTreeSet::new(),
             restores: 0,
@@ -482,7 +482,9 @@ impl World {
             return;
         }
         way.inflict(&path, &self.object(other));
-        if let Some(number) = key.strip_prefix(&kinds[2]).and_then(GenerationNumber::parse) {
+        // The only one of its kind cannot be swapped: it is as it was.
+        let changed = fs::read(&path).ok() != Some(before);
+        if let Some(number) = key.strip_prefix(&kinds[2]).and_then(GenerationNumber::parse).filter(|_| changed) {
             match way {
                 Damage::Flipped => self.flipped.insert(number),
                 _ => self.flipped.remove(&number),
