@@ -96,7 +96,8 @@ pub async fn outcome(child: Child) -> Outcome {
     if status.signal() == Some(9) || status.code() == Some(128 + 9) {
         return Outcome::Killed;
     }
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(status.success() && said.contains("1 passed"), "{status}:\n{said}");
     Outcome::Survived
 }

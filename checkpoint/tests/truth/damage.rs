@@ -42,11 +42,9 @@ impl Scene {
         let store = root.path().join("store");
         fs::create_dir(&store).unwrap();
         let source = Replica::new(Arc::new(DirectoryStore::open(&store).unwrap()), "source");
-        let first: Files = [
-            ("slots/0.bin".to_owned(), noise((6 << 20) + 100, 1)),
-            ("small".to_owned(), noise(500, 2)),
-        ]
-        .into();
+        let first: Files =
+            [("slots/0.bin".to_owned(), noise((6 << 20) + 100, 1)), ("small".to_owned(), noise(500, 2))]
+                .into();
         let mut second = first.clone();
         // A pack and a bit are new, the rest is the parent's.
         second.insert("slots/1.bin".into(), noise(5 << 20, 3));
@@ -77,9 +75,12 @@ impl Scene {
         assert!(new.len() >= 2, "there is no pack to swap one with");
         let mut objects: Vec<_> =
             new.iter().map(|pack| (source.workload.pack(**pack), old.clone())).collect();
-        let manifest = |generation: &checkpoint::generation::Generation| source.workload.manifest(generation.manifest);
+        let manifest =
+            |generation: &checkpoint::generation::Generation| source.workload.manifest(generation.manifest);
         objects.push((manifest(&head), manifest(&parent)));
-        let commit = |one: &checkpoint::generation::Generation| source.workload.generation(&source.lineage, one.number);
+        let commit = |one: &checkpoint::generation::Generation| {
+            source.workload.generation(&source.lineage, one.number)
+        };
         objects.push((commit(&head), commit(&parent)));
         objects
     }
@@ -111,7 +112,8 @@ async fn an_object_of_the_head_that_is_damaged_in_any_way_is_named_and_its_paren
             way.inflict(&path, &scene.objects().join(replaced_by));
             assert_ne!(fs::read(&path).ok().as_ref(), Some(&good), "{what} is no damage");
             let (found, restored) = scene.restore().await;
-            let generation = found.generation.unwrap_or_else(|| panic!("{what}: nothing is offered: {:?}", found.refused));
+            let generation =
+                found.generation.unwrap_or_else(|| panic!("{what}: nothing is offered: {:?}", found.refused));
             if generation.number.n == 2 && way == Damage::Flipped && kind(key) == "gen" {
                 // The commit has no checksum of its own: what it leads to has. A bit in a word for people changes nothing.
                 assert!(restored == scene.states[1], "{what}: other bytes");
@@ -156,7 +158,10 @@ async fn no_bit_of_a_commit_can_be_flipped_so_that_other_bytes_are_restored() {
             }
         }
     }
-    println!("of {} flips {refused} are refused, {unnoticed} hit words that lead nowhere", refused + unnoticed);
+    println!(
+        "of {} flips {refused} are refused, {unnoticed} hit words that lead nowhere",
+        refused + unnoticed
+    );
     assert!(refused > unnoticed);
 }
 

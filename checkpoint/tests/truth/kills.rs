@@ -33,8 +33,20 @@ use super::{
 /// Every call by which these processes change a file system; `?`: not every architecture has it. An `open` that creates
 /// is not among them: before it the disk is as it was after the call before.
 const WRITES: [&str; 14] = [
-    "write", "pwrite64", "fsync", "fallocate", "?mkdir", "mkdirat", "linkat", "?rename", "renameat", "?unlink",
-    "unlinkat", "fchmod", "fchown", "utimensat",
+    "write",
+    "pwrite64",
+    "fsync",
+    "fallocate",
+    "?mkdir",
+    "mkdirat",
+    "linkat",
+    "?rename",
+    "renameat",
+    "?unlink",
+    "unlinkat",
+    "fchmod",
+    "fchown",
+    "utimensat",
 ];
 /// More than any of these runs makes of one kind: a run that never survives fails here.
 const CALLS_MAX: u32 = 400;
@@ -122,7 +134,10 @@ async fn old_or_new(scene: &Scene, role: Role, at: &str) {
     assert!(found.refused.is_empty(), "{at}: {:?}", found.refused);
     let number = found.generation.unwrap().number;
     let expected = if number.n == 1 { old() } else { new() };
-    assert!(contents(&elsewhere) == expected, "{at}: generation {number} is neither the old state nor the new one");
+    assert!(
+        contents(&elsewhere) == expected,
+        "{at}: generation {number} is neither the old state nor the new one"
+    );
     if role == Role::Restores {
         // Each file is a whole one: the engine does not run before the claim is done.
         let (old, new) = (old(), new());
@@ -130,7 +145,8 @@ async fn old_or_new(scene: &Scene, role: Role, at: &str) {
         for (path, bytes) in &visible {
             assert!([old.get(path), new.get(path)].contains(&Some(bytes)), "{at}: {path} is a mix");
         }
-        let claim = claim::read(reader.store.as_ref(), &reader.workload, &reader.lineage, soon()).await.unwrap();
+        let claim =
+            claim::read(reader.store.as_ref(), &reader.workload, &reader.lineage, soon()).await.unwrap();
         let done = claim.is_some_and(|found| found.claim.state == ClaimState::Done);
         let all = new.iter().all(|(path, bytes)| visible.get(path) == Some(bytes));
         assert!(all || !done, "{at}: the claim is done and the state is not there");
@@ -156,7 +172,10 @@ async fn again(scene: &Scene, role: Role, at: &str) {
     let elsewhere = scene.root.path().join("at-last");
     fs::create_dir(&elsewhere).unwrap();
     let found = plain.restore_newest(&elsewhere).await;
-    assert!(found.refused.is_empty() && contents(&elsewhere) == new(), "{at}: after the second run: {found:?}");
+    assert!(
+        found.refused.is_empty() && contents(&elsewhere) == new(),
+        "{at}: after the second run: {found:?}"
+    );
 }
 
 /// Kills the child at the `nth` call of `kind`, and looks.

@@ -14,7 +14,10 @@ use proptest::{
 };
 
 pub use self::operations::Damage;
-use self::{operations::operations, reference::{Tally, World}};
+use self::{
+    operations::operations,
+    reference::{Tally, World},
+};
 
 /// Runs, each of up to so many operations.
 const RUNS: u32 = 96;

@@ -256,11 +256,16 @@ impl Wire {
         };
         let mut text = std::str::from_utf8(head).map_err(io::Error::other)?.to_owned();
         for (name, seconds) in [("date", self.clock.date), ("last-modified", self.clock.last_modified)] {
-            let Some(header) = answer.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)) else {
+            let Some(header) = answer.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))
+            else {
                 continue;
             };
             let shown = std::str::from_utf8(header.value).map_err(io::Error::other)?;
-            text = text.replacen(&format!("{}: {shown}", header.name), &shifted(header.name, shown, seconds)?, 1);
+            text = text.replacen(
+                &format!("{}: {shown}", header.name),
+                &shifted(header.name, shown, seconds)?,
+                1,
+            );
         }
         Ok((text.into_bytes(), length))
     }
@@ -307,7 +312,9 @@ fn refusal(status: u16, code: &str) -> String {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>on purpose</Message></Error>"
     );
     let length = body.len();
-    format!("HTTP/1.1 {status} On Purpose\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\n\r\n{body}")
+    format!(
+        "HTTP/1.1 {status} On Purpose\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
 }
 
 /// One side's connection, with what was read from it and not yet used.
@@ -338,7 +345,12 @@ impl Line {
     }
 
     /// Passes on `length` bytes of a body, or throws them away.
-    async fn pass(&mut self, mut length: u64, mut to: Option<&mut Line>, traffic: &Traffic) -> io::Result<()> {
+    async fn pass(
+        &mut self,
+        mut length: u64,
+        mut to: Option<&mut Line>,
+        traffic: &Traffic,
+    ) -> io::Result<()> {
         while length > 0 {
             if self.ahead.is_empty() {
                 self.ahead.reserve(64 * 1024);

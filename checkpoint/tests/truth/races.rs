@@ -6,13 +6,7 @@ use std::{
     time::Duration,
 };
 
-use checkpoint::{
-    claim::ClaimError,
-    generation::CommitError,
-    hash::nonce,
-    key::LineageId,
-    store::Store,
-};
+use checkpoint::{claim::ClaimError, generation::CommitError, hash::nonce, key::LineageId, store::Store};
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
 
@@ -190,7 +184,10 @@ async fn a_commit_that_was_under_way_and_arrives_after_the_successors_is_not_wha
     world.successor.commit(&manifest, epoch, soon()).await.unwrap();
     release.send_replace(true);
     let late = committing.await.unwrap();
-    assert!(late.is_ok_and(|late| late.number.epoch == 1), "it was told what it asked for: its own key was free");
+    assert!(
+        late.is_ok_and(|late| late.number.epoch == 1),
+        "it was told what it asked for: its own key was free"
+    );
     world.the_successors_stands().await;
     let again = Partition::saved(&world.source, &world.folder("zombie")).await;
     assert!(matches!(world.source.commit(&again, 1, soon()).await, Err(CommitError::Fenced { .. })));

@@ -12,7 +12,7 @@ use std::{
 use checkpoint::{
     chunk::Chunking,
     claim::{self, ClaimError, ClaimRequest, HeldClaim, Holder},
-    dispatcher::{Class, Dispatcher},
+    dispatcher::{Class, Dispatcher, Limits as Slots},
     fingerprint::Fingerprint,
     folder::{Folder, Limits},
     generation::{self, CommitError, Generation},
@@ -21,8 +21,8 @@ use checkpoint::{
     key::{LineageId, Workload},
     lineage::{self, LineageState},
     manifest::{self, FileEntry, Manifest, Parent, Source},
-    restore::{self, FetchProgress, RestoreError},
-    save::{self, Progress, SaveError, SaveRequest, Saved, SourceFile},
+    restore::{self, FetchProgress, FetchRequest, RestoreError},
+    save::{self, Identity, Progress, SaveError, SaveRequest, Saved, SourceFile},
     store::{Store, StoreError, StoreOptions, open},
 };
 use tokio::time::Instant;
@@ -33,8 +33,8 @@ pub const PACK: usize = 4 << 20;
 pub const LEASE: Duration = Duration::from_secs(30);
 /// The age at which a claim that was not renewed has run out, whatever the stamps are rounded to.
 pub const EXPIRED: Duration = Duration::from_secs(35);
-/// GETs at the same time.
-const PARALLEL: usize = 4;
+/// Transfers at the same time.
+const SLOTS: usize = 3;
 
 /// A state: bytes by path.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -87,7 +87,8 @@ pub fn server() -> String {
 }
 
 fn variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `tests/run s3`, which starts the server"))
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run `tests/run s3`, which starts the server"))
 }
 
 /// The one workload of all replicas here.
@@ -144,12 +145,16 @@ impl Replica {
             files: files.collect(),
             parent: how.parent,
             known_packs: how.known,
+            round: None,
+            remember: false,
+            identity: Identity::Blake3,
             pack_size: PACK,
             class: Class::Drain,
             rank: 0,
             deadline: how.deadline,
         };
-        save::save(&self.store, request, &Dispatcher::new(2), &Arc::new(Progress::default())).await
+        let dispatcher = Dispatcher::new(Slots::slots(SLOTS));
+        save::save(&self.store, request, &dispatcher, &Arc::new(Progress::default())).await
     }
 
     pub async fn known_packs(&self) -> Result<HashMap<ContentHash, u64>, StoreError> {
@@ -176,12 +181,21 @@ impl Replica {
         }
     }
 
-    pub async fn commit(&self, manifest: &Manifest, epoch: u64, by: Instant) -> Result<Generation, CommitError> {
+    pub async fn commit(
+        &self,
+        manifest: &Manifest,
+        epoch: u64,
+        by: Instant,
+    ) -> Result<Generation, CommitError> {
         generation::commit(self.store.as_ref(), manifest, epoch, &self.uid, None, by).await
     }
 
     /// Saves and commits the state as it is, on top of `parent`.
-    pub async fn checkpoint(&self, state: &Path, parent: Option<(&Manifest, &Generation)>) -> (Manifest, Generation) {
+    pub async fn checkpoint(
+        &self,
+        state: &Path,
+        parent: Option<(&Manifest, &Generation)>,
+    ) -> (Manifest, Generation) {
         let how = How { parent: parent.map(|(manifest, _)| manifest), ..How::default() };
         let saved = self.save(state, how).await.unwrap();
         assert!(saved.is_whole(), "{:?}", saved.failed);
@@ -228,7 +242,9 @@ impl Replica {
         let folder = Folder::open(folder).unwrap();
         let staging = restore::staging(generation.number);
         let progress = Arc::new(FetchProgress::default());
-        restore::fetch(&self.store, &manifest, &folder, &staging, PARALLEL, soon(), &progress).await?;
+        let request =
+            FetchRequest { manifest: &manifest, folder: &folder, into: &staging, rank: 0, deadline: soon() };
+        restore::fetch(&self.store, request, &Dispatcher::new(Slots::slots(SLOTS)), &progress).await?;
         restore::install(&folder, &staging, &manifest).await?;
         Ok(manifest)
     }
@@ -250,7 +266,12 @@ impl Replica {
     }
 
     fn source(&self) -> Source {
-        Source { namespace: "chat".into(), name: "llama-0".into(), uid: self.uid.clone(), node: "node-a".into() }
+        Source {
+            namespace: "chat".into(),
+            name: "llama-0".into(),
+            uid: self.uid.clone(),
+            node: "node-a".into(),
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use checkpoint::store::{Body, ByteStream, Condition, Listed, Object, ObjectStore, Store, StoreError, Version};
+use checkpoint::store::{
+    Body, ByteStream, Condition, Listed, Object, ObjectStore, Store, StoreError, Version,
+};
 
 #[derive(Debug)]
 pub struct Witness {

@@ -31,19 +31,49 @@ pub enum Change {
 
 #[derive(Debug, Clone)]
 pub enum Operation {
-    Change { file: usize, change: Change, seed: u64 },
-    Save { chunking: Chunking, on_parent: bool, listed: bool, by: usize, faults: &'static str },
+    Change {
+        file: usize,
+        change: Change,
+        seed: u64,
+    },
+    Save {
+        chunking: Chunking,
+        on_parent: bool,
+        listed: bool,
+        by: usize,
+        faults: &'static str,
+    },
     /// The store refuses packs from the n-th on: what is whole is committed as partial.
-    SavePart { from: u64 },
+    SavePart {
+        from: u64,
+    },
     /// The answer to the commit never comes.
     CommitUnanswered,
-    Intent { abandoned: bool, faults: &'static str },
-    Claim { pod: usize, named: bool, faults: &'static str },
-    Renew { pod: usize, faults: &'static str },
-    Finish { pod: usize, faults: &'static str },
+    Intent {
+        abandoned: bool,
+        faults: &'static str,
+    },
+    Claim {
+        pod: usize,
+        named: bool,
+        faults: &'static str,
+    },
+    Renew {
+        pod: usize,
+        faults: &'static str,
+    },
+    Finish {
+        pod: usize,
+        faults: &'static str,
+    },
     Wait,
-    Restore { faults: &'static str },
-    Damage { object: usize, way: Damage },
+    Restore {
+        faults: &'static str,
+    },
+    Damage {
+        object: usize,
+        way: Damage,
+    },
 }
 
 /// Trouble that passes: nobody may notice. Each strikes at most a few times.
@@ -67,13 +97,8 @@ const READING: [&str; 6] = [
     "range=torn#1,get:gen=gone#1",
     "range=503#1,get:gen=lost*2",
 ];
-const CLAIMING: [&str; 5] = [
-    "",
-    "",
-    "put:claim=lost#1",
-    "put:claim=gone#1,get:claim=lost#1",
-    "put:claim=lost*2,list=gone#1",
-];
+const CLAIMING: [&str; 5] =
+    ["", "", "put:claim=lost#1", "put:claim=gone#1,get:claim=lost#1", "put:claim=lost*2,list=gone#1"];
 const SIZES: [usize; 6] = [0, 1, 70_000, 1 << 20, (1 << 20) + 1, 3 << 20];
 
 fn change() -> impl Strategy<Value = Change> {

@@ -47,8 +47,21 @@ const FILE_MAX: usize = 4 << 20;
 
 /// What can come of an operation and must come of some.
 pub const EVENTS: [&str; 15] = [
-    "saved", "saved in part", "commit fenced", "unanswered and there", "announced", "claimed", "taken over", "resumed",
-    "held", "finished", "renewed", "renewal fenced", "head restored", "older restored", "refused",
+    "saved",
+    "saved in part",
+    "commit fenced",
+    "unanswered and there",
+    "announced",
+    "claimed",
+    "taken over",
+    "resumed",
+    "held",
+    "finished",
+    "renewed",
+    "renewal fenced",
+    "head restored",
+    "older restored",
+    "refused",
 ];
 /// How often each came.
 pub type Tally = BTreeMap<&'static str, u32>;
@@ -244,7 +257,8 @@ impl World {
     }
 
     async fn announce(&mut self, abandoned: bool, faults: &str) {
-        let state = if abandoned { IntentState::Abandoned { reason: "test".into() } } else { IntentState::Coming };
+        let state =
+            if abandoned { IntentState::Abandoned { reason: "test".into() } } else { IntentState::Coming };
         self.with(faults, 0).announce(state.clone()).await.unwrap();
         self.intent = Some(state);
         self.note("announced");
@@ -391,13 +405,17 @@ impl World {
             let sound = damaged.is_empty() && self.intact(number);
             match reader.restore(generation, &folder).await {
                 Ok(manifest) => {
-                    assert!(contents(&folder) == self.kept[&number].files, "{number}: other bytes than were saved");
+                    assert!(
+                        contents(&folder) == self.kept[&number].files,
+                        "{number}: other bytes than were saved"
+                    );
                     assert_eq!(manifest.partial, self.kept[&number].manifest.partial);
                     self.note(if place == 0 { "head restored" } else { "older restored" });
                     return;
                 }
                 Err(RestoreError::Corrupt { pack, .. }) if damaged.contains(&pack) => {}
-                Err(RestoreError::Manifest { hash, .. }) if damaged.contains(&hash) || !self.intact(number) => {}
+                Err(RestoreError::Manifest { hash, .. })
+                    if damaged.contains(&hash) || !self.intact(number) => {}
                 Err(error) => panic!("{number}, where {damaged:?} are damaged: {error}"),
             }
             assert!(!sound, "{number} is whole and was refused");
@@ -469,7 +487,10 @@ impl World {
             let names = self.names(prefix);
             // The one before it in the folder: of another content, and often older.
             let others = names.iter().cycle().skip(names.len().saturating_sub(1));
-            let keys = names.iter().zip(others).map(|(name, other)| (format!("{prefix}{name}"), format!("{prefix}{other}")));
+            let keys = names
+                .iter()
+                .zip(others)
+                .map(|(name, other)| (format!("{prefix}{name}"), format!("{prefix}{other}")));
             objects.extend(keys);
         }
         if objects.is_empty() {
@@ -484,7 +505,9 @@ impl World {
         way.inflict(&path, &self.object(other));
         // The only one of its kind cannot be swapped: it is as it was.
         let changed = fs::read(&path).ok() != Some(before);
-        if let Some(number) = key.strip_prefix(&kinds[2]).and_then(GenerationNumber::parse).filter(|_| changed) {
+        if let Some(number) =
+            key.strip_prefix(&kinds[2]).and_then(GenerationNumber::parse).filter(|_| changed)
+        {
             match way {
                 Damage::Flipped => self.flipped.insert(number),
                 _ => self.flipped.remove(&number),

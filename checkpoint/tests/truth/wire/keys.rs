@@ -83,7 +83,9 @@ async fn endpoint(keys: Arc<Keys>) -> (String, JoinHandle<()>) {
         loop {
             let Ok((mut client, _)) = listener.accept().await else { continue };
             let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") && client.read_buf(&mut head).await.is_ok_and(|read| read > 0) {}
+            while !head.ends_with(b"\r\n\r\n") && client.read_buf(&mut head).await.is_ok_and(|read| read > 0)
+            {
+            }
             let body = keys.issue();
             let answer = format!(
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -113,7 +115,12 @@ async fn keys_that_run_out_during_a_run_are_replaced_in_time() {
     serving.abort();
 
     let (used, refused) = (keys.used.lock().unwrap(), keys.refused.lock().unwrap());
-    println!("{} requests with {} keys of {LIFE:?}, {} came too late", proxy.traffic().requests(), used.len(), refused.len());
+    println!(
+        "{} requests with {} keys of {LIFE:?}, {} came too late",
+        proxy.traffic().requests(),
+        used.len(),
+        refused.len()
+    );
     assert_eq!(outcome, Outcome::Survived);
     assert!(contents(&root.path().join("restored")) == states()[0]);
     assert!(refused.is_empty(), "with a key that had run out: {refused:?}");
