@@ -31,7 +31,7 @@ impl Witness {
 
     /// Lets time pass for the object at `key` as it is now; what is written there later is new again.
     pub async fn age(&self, key: &str, by: Duration) {
-        let version = self.inner.get(key, 1 << 20).await.unwrap().version;
+        let version = retry::get(self.inner.as_ref(), key, claim::BYTES_MAX, soon()).await.unwrap().version;
         self.old.lock().unwrap().insert(key.to_owned(), (version, by));
     }
 }
