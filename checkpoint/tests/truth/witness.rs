@@ -7,9 +7,12 @@ use std::{
     time::Duration,
 };
 
-use checkpoint::store::{
-    Body, ByteStream, Condition, Listed, Object, ObjectStore, Store, StoreError, Version,
+use checkpoint::{
+    claim, retry,
+    store::{Body, ByteStream, Condition, Listed, Object, ObjectStore, Store, StoreError, Version},
 };
+
+use crate::replica::soon;
 
 #[derive(Debug)]
 pub struct Witness {
