@@ -106,6 +106,9 @@ pub struct RunArgs {
     /// Where it is decided who restores a state; the same on every node
     #[arg(long, env = "LIFEBOAT_CLAIMS", default_value = "auto", help_heading = "Store")]
     claims: ClaimsPolicy,
+    /// The age at which a lifecycle rule of the bucket removes objects (720h): packs of half that age are sent anew
+    #[arg(long, env = "LIFEBOAT_STORE_LIFECYCLE", value_parser = span, help_heading = "Store")]
+    store_lifecycle: Option<Span>,
     /// A fault of the store, for drills
     #[arg(long, hide = true)]
     store_fault: Vec<String>,
@@ -222,6 +225,8 @@ pub struct Config {
     pub store_options: StoreOptions,
     /// Bytes of one pack.
     pub pack_size: u64,
+    /// The age at which the bucket removes objects by itself.
+    pub lifecycle: Option<Duration>,
     /// Packs in flight, and the rate of pre-copies.
     pub transfers: Limits,
     /// Where claims are kept.
@@ -287,6 +292,9 @@ impl RunArgs {
         if !(1 << 20..=64 << 20).contains(&pack_size) {
             wrong.push(format!("--pack-size {}: give 1MiB to 64MiB", self.pack_size));
         }
+        if self.store_lifecycle.is_some_and(|age| age < Span::from_secs(3600)) {
+            wrong.push("--store-lifecycle: give the age of the bucket's rule, an hour or more (720h)".into());
+        }
         let memory = self.transfer_memory.as_u64();
         if memory < pack_size || memory > 64 << 30 {
             wrong.push(format!(
@@ -322,6 +330,7 @@ impl RunArgs {
             store: self.store.url(),
             store_options: StoreOptions { encryption, faults, ..self.store.options() },
             pack_size,
+            lifecycle: self.store_lifecycle.map(crate::clock::duration),
             transfers: Limits { slots, pre_copy_rate: Some(self.precopy_rate.as_u64()) },
             claims: self.claims,
             kubeconfig: self.kubeconfig,

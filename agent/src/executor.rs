@@ -5,6 +5,7 @@
 //! one effect, are in `checkpoint::retry` and end at the same deadline.)
 
 pub(crate) mod bench;
+pub(crate) mod commit;
 pub(crate) mod failure;
 mod node;
 mod room;
@@ -51,6 +52,8 @@ pub(crate) struct Tools {
     pub(crate) cluster_name: String,
     pub(crate) boot: String,
     pub(crate) pack_size: u64,
+    /// The age at which the bucket removes objects by itself.
+    pub(crate) lifecycle: Option<std::time::Duration>,
     pub(crate) claim_lease: std::time::Duration,
     pub(crate) allow_loopback: bool,
     /// What earlier lives of this agent in this boot knew.
@@ -90,6 +93,7 @@ impl Executor {
             cluster_name: config.cluster_name.clone(),
             boot: config.boot.clone(),
             pack_size: config.pack_size,
+            lifecycle: config.lifecycle,
             // A holder renews at a third of its lease (design §7).
             claim_lease: clock::duration(config.policy.claim_renewal) * 3,
             allow_loopback: config.allow_loopback_pods,

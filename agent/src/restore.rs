@@ -8,8 +8,9 @@
 use crate::clock;
 use crate::executor::Tools;
 use crate::executor::bench::{Baseline, Bench, Fetched};
+use crate::executor::commit::claim_request;
 use crate::executor::failure::Failure;
-use crate::executor::source::{claim_request, opened, store};
+use crate::executor::source::{opened, store};
 use crate::store::Opened;
 use checkpoint::claim::ClaimState;
 use checkpoint::generation;

@@ -106,6 +106,7 @@ impl World {
             files: self.sources(chunking),
             parent,
             known_packs: None,
+            condemned: Default::default(),
             round: None,
             remember: false,
             identity: Identity::Blake3,

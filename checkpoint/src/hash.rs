@@ -86,6 +86,11 @@ impl PackName {
         self.0.update(&crc64.to_be_bytes());
     }
 
+    /// Bytes behind the blocks that belong to none of them, for another name.
+    pub(crate) fn salt(&mut self, salt: &[u8]) {
+        self.0.update(salt);
+    }
+
     /// The name.
     #[must_use]
     pub fn finish(&self) -> ContentHash {

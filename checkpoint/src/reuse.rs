@@ -114,6 +114,22 @@ impl Reusable {
         self.condemned.contains(&Subject::Pack(pack))
     }
 
+    /// The packs whose names must not be used, see [`salt`]: for [`crate::save::SaveRequest::condemned`].
+    #[must_use]
+    pub fn condemned_packs(&self) -> HashSet<ContentHash> {
+        let pack = |subject: &Subject| match subject {
+            Subject::Pack(hash) => Some(*hash),
+            _ => None,
+        };
+        self.condemned.iter().filter_map(pack).collect()
+    }
+
+    /// Whether it can still be relied on at the beginning of a save.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.taken.elapsed() < GOOD_FOR / 2
+    }
+
     /// Makes sure that `manifest`, to be stored as `name`, may still be committed. Call it between the last pack and the
     /// commit, and let the commit's deadline be at most [`GOOD_FOR`] ahead. It costs nothing while the list is young.
     ///

@@ -28,7 +28,7 @@ mod round;
 mod source;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     sync::{
         Arc,
@@ -94,9 +94,11 @@ pub struct SaveRequest<'a> {
     pub files: Vec<SourceFile>,
     /// The newest manifest of this workload that is worth comparing with: what it names is not sent again.
     pub parent: Option<&'a Manifest>,
-    /// The packs that the store has, if they were listed ([`known_packs`]): one that is about to be sent is skipped, and the
+    /// The packs that the store has, if they were listed ([`crate::reuse::list`]): one that is about to be sent is skipped, and the
     /// parent's blocks count only if their pack is among them. `None`: not listed; the parent is trusted.
     pub known_packs: Option<HashMap<ContentHash, u64>>,
+    /// Packs that garbage collection is removing: what is sent gets other names ([`crate::reuse`]).
+    pub condemned: HashSet<ContentHash>,
     /// The last round's memory of the same state, if `parent` is the manifest that was committed of it.
     pub round: Option<&'a Round>,
     /// There will be another round: remember this one.

@@ -114,6 +114,7 @@ impl Bench {
             files: files.map(open).collect(),
             parent,
             known_packs: None,
+            condemned: Default::default(),
             round: None,
             remember: false,
             identity: Identity::Blake3,

@@ -14,6 +14,7 @@ use checkpoint::fingerprint::Fingerprint;
 use checkpoint::folder::Folder;
 use checkpoint::key::{GenerationNumber, LineageId, Workload};
 use checkpoint::manifest::{Manifest, Source};
+use checkpoint::reuse::Reusable;
 use checkpoint::save::{Round, Saved, SourceFile};
 use evacuation::event::FailureKind;
 use evacuation::moment::Moment;
@@ -59,6 +60,8 @@ pub(crate) struct SourceSide {
     pub(crate) baseline: Option<Baseline>,
     /// The store was asked for a baseline.
     pub(crate) looked_back: bool,
+    /// What the store has that may be built on, as last listed.
+    pub(crate) reusable: Option<Reusable>,
     /// The epoch under which this pod writes, once it is known.
     pub(crate) epoch: Option<u64>,
     /// The departure that the intent names.

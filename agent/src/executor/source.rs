@@ -2,16 +2,16 @@
 
 use super::Tools;
 use super::bench::{Baseline, Bench, FlushedState, SourceSide};
+use super::commit::commit;
 use super::failure::Failure;
 use crate::clock;
 use crate::cluster::About;
 use crate::store::Opened;
 use crate::volume;
-use checkpoint::claim::{ClaimError, ClaimRequest, Holder};
 use checkpoint::dispatcher::Class;
 use checkpoint::generation;
 use checkpoint::intent::{Intent, IntentState};
-use checkpoint::manifest::{self, Manifest, Parent};
+use checkpoint::reuse::{self, Reusable};
 use checkpoint::save::{self, Identity, Progress, SaveRequest, SourceFile};
 use checkpoint::store::Store;
 use checkpoint::{intent, restore};
@@ -127,7 +127,7 @@ async fn abandon(tools: &Tools, bench: &Bench, why: String, deadline: Moment) ->
 }
 
 /// Tells whoever waits for the announced checkpoint how it ended.
-async fn settle_intent(
+pub(super) async fn settle_intent(
     tools: &Tools,
     bench: &Bench,
     state: IntentState,
@@ -213,13 +213,29 @@ async fn save(
     let store = store(tools).await?;
     let workload = bench.workload(tools)?;
     let until = clock::instant((deadline - TO_ANSWER).max(clock::now() + Span::from_millis(50)));
-    let first = !side.looked_back;
     look_back(bench, &store, &workload, &mut side, until).await;
-    let known_packs = match first {
-        // Packs that an earlier life of this agent had sent are not sent again.
-        true => save::known_packs(&store, &workload, until).await.ok(),
-        false => None,
-    };
+    if !side.reusable.as_ref().is_some_and(Reusable::is_good) {
+        // What may be built on: also packs that an earlier life of this agent had sent, and nothing that is being removed.
+        // Without it the parent is trusted, as it was committed: the store has other troubles then.
+        let listed = reuse::list(store.as_ref(), &workload, tools.lifecycle, until).await;
+        let listed =
+            listed.inspect_err(|error| tracing::warn!(%error, "what the store has could not be listed"));
+        side.reusable = listed.ok();
+    }
+    let (bytes, sent, left_out) =
+        save_flushed(tools, &mut side, &store, &workload, (round, rank), until).await?;
+    Ok(Done::Saved { bytes, sent, left_out })
+}
+
+/// Saves what is flushed, and keeps the account in `side`.
+pub(super) async fn save_flushed(
+    tools: &Tools,
+    side: &mut SourceSide,
+    store: &Store,
+    workload: &checkpoint::key::Workload,
+    (round, rank): (Round, u64),
+    until: tokio::time::Instant,
+) -> Result<(u64, u64, Option<String>), Failure> {
     let Some(flushed) = &side.flushed else {
         return Err(Failure::new(
             FailureKind::Transient,
@@ -239,10 +255,11 @@ async fn save(
     }
     let baseline = side.baseline.clone();
     let request = SaveRequest {
-        workload: &workload,
+        workload,
         files,
         parent: baseline.as_ref().map(|baseline| baseline.manifest.as_ref()),
-        known_packs,
+        known_packs: side.reusable.as_ref().map(|reusable| reusable.packs().clone()),
+        condemned: side.reusable.as_ref().map(Reusable::condemned_packs).unwrap_or_default(),
         round: baseline.as_ref().map(|baseline| baseline.round.as_ref()),
         remember: round == Round::PreCopy,
         identity: Identity::Blake3,
@@ -255,7 +272,7 @@ async fn save(
         deadline: until,
     };
     let progress = Arc::new(Progress::default());
-    let saved = match save::save(&store, request, &tools.dispatcher, &progress).await {
+    let saved = match save::save(store, request, &tools.dispatcher, &progress).await {
         Ok(saved) => saved,
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "the save is not whole");
@@ -282,7 +299,7 @@ async fn save(
         tracing::warn!(file = %failed, "left out");
     }
     side.saved = Some(saved);
-    Ok(Done::Saved { bytes, sent, left_out })
+    Ok((bytes, sent, left_out))
 }
 
 /// The newest generation of this lineage, if this life of the agent does not know it yet: what it
@@ -313,121 +330,4 @@ async fn look_back(
         })
     };
     side.baseline = found.await;
-}
-
-async fn commit(
-    tools: &Tools,
-    bench: &Bench,
-    round: Round,
-    partial: bool,
-    deadline: Moment,
-) -> Result<Done, Failure> {
-    let mut side = bench.source.lock().await;
-    let opened = opened(tools).await?;
-    let (workload, lineage) = (bench.workload(tools)?, bench.lineage()?);
-    let until = clock::instant(deadline);
-    if side.final_commit.is_none() || round == Round::PreCopy {
-        let Some(saved) = side.saved.as_ref().filter(|saved| !saved.files.is_empty() || saved.is_whole())
-        else {
-            return Err(Failure::new(FailureKind::NotFound, "no whole file of the state is in the store"));
-        };
-        let flushed = side.flushed.as_ref();
-        let record = bench.record();
-        let manifest = Manifest {
-            format: manifest::FORMAT,
-            workload: workload.clone(),
-            lineage: lineage.clone(),
-            source: bench.as_source(tools),
-            revision: record.image_id.clone().unwrap_or_default(),
-            spec_key: record.workload.spec_key.clone(),
-            fingerprint: bench.fingerprint().unwrap_or_default(),
-            notice_id: side.departure.clone(),
-            parent: side
-                .baseline
-                .as_ref()
-                .map(|baseline| Parent { lineage: baseline.lineage.clone(), generation: baseline.number }),
-            created: jiff::Timestamp::now(),
-            partial: partial
-                || !saved.is_whole()
-                || flushed.is_some_and(|flushed| !flushed.missing.is_empty()),
-            engine: flushed.map(|flushed| flushed.facts.clone()).unwrap_or_default(),
-            files: saved.files.clone(),
-            mac: None,
-        };
-        let epoch = writing_epoch(tools, bench, &opened, &mut side, until).await?;
-        let writer = record.facts.uid.0;
-        let Opened { store, conditions, .. } = &opened;
-        let committed =
-            generation::commit(store.as_ref(), &manifest, epoch, &writer, None, conditions, until);
-        let generation = committed.await?;
-        let bytes = manifest.bytes_total();
-        let seen = side.saved.take().map(|saved| saved.round).unwrap_or_default();
-        side.baseline = Some(Baseline {
-            manifest: Arc::new(manifest),
-            lineage: lineage.clone(),
-            number: generation.number,
-            round: Arc::new(seen),
-        });
-        side.flushed = None;
-        side.saved = None;
-        bench.set_unsaved(false);
-        if round == Round::PreCopy {
-            return Ok(Done::Committed { generation: format!("{lineage}/{}", generation.number), bytes });
-        }
-        side.final_commit = Some((generation.number, bytes));
-    }
-    let Some((number, bytes)) = side.final_commit else {
-        return Err(Failure::new(FailureKind::NotFound, "nothing is committed"));
-    };
-    settle_intent(tools, bench, IntentState::Committed { number }, deadline).await?;
-    Ok(Done::Committed { generation: format!("{lineage}/{number}"), bytes })
-}
-
-/// The epoch under which this pod may write its lineage.
-///
-/// A lineage that is named by a pod's uid has one writer in all its life. One that is named by a
-/// StatefulSet pod's name has one after the other, and each takes over with a claim of its own, also
-/// where it restored nothing: else its commits could not be told from its predecessor's.
-async fn writing_epoch(
-    tools: &Tools,
-    bench: &Bench,
-    opened: &Opened,
-    side: &mut SourceSide,
-    until: tokio::time::Instant,
-) -> Result<u64, Failure> {
-    if let Some(epoch) = side.epoch {
-        return Ok(epoch);
-    }
-    let record = bench.record();
-    let epoch = if record.workload.named {
-        let request = claim_request(tools, bench, bench.lineage()?);
-        let workload = bench.workload(tools)?;
-        match opened.claims.take(opened.store.as_ref(), &workload, &request, until).await {
-            Ok(mut held) => {
-                held.finish(until).await?;
-                held.epoch()
-            }
-            Err(ClaimError::Finished { epoch }) => epoch,
-            Err(error) => return Err(error.into()),
-        }
-    } else {
-        1
-    };
-    side.epoch = Some(epoch);
-    Ok(epoch)
-}
-
-/// A claim of this pod on `lineage`.
-pub(crate) fn claim_request(
-    tools: &Tools,
-    bench: &Bench,
-    lineage: checkpoint::key::LineageId,
-) -> ClaimRequest {
-    let record = bench.record();
-    ClaimRequest {
-        named: record.workload.named && lineage.as_str() == record.workload.lineage,
-        lineage,
-        holder: Holder { pod_uid: record.facts.uid.0, pod_name: record.facts.name, node: tools.node.clone() },
-        lease: tools.claim_lease,
-    }
 }

@@ -1,7 +1,7 @@
 //! Reads, cuts, hashes and fills packs: everything of a save that blocks.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,6 +21,7 @@ use crate::{
     hash::{ContentHash, Crc64, Crc64Sum, PackName},
     manifest::{Extent, FileEntry},
     pool::Buffer,
+    reuse,
 };
 
 /// What the reader wants next.
@@ -94,6 +95,7 @@ pub(super) struct Reader {
     hashed: Option<Looked>,
     pack: Option<Filling>,
     packs_filled: usize,
+    condemned: HashSet<ContentHash>,
     ledger: Arc<Ledger>,
     progress: Arc<Progress>,
 }
@@ -141,6 +143,7 @@ impl Reader {
             hashed: None,
             pack: None,
             packs_filled: 0,
+            condemned: std::mem::take(&mut request.condemned),
             ledger,
             progress,
         }
@@ -273,7 +276,11 @@ impl Reader {
 
     /// Takes the pack that is being filled, if it holds anything.
     fn fill(&mut self) -> Option<Filled> {
-        let Filling { buffer, name, crc64, .. } = self.pack.take().filter(|pack| pack.buffer.len() > 0)?;
+        let mut pack = self.pack.take().filter(|pack| pack.buffer.len() > 0)?;
+        if self.condemned.contains(&pack.name.finish()) {
+            pack.salt(reuse::salt().as_bytes());
+        }
+        let Filling { buffer, name, crc64, .. } = pack;
         let index = self.packs_filled;
         self.packs_filled += 1;
         Some(Filled { index, hash: name.finish(), crc64: crc64.finish(), bytes: Bytes::from_owner(buffer) })
@@ -291,6 +298,14 @@ impl Filling {
             Some(spare) => spare.copy_from_slice(block),
             None => self.buffer.make_room(block),
         }
+    }
+
+    /// Gives it another name.
+    fn salt(&mut self, salt: &[u8]) {
+        self.copy(salt);
+        self.buffer.keep(salt.len());
+        self.crc64.update(salt);
+        self.name.salt(salt);
     }
 
     /// The block of `len` bytes behind those it holds belongs to the pack that will have the number `index`.

@@ -195,6 +195,6 @@ pub async fn restores(replacement: &Replica, folder: &Path) {
     };
     let found = replacement.restore_newest(folder).await;
     assert!(found.generation.is_some() && found.refused.is_empty(), "{found:?}");
-    held.renew(replacement.store.as_ref(), soon()).await.unwrap();
-    held.finish(replacement.store.as_ref(), soon()).await.unwrap();
+    held.renew(soon()).await.unwrap();
+    held.finish(soon()).await.unwrap();
 }

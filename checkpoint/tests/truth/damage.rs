@@ -173,11 +173,11 @@ async fn an_older_claim_that_is_put_back_fences_its_successor_and_gives_nobody_t
     let mut held = first.claim(true).await.unwrap();
     let path = scene.objects().join(second.workload.claim(&second.lineage));
     let stale = fs::read(&path).unwrap();
-    held.finish(first.store.as_ref(), soon()).await.unwrap();
+    held.finish(soon()).await.unwrap();
     let mut followed = second.claim(true).await.unwrap();
     assert_eq!(followed.claim().state, ClaimState::Restoring);
     put_back(&path, &stale);
-    let error = followed.finish(second.store.as_ref(), soon()).await.unwrap_err();
+    let error = followed.finish(soon()).await.unwrap_err();
     assert!(matches!(error, ClaimError::Fenced { .. }), "{error}");
     let third = scene.source.on(scene.source.store.clone(), "third");
     assert!(matches!(third.claim(true).await, Err(ClaimError::Held { .. })));

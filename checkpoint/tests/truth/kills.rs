@@ -13,7 +13,7 @@ use std::{
 };
 
 use checkpoint::{
-    claim::{self, ClaimState},
+    claim::ClaimState,
     hash::{ContentHash, nonce},
     store::directory::DirectoryStore,
 };
@@ -145,8 +145,7 @@ async fn old_or_new(scene: &Scene, role: Role, at: &str) {
         for (path, bytes) in &visible {
             assert!([old.get(path), new.get(path)].contains(&Some(bytes)), "{at}: {path} is a mix");
         }
-        let claim =
-            claim::read(reader.store.as_ref(), &reader.workload, &reader.lineage, soon()).await.unwrap();
+        let claim = reader.claims().read(&reader.workload, &reader.lineage, soon()).await.unwrap();
         let done = claim.is_some_and(|found| found.claim.state == ClaimState::Done);
         let all = new.iter().all(|(path, bytes)| visible.get(path) == Some(bytes));
         assert!(all || !done, "{at}: the claim is done and the state is not there");

@@ -129,7 +129,7 @@ async fn a_source_that_comes_back_from_a_partition_cannot_overwrite_its_successo
 
     proxy.partition(true);
     let deadline = tokio::time::Instant::now() + Duration::from_millis(300);
-    held.renew(source.store.as_ref(), deadline).await.unwrap_err();
+    held.renew(deadline).await.unwrap_err();
     // Its lease has not run out: nobody may follow yet.
     assert!(matches!(successor.claim(false).await, Err(ClaimError::Held { .. })));
     world.later.age(&source.workload.claim(&source.lineage), EXPIRED).await;
@@ -143,13 +143,12 @@ async fn a_source_that_comes_back_from_a_partition_cannot_overwrite_its_successo
     let error = source.commit(&late, held.epoch(), soon()).await.unwrap_err();
     assert!(matches!(error, CommitError::Fenced { by: 2, .. }), "{error}");
     for finish in [false, true] {
-        let store = source.store.as_ref();
-        let outcome = if finish { held.finish(store, soon()).await } else { held.renew(store, soon()).await };
+        let outcome = if finish { held.finish(soon()).await } else { held.renew(soon()).await };
         assert!(matches!(outcome, Err(ClaimError::Fenced { epoch: 1, .. })), "{outcome:?}");
     }
     world.the_successors_stands().await;
-    followed.renew(successor.store.as_ref(), soon()).await.unwrap();
-    followed.finish(successor.store.as_ref(), soon()).await.unwrap();
+    followed.renew(soon()).await.unwrap();
+    followed.finish(soon()).await.unwrap();
 }
 
 /// The worst moment: the source has looked and found nobody, and its commit is on the wire when it is cut off.

@@ -11,7 +11,7 @@ use std::{
 
 use checkpoint::{
     chunk::Chunking,
-    claim::{self, ClaimError, ClaimRequest, HeldClaim, Holder},
+    claim::{ClaimError, ClaimRequest, Claims, HeldClaim, Holder},
     dispatcher::{Class, Dispatcher, Limits as Slots},
     fingerprint::Fingerprint,
     folder::{Folder, Limits},
@@ -21,6 +21,7 @@ use checkpoint::{
     key::{LineageId, Workload},
     lineage::{self, LineageState},
     manifest::{self, FileEntry, Manifest, Parent, Source},
+    preflight::Conditions,
     restore::{self, FetchProgress, FetchRequest, RestoreError},
     save::{self, Identity, Progress, SaveError, SaveRequest, Saved, SourceFile},
     store::{Store, StoreError, StoreOptions, open},
@@ -145,6 +146,7 @@ impl Replica {
             files: files.collect(),
             parent: how.parent,
             known_packs: how.known,
+            condemned: Default::default(),
             round: None,
             remember: false,
             identity: Identity::Blake3,
@@ -187,7 +189,8 @@ impl Replica {
         epoch: u64,
         by: Instant,
     ) -> Result<Generation, CommitError> {
-        generation::commit(self.store.as_ref(), manifest, epoch, &self.uid, None, by).await
+        let decided = Conditions::Decided;
+        generation::commit(self.store.as_ref(), manifest, epoch, &self.uid, None, &decided, by).await
     }
 
     /// Saves and commits the state as it is, on top of `parent`.
@@ -220,15 +223,20 @@ impl Replica {
         intent.put(self.store.as_ref(), &self.workload, soon()).await.map(drop)
     }
 
+    pub fn claims(&self) -> Claims {
+        Claims::in_store(self.store.clone())
+    }
+
     pub async fn claim(&self, named: bool) -> Result<HeldClaim, ClaimError> {
         let holder = Holder { pod_uid: self.uid.clone(), pod_name: "llama-0".into(), node: "node-b".into() };
         let request = ClaimRequest { lineage: self.lineage.clone(), holder, lease: LEASE, named };
-        claim::take(self.store.as_ref(), &self.workload, &request, soon()).await
+        self.claims().take(self.store.as_ref(), &self.workload, &request, soon()).await
     }
 
     /// This lineage as a reader finds it; `None` if nothing of it is there.
     pub async fn survey(&self) -> Option<LineageState> {
-        let found = lineage::survey(self.store.as_ref(), &self.workload, soon()).await.unwrap();
+        let found =
+            lineage::survey(self.store.as_ref(), &self.claims(), &self.workload, soon()).await.unwrap();
         found.into_iter().find(|lineage| lineage.id == self.lineage)
     }
 

@@ -313,6 +313,7 @@ impl World {
     // ---- those that come after it ------------------------------------------------------------------------------------
 
     async fn claim(&mut self, pod: usize, named: bool, faults: &str) {
+        let claimant = self.with(faults, pod + 1);
         let floor = self.listed().last().map_or(0, |newest| newest.epoch) + 1;
         let expected = match &self.claimed {
             None => Ok(floor),
@@ -323,7 +324,6 @@ impl World {
             }
             Some(_) => Err("held"),
         };
-        let claimant = self.with(faults, pod + 1);
         let serial = self.claimed.as_ref().map_or(0, |found| found.serial) + 1;
         match (claimant.claim(named).await, expected) {
             (Ok(held), Ok(epoch)) => {
@@ -348,13 +348,14 @@ impl World {
     }
 
     async fn renew(&mut self, pod: usize, faults: &str, finish: bool) {
-        let claimant = self.with(faults, pod + 1);
         let Some((held, serial)) = &mut self.handles[pod] else { return };
         if held.claim().state == ClaimState::Done {
             return;
         }
-        let store = claimant.store.as_ref();
-        let outcome = if finish { held.finish(store, soon()).await } else { held.renew(store, soon()).await };
+        // A claim keeps the store in which it was taken: the trouble must come to it there.
+        self.witness.trouble(faults);
+        let outcome = if finish { held.finish(soon()).await } else { held.renew(soon()).await };
+        self.witness.trouble("");
         let claimed = self.claimed.as_mut().unwrap();
         if *serial == claimed.serial {
             outcome.unwrap();

@@ -31,7 +31,7 @@ async fn a_store_whose_clock_is_wrong_is_used_and_its_leases_hold() {
         let mut held = first.claim(false).await.unwrap();
         let second = first.on(store, "second").claim(false).await;
         assert!(matches!(second, Err(ClaimError::Held { expires_in: Some(_), .. })), "{wrong}: {second:?}");
-        held.renew(first.store.as_ref(), soon()).await.unwrap();
+        held.renew(soon()).await.unwrap();
     }
 }
 
@@ -45,7 +45,7 @@ async fn a_date_that_does_not_fit_gives_one_claim_to_one_holder() {
         let first = Replica::new(store.clone(), "first");
         let mut held = first.claim(false).await.unwrap();
         let second = first.on(store.clone(), "second").claim(false).await;
-        let renewed = held.renew(store.as_ref(), soon()).await;
+        let renewed = held.renew(soon()).await;
         match second {
             Ok(_) => assert!(matches!(renewed, Err(ClaimError::Fenced { .. })), "{wrong}: two hold it"),
             Err(ClaimError::Held { .. }) => renewed.unwrap(),

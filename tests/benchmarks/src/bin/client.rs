@@ -153,6 +153,7 @@ impl Desk {
             files,
             parent: parent.as_ref().map(|(_, manifest)| manifest),
             known_packs: None,
+            condemned: Default::default(),
             round: None,
             remember: false,
             identity: if named { Identity::Blake3 } else { Identity::Fast },
