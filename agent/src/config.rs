@@ -7,6 +7,7 @@
 use crate::store::ClaimsPolicy;
 use bytesize::ByteSize;
 use checkpoint::dispatcher::Limits;
+use checkpoint::manifest::MacKey;
 use checkpoint::store::StoreOptions;
 use checkpoint::store::faulty::FaultPlan;
 use checkpoint::store::s3::Encryption;
@@ -17,6 +18,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+/// The shortest secret for manifests, in bytes.
+const MAC_SECRET_MIN: usize = 16;
 
 /// The most transfers at once, whatever the memory: each has a connection.
 const SLOTS_MAX: usize = 256;
@@ -143,6 +147,9 @@ pub struct StoreArgs {
     /// A PEM file with certificate authorities to trust besides the system's
     #[arg(long, env = "LIFEBOAT_STORE_CA_FILE", help_heading = "Store")]
     store_ca_file: Option<PathBuf>,
+    /// A file with a secret that only agents have: manifests are signed with it, and others are refused
+    #[arg(long, env = "LIFEBOAT_STORE_MAC_KEY_FILE", help_heading = "Store")]
+    store_mac_key_file: Option<PathBuf>,
 }
 
 impl StoreArgs {
@@ -150,6 +157,25 @@ impl StoreArgs {
     #[must_use]
     pub fn url(&self) -> Option<String> {
         self.store.clone().filter(|store| !store.is_empty())
+    }
+
+    /// The key that vouches for manifests, if there is one.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds fewer than 16 bytes.
+    pub fn mac_key(&self) -> Result<Option<MacKey>, String> {
+        let Some(path) = &self.store_mac_key_file else { return Ok(None) };
+        let shown = path.display();
+        let secret = std::fs::read(path).map_err(|error| {
+            format!("--store-mac-key-file {shown}: {error}; mount the Secret that all agents have")
+        })?;
+        match secret.trim_ascii() {
+            secret if secret.len() < MAC_SECRET_MIN => Err(format!(
+                "--store-mac-key-file {shown}: it holds {} bytes, give {MAC_SECRET_MIN} or more (head -c 32 /dev/urandom | base64)",
+                secret.len()
+            )),
+            secret => Ok(Some(MacKey::from_secret(secret))),
+        }
     }
 
     /// What the address does not say. Encryption is the bucket's own, and nothing fails on purpose.
@@ -223,6 +249,8 @@ pub struct Config {
     pub store: Option<String>,
     /// The store's options.
     pub store_options: StoreOptions,
+    /// Vouches for manifests.
+    pub mac_key: Option<MacKey>,
     /// Bytes of one pack.
     pub pack_size: u64,
     /// The age at which the bucket removes objects by itself.
@@ -288,6 +316,10 @@ impl RunArgs {
                 None
             }
         };
+        let mac_key = self.store.mac_key().unwrap_or_else(|why| {
+            wrong.push(why);
+            None
+        });
         let pack_size = self.pack_size.as_u64();
         if !(1 << 20..=64 << 20).contains(&pack_size) {
             wrong.push(format!("--pack-size {}: give 1MiB to 64MiB", self.pack_size));
@@ -329,6 +361,7 @@ impl RunArgs {
             impersonate_node: self.impersonate_node,
             store: self.store.url(),
             store_options: StoreOptions { encryption, faults, ..self.store.options() },
+            mac_key,
             pack_size,
             lifecycle: self.store_lifecycle.map(crate::clock::duration),
             transfers: Limits { slots, pre_copy_rate: Some(self.precopy_rate.as_u64()) },
@@ -393,6 +426,7 @@ mod tests {
             "--boot-id-file=/nowhere",
             "--pack-size=1KiB",
             "--transfer-memory=1TiB",
+            "--store-mac-key-file=/nowhere",
             "--store-fault=nonsense",
             "--store-encryption=rot13",
             "--claims=lease",
@@ -405,6 +439,7 @@ mod tests {
             "--boot-id-file",
             "--pack-size",
             "--transfer-memory",
+            "--store-mac-key-file",
             "--store-fault",
             "--store-encryption",
             "--claims",

@@ -20,6 +20,7 @@ use crate::store::StoreHandle;
 use crate::volume::PodVolumes;
 use bench::Bench;
 use checkpoint::dispatcher::Dispatcher;
+use checkpoint::manifest::MacKey;
 use evacuation::effect::{Action, Effect, EffectId};
 use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::moment::{Moment, Span};
@@ -51,6 +52,7 @@ pub(crate) struct Tools {
     pub(crate) node: String,
     pub(crate) cluster_name: String,
     pub(crate) boot: String,
+    pub(crate) mac_key: Option<MacKey>,
     pub(crate) pack_size: u64,
     /// The age at which the bucket removes objects by itself.
     pub(crate) lifecycle: Option<std::time::Duration>,
@@ -92,6 +94,7 @@ impl Executor {
             node: config.node_name.clone(),
             cluster_name: config.cluster_name.clone(),
             boot: config.boot.clone(),
+            mac_key: config.mac_key.clone(),
             pack_size: config.pack_size,
             lifecycle: config.lifecycle,
             // A holder renews at a third of its lease (design §7).

@@ -197,7 +197,8 @@ async fn fetch(
     })?;
     let until = clock::instant(deadline);
     let found = generation::read(store.as_ref(), &workload, &lineage, number, until).await?;
-    let manifest = state::load_manifest(&store, &workload, found.manifest, None, until).await?;
+    let manifest =
+        state::load_manifest(&store, &workload, found.manifest, tools.mac_key.as_ref(), until).await?;
     let folder = bench.folder(tools)?;
     let staging = state::staging(number);
     let progress = Arc::new(FetchProgress::default());

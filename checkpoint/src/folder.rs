@@ -22,7 +22,10 @@ use jiff::Timestamp;
 use nix::{
     errno::Errno,
     fcntl::{OFlag, OpenHow, ResolveFlag, openat2, renameat},
-    sys::stat::{Mode, fchmod, mkdirat},
+    sys::{
+        stat::{Mode, fchmod, mkdirat},
+        statvfs::fstatvfs,
+    },
     unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat},
 };
 
@@ -150,6 +153,15 @@ impl Folder {
     #[must_use]
     pub fn describe(&self) -> &str {
         &self.shown
+    }
+
+    /// Bytes that are free on its file system for us.
+    ///
+    /// # Errors
+    /// [`FolderError::Io`].
+    pub fn free(&self) -> Result<u64, FolderError> {
+        let stat = fstatvfs(&*self.root).map_err(|errno| self.failed(errno, "."))?;
+        Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
     }
 
     /// The regular files beneath, without `.lifeboat/`, and what was left out and why. Blocks: not for an async task.

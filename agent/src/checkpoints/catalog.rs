@@ -31,6 +31,8 @@ const PASSED_OVER_MAX: usize = 16;
 pub(super) struct Catalog {
     pub(super) store: Store,
     pub(super) cluster: String,
+    /// Vouches for manifests, where the agents have one too.
+    pub(super) mac_key: Option<MacKey>,
 }
 
 /// One generation that was named, or chosen because nothing more exact was.
@@ -84,6 +86,7 @@ impl Catalog {
         // The cluster's name becomes part of keys: said with its flag, before anything is asked.
         Workload::new(&args.cluster_name, "any", "any")
             .map_err(|error| Failure::Usage(format!("--cluster-name: {error}")))?;
+        let mac_key = args.mac_key().map_err(Failure::Usage)?;
         // To open a directory store makes it one; looking must not.
         let folder = url.strip_prefix("dir:").or_else(|| url.strip_prefix("file://"));
         if let Some(path) = folder.map(Path::new)
@@ -97,7 +100,7 @@ impl Catalog {
         let store = store::open(&url, args.options())
             .await
             .map_err(|error| Failure::Failed(format!("--store {url}: {error}")))?;
-        Ok(Self { store, cluster: args.cluster_name.clone() })
+        Ok(Self { store, cluster: args.cluster_name.clone(), mac_key })
     }
 
     /// The same failure for every verb: the store by name, and what it said.
@@ -221,15 +224,20 @@ impl Catalog {
             None => self.head(&workload, &lineage, &others).await?,
         };
         others.retain(|number| *number != generation.number);
-        let manifest = restore::load_manifest(&self.store, &workload, generation.manifest, None, soon())
-            .await
-            .map_err(|error| {
-                let why = explain(&error);
-                let (older, number) =
-                    (others.iter().find(|n| **n < generation.number), short(generation.number));
-                let offer = older.map(|n| format!("; before it there is {}", short(*n))).unwrap_or_default();
-                Failure::Failed(format!("{target}: generation {number} of lineage {lineage}: {why}{offer}"))
-            })?;
+        let manifest = restore::load_manifest(
+            &self.store,
+            &workload,
+            generation.manifest,
+            self.mac_key.as_ref(),
+            soon(),
+        )
+        .await
+        .map_err(|error| {
+            let why = explain(&error);
+            let (older, number) = (others.iter().find(|n| **n < generation.number), short(generation.number));
+            let offer = older.map(|n| format!("; before it there is {}", short(*n))).unwrap_or_default();
+            Failure::Failed(format!("{target}: generation {number} of lineage {lineage}: {why}{offer}"))
+        })?;
         Ok(Chosen { workload, lineage, generation, manifest, others, unreadable })
     }
 

@@ -94,7 +94,8 @@ async fn line(catalog: &Catalog, workload: &Workload, state: LineageState, now: 
     let LineageState { id, head, intent, claim, mut unreadable, .. } = state;
     let manifest = match &head {
         Some(head) => {
-            Some(restore::load_manifest(&catalog.store, workload, head.manifest, None, soon()).await)
+            let key = catalog.mac_key.as_ref();
+            Some(restore::load_manifest(&catalog.store, workload, head.manifest, key, soon()).await)
         }
         None => None,
     };

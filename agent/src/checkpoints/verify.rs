@@ -142,7 +142,7 @@ impl Verified {
                 }
             };
         let hash = generation.manifest;
-        match restore::load_manifest(&catalog.store, workload, hash, None, soon()).await {
+        match restore::load_manifest(&catalog.store, workload, hash, catalog.mac_key.as_ref(), soon()).await {
             Ok(manifest) if manifest.lineage != *lineage => {
                 let what = format!("manifest {hash}: it belongs to lineage {}", manifest.lineage);
                 self.problem(Kind::Manifest, name, what, Vec::new());

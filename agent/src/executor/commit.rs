@@ -39,8 +39,15 @@ pub(super) async fn commit(
         let writer = bench.record().facts.uid.0;
         let Opened { store, conditions, .. } = &opened;
         let until = until.min(tokio::time::Instant::now() + reuse::GOOD_FOR);
-        let committed =
-            generation::commit(store.as_ref(), &manifest, epoch, &writer, None, conditions, until);
+        let committed = generation::commit(
+            store.as_ref(),
+            &manifest,
+            epoch,
+            &writer,
+            tools.mac_key.as_ref(),
+            conditions,
+            until,
+        );
         let generation = committed.await?;
         let bytes = manifest.bytes_total();
         let seen = side.saved.take().map(|saved| saved.round).unwrap_or_default();
@@ -80,7 +87,7 @@ async fn confirmed(
     for _ in 0..CONFIRMATIONS {
         let manifest = manifest_of(tools, bench, side, workload, lineage, partial)?;
         let Some(reusable) = &mut side.reusable else { return Ok(manifest) };
-        let (_, name) = manifest.encode(None).map_err(generation::CommitError::from)?;
+        let (_, name) = manifest.encode(tools.mac_key.as_ref()).map_err(generation::CommitError::from)?;
         match reusable.confirm(opened.store.as_ref(), &manifest, name, until).await {
             Ok(()) => return Ok(manifest),
             Err(NotReusable::Store(error)) => return Err(error.into()),

@@ -1,4 +1,5 @@
-//! Room for a flush: the kubelet evicts a pod whose emptyDir is over its `sizeLimit`, and the state is gone with it.
+//! Room for a flush: a full disk fails it half-way, and the kubelet evicts a pod whose emptyDir is over its `sizeLimit`; the
+//! state is gone with it.
 //!
 //! <https://kubernetes.io/docs/concepts/storage/volumes/#emptydir>
 
@@ -7,27 +8,37 @@ use bytesize::ByteSize;
 use checkpoint::folder::{Folder, Limits};
 use evacuation::event::FailureKind;
 
-/// Refuses a flush that would break the limit, by name and with what would do.
+/// Refuses a flush that would break the limit or fill the disk, by name and with what would do.
 ///
 /// # Errors
 /// There is no room, or the folder cannot be listed.
-pub(super) fn check(volume: &str, limit: u64, folder: &Folder, state: u64) -> Result<(), Failure> {
-    let contents = folder.files(&Limits::default())?;
-    let sizes = || contents.files.iter().map(|file| file.size);
-    let peak = peak(sizes().sum(), sizes().max().unwrap_or(0), state);
-    if peak <= limit {
+pub(super) fn check(volume: &str, limit: Option<u64>, folder: &Folder, state: u64) -> Result<(), Failure> {
+    let free = folder.free()?;
+    if limit.is_none() && state <= free {
         return Ok(());
     }
-    Err(Failure::new(
-        FailureKind::Permanent,
-        format!(
-            "no flush: with {} of state volume {volume} would hold about {}, over its sizeLimit of {}, and the kubelet \
-             would evict the pod: raise sizeLimit to {peak} bytes or more",
+    let contents = folder.files(&Limits::default())?;
+    let sizes = || contents.files.iter().map(|file| file.size);
+    let used = sizes().sum();
+    let peak = peak(used, sizes().max().unwrap_or(0), state);
+    let refuse = |why: String| Err(Failure::new(FailureKind::Permanent, format!("no flush: {why}")));
+    match limit {
+        Some(limit) if peak > limit => refuse(format!(
+            "with {} of state volume {volume} would hold about {}, over its sizeLimit of {}, and the kubelet would evict \
+             the pod: raise sizeLimit to {peak} bytes or more",
             ByteSize(state),
             ByteSize(peak),
             ByteSize(limit)
-        ),
-    ))
+        )),
+        _ if peak.saturating_sub(used) > free => refuse(format!(
+            "{} of state need {} more on the disk of volume {volume}, which has {} free: give the node a larger disk, or \
+             the volume one of its own",
+            ByteSize(state),
+            ByteSize(peak - used),
+            ByteSize(free)
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What the volume holds at most while a flush writes: engines write a file beside the one that it replaces.
@@ -53,9 +64,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("slot-0"), [7; 600]).unwrap();
         let opened = Folder::open(folder.path()).unwrap();
-        assert!(check("state", 1_200, &opened, 600).is_ok());
-        let refused = check("state", 1_199, &opened, 600).unwrap_err();
+        assert!(check("state", Some(1_200), &opened, 600).is_ok());
+        let refused = check("state", Some(1_199), &opened, 600).unwrap_err();
         assert_eq!(refused.kind, FailureKind::Permanent);
         assert!(refused.why.contains("sizeLimit") && refused.why.contains("1200 bytes"), "{}", refused.why);
+    }
+
+    #[test]
+    fn a_flush_for_which_the_disk_has_no_room_is_refused_and_without_a_limit_any_other_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = Folder::open(folder.path()).unwrap();
+        assert!(check("state", None, &opened, 600).is_ok());
+        let refused = check("state", None, &opened, 1 << 60).unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Permanent);
+        assert!(refused.why.contains("on the disk of volume state"), "{}", refused.why);
     }
 }

@@ -22,6 +22,8 @@ use std::sync::Arc;
 
 /// A save ends this much before its effect does, so that it can say what is whole.
 const TO_ANSWER: Span = Span::from_millis(300);
+/// How long an engine may take to say how large its state is, before it is flushed.
+const LOOK_FIRST: Span = Span::from_secs(2);
 
 pub(super) async fn perform(
     tools: &Tools,
@@ -101,7 +103,9 @@ async fn intend(
         && found.intent.writer == source.uid
     {
         let generation = generation::read(store.as_ref(), &workload, &lineage, number, until).await?;
-        let manifest = restore::load_manifest(&store, &workload, generation.manifest, None, until).await?;
+        let manifest =
+            restore::load_manifest(&store, &workload, generation.manifest, tools.mac_key.as_ref(), until)
+                .await?;
         let committed = Some((format!("{lineage}/{number}"), manifest.bytes_total()));
         return Ok(Done::Intended { committed });
     }
@@ -167,13 +171,14 @@ async fn flush(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> 
     };
     let folder = bench.folder(tools)?;
     if let Some(volume) = bench.settings()?.state_volume
-        && let Some(limit) = volume.size_limit
+        // How much it will be is only known from the engine. One that does not say flushes all the same.
+        && let Ok(looked) = engine.look(deadline.min(clock::now() + LOOK_FIRST)).await
     {
-        let state = engine.look(deadline).await?.state_bytes;
         let folder = Arc::clone(&folder);
         // A pod may have filled its volume with files: listing them is not for the thread that everything waits on.
-        let checked =
-            tokio::task::spawn_blocking(move || super::room::check(&volume.name, limit, &folder, state));
+        let checked = tokio::task::spawn_blocking(move || {
+            super::room::check(&volume.name, volume.size_limit, &folder, looked.state_bytes)
+        });
         checked.await.map_err(|error| Failure::new(FailureKind::Transient, error.to_string()))??;
     }
     let flushed = engine.flush(round, &name, deadline).await?;
@@ -213,7 +218,7 @@ async fn save(
     let store = store(tools).await?;
     let workload = bench.workload(tools)?;
     let until = clock::instant((deadline - TO_ANSWER).max(clock::now() + Span::from_millis(50)));
-    look_back(bench, &store, &workload, &mut side, until).await;
+    look_back(tools, bench, &store, &workload, &mut side, until).await;
     if !side.reusable.as_ref().is_some_and(Reusable::is_good) {
         // What may be built on: also packs that an earlier life of this agent had sent, and nothing that is being removed.
         // Without it the parent is trusted, as it was committed: the store has other troubles then.
@@ -305,6 +310,7 @@ pub(super) async fn save_flushed(
 /// The newest generation of this lineage, if this life of the agent does not know it yet: what it
 /// names is not sent again.
 async fn look_back(
+    tools: &Tools,
     bench: &Bench,
     store: &Store,
     workload: &checkpoint::key::Workload,
@@ -321,7 +327,9 @@ async fn look_back(
         let number = generation::newest(store.as_ref(), workload, &lineage, until).await.ok()??;
         let generation = generation::read(store.as_ref(), workload, &lineage, number, until).await.ok()?;
         let manifest =
-            restore::load_manifest(store, workload, generation.manifest, None, until).await.ok()?;
+            restore::load_manifest(store, workload, generation.manifest, tools.mac_key.as_ref(), until)
+                .await
+                .ok()?;
         Some(Baseline {
             manifest: Arc::new(manifest),
             lineage: lineage.clone(),

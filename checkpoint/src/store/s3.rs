@@ -45,7 +45,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const POOL_IDLE: Duration = Duration::from_secs(4);
 /// The SDK's 20 s would be a sixth of a Spot notice.
 const STALL_GRACE: Duration = Duration::from_secs(5);
-/// Credentials are refreshed this long before they expire: never during a notice.
+/// Credentials are refreshed this long before they expire, or half of it (the SDK takes a random part): never during a notice.
 const CREDENTIALS_EARLY: Duration = Duration::from_secs(300);
 
 /// Where and how.
