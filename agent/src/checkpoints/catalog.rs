@@ -32,7 +32,7 @@ pub(super) struct Catalog {
     pub(super) store: Store,
     pub(super) cluster: String,
     /// Vouches for manifests, where the agents have one too.
-    pub(super) mac_key: Option<MacKey>,
+    pub(super) mac_key: Option<checkpoint::manifest::MacKey>,
 }
 
 /// One generation that was named, or chosen because nothing more exact was.
