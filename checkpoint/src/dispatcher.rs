@@ -311,8 +311,12 @@ impl Job {
 
     /// How long attempt number `attempt` at a pack may take, at most `longest`. Each attempt is given twice the time of
     /// the one before: a link that became slow is no reason to send the same bytes again and again.
+    /// What comes from the store shows by itself that it stalls, and goes on where it stood.
     #[must_use]
     pub fn patience(&self, attempt: u32, longest: Duration) -> Duration {
+        if self.class == Class::Fetch {
+            return longest;
+        }
         let pack = self.dispatcher.state().rate.pack();
         let patience = pack.map_or(longest, |pack| pack.saturating_mul(PATIENCE).max(PATIENCE_MIN));
         patience.saturating_mul(1_u32 << attempt.min(10)).min(longest)
@@ -320,7 +324,9 @@ impl Job {
 
     /// An attempt at a pack was given up after so long.
     pub fn gave_up(&self, after: Duration) {
-        self.dispatcher.state().rate.pack_took(after);
+        if self.class != Class::Fetch {
+            self.dispatcher.state().rate.pack_took(after);
+        }
     }
 
     /// The store asked for fewer requests.

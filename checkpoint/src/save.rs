@@ -195,8 +195,9 @@ pub async fn save(
         job: Arc::new(dispatcher.enlist(
             request.class,
             request.rank,
-            Work { bytes, cut_off: request.deadline },
+            Work { bytes: if request.parent.is_some() { 0 } else { bytes }, cut_off: request.deadline },
         )),
+        unseen: if request.parent.is_some() { 0.0 } else { 1.0 },
         pack_size: request.pack_size.clamp(PACK_SIZE_MIN, PACK_MAX as usize),
         class: request.class,
         deadline: request.deadline,
@@ -223,6 +224,9 @@ struct Run<'a> {
     ledger: Arc<Ledger>,
     known: HashMap<ContentHash, u64>,
     job: Arc<Job>,
+    /// The share of what was not looked at yet that is taken for new: with a parent little has changed, until it shows
+    /// otherwise. A save that could still be in time must not be set back for bytes that the store has.
+    unseen: f64,
     pack_size: usize,
     class: Class,
     deadline: Instant,
@@ -274,7 +278,7 @@ impl Run<'_> {
 
     /// Waits for a slot, and meanwhile for uploads that fail.
     async fn slot(&mut self) -> Result<Permit, StoreError> {
-        self.job.left(self.progress.bytes_left());
+        self.job.left(self.progress.bytes_expected(self.unseen));
         let (job, place) = (Arc::clone(&self.job), self.ahead.take());
         let acquiring = async move {
             job.paced().await;

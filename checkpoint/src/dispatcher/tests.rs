@@ -166,6 +166,7 @@ async fn a_pack_is_waited_for_as_long_as_packs_take_and_each_time_twice_as_long(
     assert_eq!(copy.patience(0, limit).as_secs(), 12);
     assert_eq!(copy.patience(1, limit).as_secs(), 24);
     assert_eq!(copy.patience(9, limit), limit);
+    assert_eq!(job(&dispatcher, Class::Fetch, 0).patience(0, limit), limit);
     for _ in 0..50 {
         copy.acknowledged(1, Duration::from_millis(5));
     }

@@ -31,6 +31,8 @@ const TRIES: u32 = 2;
 const STEP: usize = 1024 * 1024;
 /// A body that gives nothing for so long is asked for again, from where it stands.
 const STALLED: Duration = Duration::from_secs(5);
+/// So long a store may take before it begins to answer; S3 takes a fraction of a second.
+const FIRST_BYTE: Duration = Duration::from_secs(8);
 
 /// How one answer ended.
 enum Ended {
@@ -53,7 +55,7 @@ pub(super) async fn read(
 ) -> Result<(), ReadFailure> {
     let assembly = Arc::new(Mutex::new(Some(assembly)));
     let answers = AtomicU32::new(0);
-    let longest = retry::attempt_limit(crate::manifest::PACK_MAX);
+    let longest = retry::attempt_limit(super::RANGE_MAX);
     let what = format!("GET {key}");
     loop {
         let attempts = Attempts::Of { job, longest };
@@ -93,7 +95,9 @@ async fn one_answer(
     let mut place = assembly.lock_owned().await;
     let Some(range) = place.as_mut().and_then(Assembly::begin) else { return Ok(Ended::Whole) };
     let began = Instant::now();
-    let mut frames = store.get_range(key, range).await?;
+    let asked = timeout(FIRST_BYTE, store.get_range(key, range)).await;
+    let mut frames = asked
+        .map_err(|_| StoreError::Transient { message: format!("{key}: no answer in {FIRST_BYTE:?}") })??;
     let (mut batch, mut len, mut received) = (Vec::new(), 0, 0);
     loop {
         let frame = timeout(STALLED, frames.next())

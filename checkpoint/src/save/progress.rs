@@ -48,6 +48,21 @@ impl Progress {
         self.bytes_total().saturating_sub(self.bytes_read()).saturating_sub(self.bytes_unread())
     }
 
+    /// Bytes that are probably still to be sent: of what was not looked at yet the share that was new so far. Before
+    /// anything was looked at it is `unseen`.
+    #[must_use]
+    pub fn bytes_expected(&self, unseen: f64) -> u64 {
+        let looked = self.bytes_read();
+        let share = match looked {
+            0 => unseen,
+            _ => {
+                1.0 - self.bytes_reused().saturating_sub(self.bytes_unread()).min(looked) as f64
+                    / looked as f64
+            }
+        };
+        (self.bytes_left() as f64 * share) as u64
+    }
+
     /// Bytes that the store has acknowledged in this save.
     #[must_use]
     pub fn bytes_sent(&self) -> u64 {
@@ -97,5 +112,22 @@ impl Progress {
     pub(super) fn pack(&self, hash: ContentHash, sent: u64) {
         self.sent.fetch_add(sent, Relaxed);
         self.packs.lock().unwrap_or_else(PoisonError::into_inner).push(hash);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_still_to_be_sent_follows_what_was_new_so_far() {
+        let progress = Progress::default();
+        progress.begin(1000);
+        assert_eq!((progress.bytes_expected(0.0), progress.bytes_expected(1.0)), (0, 1000));
+        progress.unread(200);
+        assert_eq!(progress.bytes_expected(1.0), 800);
+        progress.block(100, true);
+        progress.block(100, false);
+        assert_eq!(progress.bytes_expected(1.0), 300, "half of the 600 that are left");
     }
 }
