@@ -18,7 +18,7 @@ use checkpoint::intent::IntentState as Intent;
 use checkpoint::key::{GenerationNumber, LineageId};
 use checkpoint::lineage::{self, LineageState};
 use checkpoint::manifest;
-use checkpoint::restore::{self as state, FetchProgress, FetchRequest};
+use checkpoint::restore::{self as state, FetchProgress, FetchRequest, Verify};
 use evacuation::effect::Action;
 use evacuation::event::{Candidate, Done, FailureKind, IntentState, Source};
 use evacuation::moment::{Moment, Span};
@@ -204,8 +204,9 @@ async fn fetch(
     let progress = Arc::new(FetchProgress::default());
     // Those of a higher priority first.
     let rank = u64::from(i32::MAX.abs_diff(bench.record().facts.priority));
+    let verify = if tools.mac_key.is_some() { Verify::Names } else { Verify::Checksums };
     let request =
-        FetchRequest { manifest: &manifest, folder: &folder, into: &staging, rank, deadline: until };
+        FetchRequest { manifest: &manifest, folder: &folder, into: &staging, verify, rank, deadline: until };
     state::fetch(&store, request, &tools.dispatcher, &progress).await?;
     let bytes = manifest.bytes_total();
     let manifest = Arc::new(manifest);

@@ -19,7 +19,7 @@ use crate::{
     key::{LineageId, Workload},
     manifest::{self, FileEntry, Manifest, Source},
     preflight::Conditions,
-    restore::{self, FetchProgress, FetchRequest, RestoreError},
+    restore::{self, FetchProgress, FetchRequest, RestoreError, Verify},
     save::{self, Identity, Progress, SaveError, SaveRequest, Saved, SourceFile},
     store::{
         Store,
@@ -176,8 +176,14 @@ impl World {
     ) -> Result<Arc<FetchProgress>, RestoreError> {
         let folder = Folder::open(&self.restored()).unwrap();
         let progress = Arc::new(FetchProgress::default());
-        let request =
-            FetchRequest { manifest, folder: &folder, into: ".lifeboat/restore/1", rank: 0, deadline };
+        let request = FetchRequest {
+            manifest,
+            folder: &folder,
+            into: ".lifeboat/restore/1",
+            verify: Verify::Names,
+            rank: 0,
+            deadline,
+        };
         restore::fetch(&self.store, request, &Dispatcher::new(Slots::slots(4)), &progress).await?;
         Ok(progress)
     }

@@ -8,7 +8,7 @@ use crate::config::StoreArgs;
 use checkpoint::dispatcher::{Dispatcher, Limits};
 use checkpoint::folder::Folder;
 use checkpoint::path::OURS;
-use checkpoint::restore::{self, FetchProgress, FetchRequest, RestoreError};
+use checkpoint::restore::{self, FetchProgress, FetchRequest, RestoreError, Verify};
 use checkpoint::retry;
 use serde::Serialize;
 use std::path::Path;
@@ -53,7 +53,8 @@ pub(super) async fn fetch(
     let deadline = Instant::now() + retry::attempt_limit(manifest.bytes_total()) + SLACK;
     let progress = Arc::new(FetchProgress::default());
     let store = &catalog.store;
-    let request = FetchRequest { manifest, folder: &folder, into: &staging, rank: 0, deadline };
+    let request =
+        FetchRequest { manifest, folder: &folder, into: &staging, verify: Verify::Names, rank: 0, deadline };
     let dispatcher = Dispatcher::new(Limits::slots(parallel));
     let done = match restore::fetch(store, request, &dispatcher, &progress).await {
         Ok(()) => restore::install(&folder, &staging, manifest).await,

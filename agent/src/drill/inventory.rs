@@ -4,7 +4,7 @@ use checkpoint::dispatcher::{Dispatcher, Limits};
 use checkpoint::folder::Folder;
 use checkpoint::generation;
 use checkpoint::key::{GenerationNumber, LineageId, Workload};
-use checkpoint::restore::{self, FetchProgress, FetchRequest};
+use checkpoint::restore::{self, FetchProgress, FetchRequest, Verify};
 use checkpoint::store::Store;
 use evacuation::report::Report;
 use serde::Serialize;
@@ -134,7 +134,14 @@ impl Found<'_> {
         std::fs::create_dir_all(&place).map_err(|error| error.to_string())?;
         let folder = Folder::open(&place).map_err(|error| error.to_string())?;
         let progress = Arc::new(FetchProgress::default());
-        let request = FetchRequest { manifest: &manifest, folder: &folder, into: "all", rank: 0, deadline };
+        let request = FetchRequest {
+            manifest: &manifest,
+            folder: &folder,
+            into: "all",
+            verify: Verify::Names,
+            rank: 0,
+            deadline,
+        };
         let fetched = restore::fetch(store, request, &Dispatcher::new(Limits::slots(4)), &progress).await;
         fetched.map_err(|error| error.to_string())?;
         let names = manifest.files.iter().map(|file| file.path.as_str());

@@ -19,7 +19,7 @@ use checkpoint::{
     hash::{ContentHash, Crc64},
     manifest::{EXTENT_MAX, Extent, FORMAT, FileEntry, Manifest, Source},
     path,
-    restore::{self, FetchProgress, FetchRequest},
+    restore::{self, FetchProgress, FetchRequest, Verify},
 };
 use checkpoint_fuzz::{
     bench::{Bench, never},
@@ -148,7 +148,7 @@ fuzz_target!(|scene: Scene| {
     let most = (4 << 20) + 4 * usize::try_from(in_flight).expect("small") + 16 * written.len();
     let fetched = memory::within(most, || {
         let request =
-            FetchRequest { manifest: &manifest, folder: &folder, into: STAGING, rank: 0, deadline: never() };
+            FetchRequest { manifest: &manifest, folder: &folder, into: STAGING, verify: Verify::Names, rank: 0, deadline: never() };
         bench.run(restore::fetch(&bench.store, request, &dispatcher, &progress))
     });
     assert_eq!(visible(&state), planted, "a fetch is not visible");

@@ -22,7 +22,7 @@ use checkpoint::{
     lineage::{self, LineageState},
     manifest::{self, FileEntry, Manifest, Parent, Source},
     preflight::Conditions,
-    restore::{self, FetchProgress, FetchRequest, RestoreError},
+    restore::{self, FetchProgress, FetchRequest, RestoreError, Verify},
     save::{self, Identity, Progress, SaveError, SaveRequest, Saved, SourceFile},
     store::{Store, StoreError, StoreOptions, open},
 };
@@ -250,8 +250,14 @@ impl Replica {
         let folder = Folder::open(folder).unwrap();
         let staging = restore::staging(generation.number);
         let progress = Arc::new(FetchProgress::default());
-        let request =
-            FetchRequest { manifest: &manifest, folder: &folder, into: &staging, rank: 0, deadline: soon() };
+        let request = FetchRequest {
+            manifest: &manifest,
+            folder: &folder,
+            into: &staging,
+            verify: Verify::Checksums,
+            rank: 0,
+            deadline: soon(),
+        };
         restore::fetch(&self.store, request, &Dispatcher::new(Slots::slots(SLOTS)), &progress).await?;
         restore::install(&folder, &staging, &manifest).await?;
         Ok(manifest)

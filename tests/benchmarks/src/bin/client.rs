@@ -13,7 +13,7 @@ use checkpoint::{
     key::{LineageId, Workload},
     manifest::{self, Manifest, Source},
     preflight::Conditions,
-    restore::{self, FetchProgress, FetchRequest},
+    restore::{self, FetchProgress, FetchRequest, Verify},
     save::{self, Identity, Progress, SaveRequest, SourceFile},
     store::{self, Store, StoreOptions},
 };
@@ -198,8 +198,14 @@ impl Desk {
         let staging = restore::staging(generation.number);
         let progress = Arc::new(FetchProgress::default());
         let Self { store, deadline, .. } = self;
-        let request =
-            FetchRequest { manifest: &manifest, folder, into: &staging, rank: 0, deadline: *deadline };
+        let request = FetchRequest {
+            manifest: &manifest,
+            folder,
+            into: &staging,
+            verify: Verify::Checksums,
+            rank: 0,
+            deadline: *deadline,
+        };
         restore::fetch(store, request, &Dispatcher::new(Slots::slots(parallel)), &progress).await?;
         restore::install(folder, &staging, &manifest).await?;
         Ok(json!({
