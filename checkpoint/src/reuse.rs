@@ -124,6 +124,12 @@ impl Reusable {
         self.condemned.iter().filter_map(pack).collect()
     }
 
+    /// These packs, with their sizes, were sent since: the next save may build on them.
+    pub fn sent(&mut self, packs: &[(ContentHash, u64)]) {
+        self.packs.extend(packs.iter().copied());
+        self.present.extend(packs.iter().map(|(pack, _)| *pack));
+    }
+
     /// Whether it can still be relied on at the beginning of a save.
     #[must_use]
     pub fn is_good(&self) -> bool {

@@ -302,7 +302,7 @@ impl Run<'_> {
     fn dispose(&mut self, pack: Filled, permit: Option<Permit>, reader: &mut Reader) -> Option<Permit> {
         let size = pack.bytes.len() as u64;
         if self.known.get(&pack.hash) == Some(&size) {
-            self.ledger.acknowledge(pack.index, pack.hash, None);
+            self.ledger.acknowledge(pack.index, pack.hash, size, false);
             self.progress.pack(pack.hash, 0);
             self.grant(reader);
             return permit;
@@ -316,7 +316,7 @@ impl Run<'_> {
             let attempts = Attempts::Of { job: &job, longest: retry::attempt_limit(size) };
             let (began, body) = (Instant::now(), Body::summed(pack.bytes, pack.crc64));
             retry::put_of(store.as_ref(), &key, body, Condition::Always, deadline, attempts).await?;
-            ledger.acknowledge(pack.index, pack.hash, Some(size));
+            ledger.acknowledge(pack.index, pack.hash, size, true);
             progress.pack(pack.hash, size);
             job.acknowledged(size, began.elapsed());
             drop(permit);

@@ -303,6 +303,9 @@ pub(super) async fn save_flushed(
     for failed in &saved.failed {
         tracing::warn!(file = %failed, "left out");
     }
+    if let Some(reusable) = &mut side.reusable {
+        reusable.sent(&saved.acknowledged);
+    }
     side.saved = Some(saved);
     Ok((bytes, sent, left_out))
 }

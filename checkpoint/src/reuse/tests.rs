@@ -89,3 +89,17 @@ async fn either_clock_makes_a_list_stale() {
     assert!(slept.elapsed() >= long_ago);
     assert!(set_back.elapsed() < Duration::from_secs(100));
 }
+
+#[tokio::test]
+async fn a_save_builds_on_what_was_sent_after_the_list_was_made() {
+    let world = World::new();
+    world.write("kv.bin", &crate::fixture::noise(6 << 20, 1));
+    let mut reusable = list(world.store.as_ref(), &world.workload, None, soon()).await.unwrap();
+    let (manifest, saved) = world.checkpoint(Fixed, None).await;
+    let again = || crate::save::SaveRequest { known_packs: None, ..world.request(Fixed, Some(&manifest)) };
+    let stale = crate::save::SaveRequest { known_packs: Some(reusable.packs().clone()), ..again() };
+    assert_eq!(world.save(stale).await.unwrap().bytes_sent, 6 << 20, "the list does not know them");
+    reusable.sent(&saved.acknowledged);
+    let known = crate::save::SaveRequest { known_packs: Some(reusable.packs().clone()), ..again() };
+    assert_eq!(world.save(known).await.unwrap().bytes_sent, 0);
+}

@@ -34,8 +34,8 @@ pub struct Saved {
     pub packs_sent: usize,
     /// Packs that the whole files need and that were there already.
     pub packs_reused: usize,
-    /// The packs of this save that are in the store, also those of files that are not whole.
-    pub acknowledged: Vec<ContentHash>,
+    /// The packs of this save that are in the store, also those of files that are not whole, with their sizes in bytes.
+    pub acknowledged: Vec<(ContentHash, u64)>,
     /// What was seen, if [`super::SaveRequest::remember`] asked for it.
     pub round: Round,
     /// It was set back behind other work, because at the measured rate it would not have been over by its deadline.
@@ -147,13 +147,13 @@ impl Ledger {
         self.account().saved.failed.push(FailedFile { path, problem });
     }
 
-    /// A pack of this save is in the store: `sent` bytes were sent for it, or it was there.
-    pub(super) fn acknowledge(&self, index: usize, hash: ContentHash, sent: Option<u64>) {
+    /// A pack of this save is in the store: it was sent, or it was there.
+    pub(super) fn acknowledge(&self, index: usize, hash: ContentHash, size: u64, sent: bool) {
         let mut account = self.account();
-        account.packs.insert(index, (hash, sent.is_some()));
-        account.saved.acknowledged.push(hash);
-        if let Some(bytes) = sent {
-            account.saved.bytes_sent += bytes;
+        account.packs.insert(index, (hash, sent));
+        account.saved.acknowledged.push((hash, size));
+        if sent {
+            account.saved.bytes_sent += size;
             account.saved.packs_sent += 1;
         }
     }
