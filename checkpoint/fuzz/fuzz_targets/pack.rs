@@ -147,8 +147,14 @@ fuzz_target!(|scene: Scene| {
     let in_flight = manifest.bytes_total().min(parallel.max(1) as u64 * EXTENT_MAX);
     let most = (4 << 20) + 4 * usize::try_from(in_flight).expect("small") + 16 * written.len();
     let fetched = memory::within(most, || {
-        let request =
-            FetchRequest { manifest: &manifest, folder: &folder, into: STAGING, verify: Verify::Names, rank: 0, deadline: never() };
+        let request = FetchRequest {
+            manifest: &manifest,
+            folder: &folder,
+            into: STAGING,
+            verify: Verify::Names,
+            rank: 0,
+            deadline: never(),
+        };
         bench.run(restore::fetch(&bench.store, request, &dispatcher, &progress))
     });
     assert_eq!(visible(&state), planted, "a fetch is not visible");
