@@ -55,7 +55,7 @@ async fn a_date_that_does_not_fit_gives_one_claim_to_one_holder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the SDK signs by whatever Date says, and the server refuses that: see FINDINGS, truth 1"]
+#[ignore = "the SDK signs by whatever Date says, each refusal confirms it, and nothing works until the deadline"]
 async fn a_date_that_is_wrong_by_an_hour_on_the_way_is_got_over() {
     for wrong in [HOUR, -HOUR] {
         let proxy = Proxy::with_wrong_clock(&server(), Clock { date: wrong, last_modified: wrong }).await;
