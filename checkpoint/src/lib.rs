@@ -30,8 +30,8 @@
 //!   where it ignores conditions, on a [`claim::ClaimBoard`] that decides them. Each
 //!   take-over raises the epoch, and readers take the highest epoch, so a source that was cut off cannot
 //!   overwrite its successor.
-//! * **Every byte verifies.** Each extent carries a CRC64 and a BLAKE3 hash; what does not match is refused
-//!   with its name.
+//! * **Every byte verifies.** Each extent carries a CRC64, and a BLAKE3 name that counts too where a MAC vouches for the
+//!   manifest ([`restore::Verify`]); what does not match is refused with its name.
 //! * **Time is bounded.** Every operation takes a deadline, and [`retry`] is the only place that tries again.
 //! * **Hostile input is bounded.** What comes from the store or from a pod's volume can neither lead outside
 //!   ([`folder`]) nor grow memory without limit ([`manifest`]).

@@ -157,7 +157,7 @@ pub async fn load_manifest(
 pub enum Verify {
     /// By the CRC64 of each extent: what was damaged, cut off or swapped is found.
     Checksums,
-    /// By the BLAKE3 names too, an eighth of the CPU of a fetch: what was forged is found, if a MAC vouches for the manifest.
+    /// By the BLAKE3 names too, about a tenth of the CPU of a fetch: what was forged is found, if a MAC vouches for the manifest.
     /// Without one whoever can forge a pack can forge its manifest as well.
     Names,
 }

@@ -3,22 +3,22 @@
 //! ```text
 //!  blocking thread                                    async
 //!  ───────────────                                    ─────
-//!  pread → cut → BLAKE3 ── known? ── yes ─► extent
-//!                            │ no
-//!                            ▼
-//!                     a slot is needed ─────────────► Dispatcher::acquire(class, rank)
+//!  pread → cut → XXH3, BLAKE3 ─ known? ─ yes ─► extent
+//!                                 │ no
+//!                                 ▼
+//!                     a slot is needed ─────────────► Job::queue, a place by class, rank and cut-off
 //!                     fill a pack      ◄───────────── permit
-//!                     full, or the end ─────────────► PUT pack/<blake3> under the permit, with retries
+//!                     full, or the end ─────────────► PUT pack/<name> under the permit, with retries
 //! ```
 //!
 //! * Memory: a pack is filled only under a permit, so there are never more packs in memory than slots, plus one
 //!   read window per save; their buffers are used again.
-//! * Bytes are looked at once, while they are in the cache: read, told from the round before by a fast hash, named, summed
-//!   and copied in steps of 1 MiB.
+//! * Bytes are looked at once, while they are in the cache: read into the pack, told from the round before by a fast hash,
+//!   named and summed, in steps of 1 MiB. (What is cut by its content is read into a window first, and copied.)
 //! * A file is never mapped: the pod may truncate it under us, and a mapping would kill the agent. A file that
 //!   changes while it is read fails by name; the others go on.
 //! * The same files against the same parent give the same packs with the same names, so a save that is repeated after
-//!   a restart finds what it sent before ([`known_packs`]).
+//!   a restart finds what it sent before ([`crate::reuse::list`]).
 //! * Dropping the future stops the reader at the next block and aborts the uploads; what was acknowledged stays.
 
 mod ledger;
