@@ -52,6 +52,7 @@ pub mod report;
 mod restoration;
 mod standing;
 pub mod status;
+pub mod trace;
 
 pub use machine::Machine;
 pub use restoration::choose;
