@@ -1,0 +1,225 @@
+//! What each kind of notice begins, changes and ends: the table of design §1.
+//!
+//! Decides whether a notice is hard or soft, which deadline it means, whether it is the one that stands already, and when
+//! what came to nothing is undone. It must not know how pods are saved or evicted.
+
+use super::{Machine, REARM};
+use crate::effect::{Action, Subject};
+use crate::evacuation::{self, Evacuation};
+use crate::ledger::Context;
+use crate::moment::{Moment, Span};
+use crate::notice::{InstanceAction, Notice, NoticeKind, Standing};
+use crate::policy::RebalancePolicy;
+
+impl Machine {
+    pub(super) fn noticed(&mut self, notice: Notice) {
+        let Some(boot) = self.node.as_ref().map(|node| node.boot.clone()) else {
+            let what = "a notice came before the node was read".to_owned();
+            return context!(self).fire(Action::Anomaly { what });
+        };
+        let (hard, deadline, short) = self.meaning(&notice);
+        let fresh = !self.seen_notices.contains(&notice.id);
+        let was_schedulable = self.was_schedulable();
+        if self.evacuation.is_some() {
+            if !hard {
+                return;
+            }
+            self.seen_notices.insert(notice.id.clone());
+            if !(fresh && self.is_another(&notice)) {
+                return self.repeated(&notice, deadline, short);
+            }
+            self.end_evacuation();
+        }
+        self.seen_notices.insert(notice.id.clone());
+        let is_rebalance = notice.kind == NoticeKind::Rebalance;
+        // IMDS goes on showing it: what came to nothing does not begin again.
+        if (!fresh && (is_rebalance || !hard))
+            || (is_rebalance && self.policy.rebalance == RebalancePolicy::Off)
+        {
+            return;
+        }
+        let standing = Standing {
+            notice: notice.id.clone(),
+            kind: notice.kind,
+            boot,
+            began: self.now,
+            deadline,
+            hard,
+            was_schedulable,
+        };
+        if !hard {
+            if notice.kind == NoticeKind::Maintenance {
+                self.maintenance = Some((notice.id, deadline));
+            }
+            let note =
+                format!("{} notice {}: soft taint and pre-copy", standing.kind.as_str(), standing.notice);
+            let mut ctx = context!(self);
+            ctx.fire(Action::Publish {
+                about: Subject::Node,
+                reason: "PreCopyStarted".into(),
+                note,
+                warning: false,
+            });
+            return self.mark.want(standing, &mut ctx);
+        }
+        self.evacuate(standing, short);
+    }
+
+    /// A hard notice that is not the one under which the node is evacuated: the node outlived that
+    /// one, or woke from hibernation, or that one was withdrawn.
+    pub(super) fn is_another(&self, notice: &Notice) -> bool {
+        self.evacuation.as_ref().is_some_and(|evacuation| {
+            let over = self.now > evacuation.standing.deadline + REARM;
+            let hibernates = notice.kind == NoticeKind::Interruption(InstanceAction::Hibernate);
+            let woke = evacuation.hibernates() && !hibernates;
+            let again = evacuation.withdrawn.is_some() && notice.kind != NoticeKind::Rebalance;
+            evacuation.latest != notice.id && (over || woke || again)
+        })
+    }
+
+    /// The notice that stands, once more. One absolute deadline: one that moves later changes
+    /// nothing, one that moves nearer counts. The evacuation keeps its name.
+    pub(super) fn repeated(&mut self, notice: &Notice, deadline: Moment, short: bool) {
+        let Some(evacuation) = &mut self.evacuation else { return };
+        self.repeated += 1;
+        if notice.kind != NoticeKind::Rebalance {
+            evacuation.withdrawn = None;
+            evacuation.latest.clone_from(&notice.id);
+        }
+        let over = self.now > evacuation.standing.deadline + REARM;
+        if over || deadline + Span::from_secs(1) >= evacuation.standing.deadline {
+            return;
+        }
+        evacuation.standing.deadline = deadline;
+        evacuation.short |= short;
+        let standing = evacuation.standing.clone();
+        let mut ctx = context!(self);
+        for pod in self.pods.values_mut() {
+            pod.tighten(standing.began, deadline, &mut ctx);
+        }
+        self.mark.want(standing, &mut ctx);
+    }
+
+    /// Hard or soft, until when, and whether the window is the minimum one.
+    pub(super) fn meaning(&self, notice: &Notice) -> (bool, Moment, bool) {
+        let at = self.now + Span::from_millis(u64::try_from(notice.left_ms).unwrap_or(0));
+        match notice.kind {
+            NoticeKind::Interruption(
+                InstanceAction::Terminate | InstanceAction::Stop | InstanceAction::Hibernate,
+            ) => {
+                let (deadline, short) = evacuation::deadline(notice.left_ms, &self.policy, self.now);
+                (true, deadline, short)
+            }
+            NoticeKind::Rebalance => match self.policy.rebalance {
+                RebalancePolicy::Drain => (true, self.now + self.policy.drain_window, false),
+                RebalancePolicy::Precopy | RebalancePolicy::Off => {
+                    (false, self.now + self.policy.undo_after, false)
+                }
+            },
+            NoticeKind::Maintenance if self.is_near(at) => {
+                let (deadline, short) = evacuation::deadline(notice.left_ms, &self.policy, self.now);
+                (true, deadline, short)
+            }
+            NoticeKind::Maintenance => (false, at, false),
+        }
+    }
+
+    pub(super) fn is_near(&self, at: Moment) -> bool {
+        at.left(self.now) <= self.policy.drain_window
+    }
+
+    pub(super) fn was_schedulable(&self) -> bool {
+        let Some(node) = &self.node else { return false };
+        // The annotation may be of a request that an earlier life left on its way.
+        let noted = || node.standing.as_ref().filter(|it| it.is_hard()).map(|it| it.was_schedulable);
+        self.mark.was_schedulable().or_else(noted).unwrap_or(!node.unschedulable)
+    }
+
+    pub(super) fn evacuate(&mut self, standing: Standing, short: bool) {
+        let evacuation = Evacuation::new(standing.clone(), short);
+        let mut ctx = context!(self);
+        evacuation.announce(&mut ctx);
+        self.mark.want(standing.clone(), &mut ctx);
+        for pod in self.pods.values_mut().filter(|pod| pod.departure.is_some()) {
+            pod.tighten(standing.began, standing.deadline, &mut ctx);
+        }
+        if evacuation.hibernates() {
+            for pod in self.pods.values_mut().filter(|pod| !pod.precopy.is_past_flush()) {
+                pod.precopy.cancel(&mut ctx);
+            }
+        }
+        self.maintenance = None;
+        self.evacuation = Some(evacuation);
+    }
+
+    pub(super) fn withdrawn(&mut self, id: &str) {
+        let mut ctx = context!(self);
+        if let Some(evacuation) = &mut self.evacuation
+            && evacuation.latest == id
+        {
+            evacuation.withdraw(self.now);
+        }
+        if self.maintenance.as_ref().is_some_and(|(notice, _)| notice == id) {
+            self.maintenance = None;
+            self.mark.clear(&mut ctx);
+        }
+        self.seen_notices.remove(id);
+    }
+
+    /// A maintenance event comes near: from here on it is like an interruption.
+    pub(super) fn begin_maintenance(&mut self) {
+        let Some((notice, at)) = self.maintenance.clone() else { return };
+        if !context!(self).has_come(at - self.policy.drain_window) {
+            return;
+        }
+        let Some(node) = &self.node else { return };
+        let left = i64::try_from(at.left(self.now).as_millis()).unwrap_or(i64::MAX);
+        let (deadline, short) = evacuation::deadline(left, &self.policy, self.now);
+        let standing = Standing {
+            notice,
+            kind: NoticeKind::Maintenance,
+            boot: node.boot.clone(),
+            began: self.now,
+            deadline,
+            hard: true,
+            was_schedulable: self.was_schedulable(),
+        };
+        self.evacuate(standing, short);
+    }
+
+    /// What came to nothing leaves no trace after its time.
+    pub(super) fn undo(&mut self) {
+        let mut ctx = context!(self);
+        if let Some(evacuation) = &self.evacuation {
+            let Some(withdrawn) = evacuation.withdrawn else { return };
+            // A hibernated instance is awake again as soon as its notice is gone.
+            let wait = if evacuation.hibernates() { Span::ZERO } else { self.policy.undo_after };
+            if ctx.has_come(withdrawn + wait) {
+                self.end_evacuation();
+            }
+            return;
+        }
+        let soft = self.mark.wanted().filter(|standing| !standing.is_hard());
+        if let Some(standing) = soft
+            && ctx.has_come(standing.deadline)
+        {
+            self.mark.clear(&mut ctx);
+        }
+    }
+
+    pub(super) fn end_evacuation(&mut self) {
+        self.evacuation = None;
+        let mut ctx = context!(self);
+        self.mark.clear(&mut ctx);
+        for pod in self.pods.values_mut() {
+            pod.stand_down(&mut ctx);
+            if let Some(departure) = &mut pod.departure
+                && departure.leave.way_is_open()
+            {
+                // It was never evicted, and its node stays: it goes on.
+                ctx.fire(Action::Resume { pod: pod.facts.uid.clone() });
+                pod.take_back(&mut ctx);
+            }
+        }
+    }
+}
