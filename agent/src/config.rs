@@ -107,6 +107,18 @@ pub struct RunArgs {
     /// The most that pre-copies send per second, while the engines serve; 0: as fast as one connection
     #[arg(long, env = "LIFEBOAT_PRECOPY_RATE", default_value = "32MiB", help_heading = "Store")]
     precopy_rate: ByteSize,
+    /// The most that pre-copies take of the measured link over time, percent: rounds of large states become rarer
+    #[arg(
+        long,
+        env = "LIFEBOAT_PRECOPY_SHARE",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=100),
+        help_heading = "Store"
+    )]
+    precopy_share: u64,
+    /// The uplink per second (1250MB), as far as it is known before the first save measures it: for plans and headroom
+    #[arg(long, env = "LIFEBOAT_LINK_RATE", help_heading = "Store")]
+    link_rate: Option<ByteSize>,
     /// Where it is decided who restores a state; the same on every node
     #[arg(long, env = "LIFEBOAT_CLAIMS", default_value = "auto", help_heading = "Store")]
     claims: ClaimsPolicy,
@@ -257,6 +269,8 @@ pub struct Config {
     pub lifecycle: Option<Duration>,
     /// Packs in flight, and the rate of pre-copies.
     pub transfers: Limits,
+    /// The uplink until a save measures it, bytes per second.
+    pub link_rate: Option<u64>,
     /// Where claims are kept.
     pub claims: ClaimsPolicy,
     /// A kubeconfig.
@@ -365,6 +379,7 @@ impl RunArgs {
             pack_size,
             lifecycle: self.store_lifecycle.map(crate::clock::duration),
             transfers: Limits { slots, pre_copy_rate: Some(self.precopy_rate.as_u64()) },
+            link_rate: self.link_rate.map(|rate| rate.as_u64()).filter(|rate| *rate > 0),
             claims: self.claims,
             kubeconfig: self.kubeconfig,
             policy: Policy {
@@ -385,6 +400,7 @@ impl RunArgs {
                 },
                 undo_after: self.undo_after,
                 precopy_interval: self.precopy_interval,
+                precopy_share: self.precopy_share,
                 restore_timeout: self.restore_timeout,
                 ..Policy::default()
             },

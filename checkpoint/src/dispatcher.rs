@@ -301,7 +301,10 @@ impl Job {
         if self.class == Class::Fetch {
             return;
         }
-        state.rate.add(bytes, now);
+        // A pre-copy stays below a rate of its own: it shows nothing of what the link could carry.
+        if self.class != Class::PreCopy {
+            state.rate.add(bytes, now);
+        }
         state.rate.pack_took(took);
         if let Some(rate) = self.dispatcher.0.pre_copy_rate.filter(|_| self.class == Class::PreCopy) {
             let began = now.checked_sub(took).unwrap_or(now).max(state.pre_copy_free);

@@ -50,6 +50,23 @@ pub fn grace(pod: &PodFacts, now: Moment, deadline: Moment, held: bool) -> Span 
     Span::from_secs(wanted.as_secs().max(1))
 }
 
+/// How long a flush of `bytes` is expected to take at a measured rate, in bytes per second.
+pub fn flush(bytes: u64, rate: Option<u64>) -> Span {
+    match rate.filter(|rate| *rate > 0) {
+        Some(rate) => Span::from_millis(scaled(bytes, rate)),
+        None => UNKNOWN_FLUSH,
+    }
+}
+
+/// How long the link needs for `bytes`, at `rate` bytes per second.
+pub fn transfer(bytes: u64, rate: u64) -> Span {
+    Span::from_millis(scaled(bytes, rate.max(1)))
+}
+
+fn scaled(bytes: u64, rate: u64) -> u64 {
+    u64::try_from(u128::from(bytes) * 1000 / u128::from(rate)).unwrap_or(u64::MAX)
+}
+
 /// The last moment at which the final flush of an evict-first pod may begin: flush, upload of its
 /// own bytes and of those before it, and commit still fit before its cut-off.
 /// `None` where the link was never measured: then it begins at once.
@@ -57,13 +74,13 @@ pub fn last_moment(
     cutoff: Moment,
     bytes_before_and_own: u64,
     bytes_per_second: Option<u64>,
-    measured_flush: Option<Span>,
+    flush: Span,
 ) -> Option<Moment> {
     let rate = bytes_per_second.filter(|rate| *rate > 0)?;
-    let upload = Span::from_millis(bytes_before_and_own.saturating_mul(1000) / rate);
+    let upload = transfer(bytes_before_and_own, rate);
     // A quarter more than measured: bursts of EC2 links end without warning (facts/store.md §4.2).
     let upload = upload + upload.div(4);
-    Some(cutoff - upload - measured_flush.unwrap_or(UNKNOWN_FLUSH) - Span::from_secs(1))
+    Some(cutoff - upload - flush - flush.div(4) - Span::from_secs(1))
 }
 
 /// When late DaemonSets leave.
@@ -124,10 +141,18 @@ mod tests {
     #[test]
     fn the_last_moment_moves_with_bytes_and_link() {
         let cutoff = BEGAN + Span::from_secs(100);
-        assert_eq!(last_moment(cutoff, 1, None, None), None);
-        let fast = last_moment(cutoff, 1 << 30, Some(1 << 30), None).unwrap();
-        let slow = last_moment(cutoff, 1 << 30, Some(1 << 26), None).unwrap();
+        let second = Span::from_secs(1);
+        assert_eq!(last_moment(cutoff, 1, None, second), None);
+        let fast = last_moment(cutoff, 1 << 30, Some(1 << 30), second).unwrap();
+        let slow = last_moment(cutoff, 1 << 30, Some(1 << 26), second).unwrap();
         assert!(slow < fast && fast < cutoff);
-        assert_eq!(cutoff.since(fast), Span::from_millis(1250 + 2000));
+        assert_eq!(cutoff.since(fast), Span::from_millis(1250 + 1250 + 1000));
+    }
+
+    #[test]
+    fn a_flush_takes_what_was_measured_of_the_disk_or_a_second() {
+        assert_eq!(flush(80_000_000_000, Some(200_000_000)), Span::from_secs(400));
+        assert_eq!(flush(1 << 40, None), Span::from_secs(1));
+        assert_eq!(flush(u64::MAX, Some(1)).as_millis(), u64::MAX);
     }
 }

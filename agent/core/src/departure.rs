@@ -4,17 +4,20 @@
 
 use crate::budget;
 use crate::effect::{Action, Hold, Subject};
+use crate::forecast::Load;
 use crate::holding::Holding;
 use crate::keep::{Keep, Step, Surroundings, Times};
 use crate::leave::{Leave, Way};
 use crate::ledger::Context;
 use crate::look::Look;
-use crate::moment::Moment;
+use crate::moment::{Moment, Span};
 use crate::order;
 use crate::pod::{EvictWhen, OnDelete, Owner, PodFacts};
 use crate::precopy::PreCopy;
-use crate::report::{DepartureOutcome, PodReport, StateOutcome};
 use crate::restoration::Restoration;
+use crate::saves;
+
+mod entry;
 
 /// Why a pod leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +168,56 @@ impl Pod {
         Times { deadline, cutoff, held }
     }
 
+    /// Its state is being saved, or was.
+    pub(crate) fn saves_something(&self) -> bool {
+        self.departure.as_ref().is_some_and(|departure| departure.keep.step != Step::Nothing)
+    }
+
+    /// What decides its place in the saving order.
+    pub(crate) fn saving(&self) -> order::Saving<'_> {
+        let cutoff = self.departure.as_ref().map_or(Moment::default(), |departure| departure.times.cutoff);
+        (&self.facts, cutoff, self.look.state_bytes())
+    }
+
+    /// Its engine takes one of the flush slots.
+    pub(crate) fn takes_a_flush_slot(&self, ctx: &mut Context<'_>) -> bool {
+        self.departure.as_ref().is_some_and(|departure| departure.keep.takes_a_slot(ctx))
+    }
+
+    /// Bytes that its save has yet to send, as far as that is known.
+    pub(crate) fn to_send(&self) -> u64 {
+        let all = || self.precopy.to_send(self.look.state_bytes());
+        match self.departure.as_ref().map(|departure| &departure.keep) {
+            Some(keep) if keep.is_over() || keep.step == Step::Commit => 0,
+            Some(keep) => keep.unsent.unwrap_or_else(all),
+            None => all(),
+        }
+    }
+
+    /// What is left of its save, for a forecast; `None` once nothing is. `disk`: the flush rate of an engine
+    /// whose own was never measured.
+    pub(crate) fn load(&self, disk: Option<u64>, now: Moment) -> Option<Load> {
+        let departure = self.departure.as_ref()?;
+        let keep = &departure.keep;
+        let flush = match keep.step {
+            Step::Nothing | Step::Commit | Step::Safe { .. } | Step::Lost { .. } => return None,
+            Step::Save => Span::ZERO,
+            Step::Announce | Step::Wait | Step::Quiesce | Step::Flush => {
+                let bytes = self.look.state_bytes();
+                let expected = budget::flush(bytes, self.look.flush_rate.or(disk));
+                saves::flush_left(expected, keep.flush_began(), now)
+            }
+        };
+        Some(Load {
+            priority: self.facts.priority,
+            role: self.facts.role,
+            value: self.look.state_bytes(),
+            send: self.to_send(),
+            flush,
+            cutoff: departure.times.cutoff,
+        })
+    }
+
     /// Its containers end only when its hold is released or has passed.
     fn waits_for_hold(&self) -> bool {
         self.facts.engine.as_ref().is_some_and(|engine| engine.holds)
@@ -206,7 +259,8 @@ impl Pod {
     /// The save's next step.
     pub(crate) fn advance_keep(&mut self, around: &mut Surroundings<'_>, ctx: &mut Context<'_>) {
         let Some(departure) = &mut self.departure else { return };
-        departure.keep.advance(&self.facts, &mut self.look, departure.times, around, ctx);
+        let to_send = self.precopy.to_send(self.look.state_bytes());
+        departure.keep.advance(&self.facts, &mut self.look, departure.times, to_send, around, ctx);
         if departure.keep.is_over() && !departure.announced {
             departure.announced = true;
             let (reason, note, warning) = match &departure.keep.step {
@@ -271,74 +325,5 @@ impl Pod {
         if let Some(departure) = &mut self.departure {
             departure.times = times;
         }
-    }
-
-    /// Its entry in the report.
-    pub(crate) fn report(&self, now: Moment) -> PodReport {
-        let facts = &self.facts;
-        let mut report = PodReport {
-            uid: facts.uid.0.clone(),
-            namespace: facts.namespace.clone(),
-            name: facts.name.clone(),
-            priority: facts.priority,
-            departure: DepartureOutcome::Stays,
-            reason: None,
-            state: StateOutcome::None,
-            state_reason: None,
-            generation: None,
-            bytes: 0,
-            sent: 0,
-            refusals: 0,
-            evicted: None,
-            committed: None,
-            gone: None,
-        };
-        let Some(departure) = &self.departure else { return report };
-        let leave = &departure.leave;
-        report.refusals = leave.refusals;
-        report.evicted = leave.evicted;
-        report.gone = leave.gone;
-        (report.departure, report.reason) = match &leave.way {
-            Way::Stays(why) => (DepartureOutcome::Stays, Some(why.clone())),
-            Way::Waiting | Way::Disrupting | Way::LettingGo => (DepartureOutcome::Pending, None),
-            Way::Leaving if leave.let_go.is_none() => (DepartureOutcome::Leaving, None),
-            Way::Leaving => (DepartureOutcome::LetGo, leave.let_go.clone()),
-            Way::Gone => (DepartureOutcome::Gone, leave.let_go.clone()),
-            Way::Abandoned(why) => (DepartureOutcome::Abandoned, Some(why.clone())),
-        };
-        report.sent = departure.keep.sent;
-        let earlier = self.precopy.committed.as_ref();
-        match &departure.keep.step {
-            Step::Nothing => {}
-            Step::Safe { generation, bytes, at } => {
-                report.state_reason.clone_from(&departure.keep.partial);
-                let whole = departure.keep.partial.is_none();
-                report.state = if whole { StateOutcome::Saved } else { StateOutcome::Partial };
-                report.generation = Some(generation.clone());
-                report.bytes = *bytes;
-                report.committed = Some(*at);
-            }
-            unfinished => {
-                let late = now >= departure.times.deadline;
-                report.state_reason = match unfinished {
-                    Step::Lost { why } => Some(why.clone()),
-                    _ if late => Some("not committed by the deadline".into()),
-                    _ => None,
-                };
-                let given_up = report.state_reason.is_some();
-                let had_none = departure.keep.had_no_state() && self.look.state_bytes() == 0;
-                report.state = match (given_up, earlier) {
-                    (false, _) => StateOutcome::Pending,
-                    (true, None) if had_none => StateOutcome::None,
-                    (true, Some(_)) => StateOutcome::Earlier,
-                    (true, None) => StateOutcome::Lost,
-                };
-                if given_up && let Some((generation, bytes)) = earlier {
-                    report.generation = Some(generation.clone());
-                    report.bytes = *bytes;
-                }
-            }
-        }
-        report
     }
 }

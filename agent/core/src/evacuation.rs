@@ -6,7 +6,6 @@
 use crate::departure::Pod;
 use crate::effect::{Action, Subject};
 use crate::event::Outcome;
-use crate::keep::{Step, Surroundings};
 use crate::ledger::{Attempts, Context, Purpose};
 use crate::moment::{Moment, Span};
 use crate::notice::{InstanceAction, NoticeKind, Standing};
@@ -14,7 +13,9 @@ use crate::order;
 use crate::pod::PodUid;
 use crate::policy::{EvictOrder, Policy};
 use crate::report::{Report, StateOutcome};
+use crate::saves;
 use crate::standing::NodeMark;
+use crate::uplink::Uplink;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The pods of the node.
@@ -95,7 +96,7 @@ impl Evacuation {
         node: &str,
         pods: &mut Pods,
         mark: &NodeMark,
-        bytes_per_second: Option<u64>,
+        uplink: &mut Uplink,
         ctx: &mut Context<'_>,
     ) {
         if mark.is_cordoned() && self.cordoned.is_none() {
@@ -108,7 +109,7 @@ impl Evacuation {
                 pod.stand_down(ctx);
             }
         }
-        advance_saves(pods, bytes_per_second, ctx);
+        saves::advance(pods, uplink, ctx);
         for pod in pods.values_mut() {
             pod.give_up_hold(ctx);
             pod.advance_hold(ctx);
@@ -288,47 +289,6 @@ impl Evacuation {
             ),
             warning: true,
         });
-    }
-}
-
-/// The next steps of all saves, in saving order: whoever is first gets the flush slots first.
-pub(crate) fn advance_saves(pods: &mut Pods, bytes_per_second: Option<u64>, ctx: &mut Context<'_>) {
-    let order: Vec<PodUid> = order::saving(
-        ctx.policy,
-        pods.values()
-            .filter(|pod| {
-                pod.departure.as_ref().is_some_and(|departure| departure.keep.step != Step::Nothing)
-            })
-            .map(|pod| (&pod.facts, pod.look.state_bytes())),
-    )
-    .into_iter()
-    .map(|facts| facts.uid.clone())
-    .collect();
-    let flushing = pods
-        .values()
-        .filter_map(|pod| pod.departure.as_ref())
-        .filter(|departure| departure.keep.takes_a_slot(ctx))
-        .count();
-    let mut flush_slots = ctx.policy.flush_slots.saturating_sub(flushing);
-    let mut bytes = 0u64;
-    // The highest value of which a pod has not flushed yet: the order is by value first.
-    let mut unflushed: Option<i32> = None;
-    for (rank, uid) in (0u64..).zip(order) {
-        let Some(pod) = pods.get_mut(&uid) else { continue };
-        if pod.departure.as_ref().is_some_and(|departure| !departure.keep.is_over()) {
-            bytes = bytes.saturating_add(pod.look.state_bytes());
-        }
-        let mut around = Surroundings {
-            rank,
-            bytes_before_and_own: bytes,
-            bytes_per_second,
-            flush_slots: &mut flush_slots,
-            outranked: unflushed.is_some_and(|value| value > pod.facts.priority),
-        };
-        pod.advance_keep(&mut around, ctx);
-        if pod.departure.as_ref().is_some_and(|departure| departure.keep.is_before_its_save()) {
-            unflushed = Some(unflushed.unwrap_or(pod.facts.priority).max(pod.facts.priority));
-        }
     }
 }
 

@@ -11,11 +11,13 @@
 
 use crate::budget;
 use crate::effect::{Action, Round};
-use crate::event::{Done, FailureKind, Outcome};
+use crate::forecast::Fit;
 use crate::ledger::{Attempts, Context, Purpose};
 use crate::look::Look;
 use crate::moment::{Moment, Span};
 use crate::pod::{PodFacts, PodUid};
+
+mod answer;
 
 /// Why nothing is saved of an engine that flushed nothing.
 const NO_STATE: &str = "the engine had no state to flush";
@@ -53,6 +55,10 @@ pub(crate) struct Keep {
     /// Why what is committed is not all of it, if it is not.
     pub(crate) partial: Option<String>,
     pub(crate) sent: u64,
+    /// The rank under which its save was asked for.
+    pub(crate) rank: u64,
+    /// Bytes that its save has probably yet to send, once it has begun.
+    pub(crate) unsent: Option<u64>,
     departure: String,
     tries: Attempts,
     /// It could have begun its flush.
@@ -61,19 +67,25 @@ pub(crate) struct Keep {
     /// The cut-off under which the flush was asked for.
     flush_by: Moment,
     last_problem: Option<String>,
+    /// Why it was not expected to be whole, when its save began or was last looked at.
+    shortage: Option<(Span, Span)>,
 }
 
 /// What the save of a pod is told of the rest of the node.
 pub(crate) struct Surroundings<'a> {
     /// Its position in the saving order.
     pub(crate) rank: u64,
-    /// Bytes of state of the pods before it and its own.
+    /// Bytes that the pods before it and its own save have yet to send.
     pub(crate) bytes_before_and_own: u64,
     /// The link, as last measured.
     pub(crate) bytes_per_second: Option<u64>,
+    /// How long its flush is expected to take.
+    pub(crate) flush: Span,
+    /// Whether it is expected to be whole by its cut-off.
+    pub(crate) fit: Fit,
     /// Flushes that may still begin.
     pub(crate) flush_slots: &'a mut usize,
-    /// The engine of a pod of a higher PriorityClass value flushes, or is about to.
+    /// The engine of a pod flushes, or is about to, that has a higher PriorityClass value, or fits where this one does not.
     pub(crate) outranked: bool,
 }
 
@@ -104,13 +116,28 @@ impl Keep {
             step,
             partial: None,
             sent: 0,
+            rank: 0,
+            unsent: None,
             departure: departure.to_owned(),
             tries: Attempts::default(),
             flush_ready: None,
             flush_began: None,
             flush_by: Moment::default(),
             last_problem: None,
+            shortage: None,
         }
+    }
+
+    /// When the flush that is under way began.
+    pub(crate) fn flush_began(&self) -> Option<Moment> {
+        self.flush_began.filter(|_| self.step == Step::Flush && self.tries.open.is_some())
+    }
+
+    /// Why not all of it was expected to get there, for people; empty where nothing was short.
+    fn shortage(&self) -> String {
+        self.shortage.map_or(String::new(), |(needs, has)| {
+            format!(" (it needed {needs} of the link and had {has} until its cut-off)")
+        })
     }
 
     /// Nothing more will happen to the state.
@@ -190,9 +217,14 @@ impl Keep {
         pod: &PodFacts,
         look: &mut Look,
         times: Times,
+        to_send: u64,
         around: &mut Surroundings<'_>,
         ctx: &mut Context<'_>,
     ) {
+        self.shortage = match around.fit {
+            Fit::Not { needs, has } => Some((needs, has)),
+            Fit::By(_) | Fit::Unknown => None,
+        };
         let purpose = || Purpose::Keep(pod.uid.clone());
         if self.tries.open.is_some() {
             // The deadline moved nearer while the engine writes: what it has then is too late.
@@ -223,7 +255,7 @@ impl Keep {
                     return;
                 }
                 self.go(Step::Quiesce);
-                self.advance(pod, look, times, around, ctx);
+                self.advance(pod, look, times, to_send, around, ctx);
             }
             Step::Quiesce => {
                 let action = Action::Quiesce { pod: pod.uid.clone() };
@@ -253,6 +285,8 @@ impl Keep {
                     return;
                 }
                 let action = Action::Save { pod: pod.uid.clone(), round: Round::Final, rank: around.rank };
+                self.rank = around.rank;
+                self.unsent.get_or_insert(to_send);
                 let left = times.cutoff.left(ctx.now);
                 self.tries.open = Some(ctx.ask(left, times.cutoff, self.tries.next(), purpose(), action));
             }
@@ -283,7 +317,7 @@ impl Keep {
             times.cutoff,
             around.bytes_before_and_own,
             around.bytes_per_second,
-            look.flush_took,
+            around.flush,
         );
         let Some(last) = last else { return true };
         if ctx.has_come(last) {
@@ -292,109 +326,6 @@ impl Keep {
         match look.fresh(pod, Span::from_secs(1), ctx) {
             Some(seen) => !seen.busy,
             None => look.is_unanswered(),
-        }
-    }
-
-    /// Takes an answer.
-    pub(crate) fn answered(
-        &mut self,
-        pod: &PodFacts,
-        look: &mut Look,
-        times: Times,
-        outcome: Outcome,
-        ctx: &mut Context<'_>,
-    ) {
-        self.tries.open = None;
-        if let Outcome::Failed { why, .. } = &outcome {
-            // In the last second tries fail because they are cut short: why those before did says more.
-            if self.last_problem.is_none() || ctx.now + Span::from_secs(1) < times.cutoff {
-                self.last_problem = Some(why.clone());
-            }
-        }
-        match (&self.step, outcome) {
-            (Step::Announce, Outcome::Done(Done::Intended { committed: Some((generation, bytes)) })) => {
-                self.go(Step::Safe { generation, bytes, at: ctx.now });
-            }
-            // Not written in time: the eviction goes on without it, and the replacement finds the
-            // commit by looking once more.
-            (Step::Announce, _) => self.go(Step::Wait),
-            // An engine that cannot be quiesced is flushed as it is.
-            (Step::Quiesce, _) => self.go(Step::Flush),
-            // It was restarted, or never had any: nothing of it may hide what was saved before.
-            (Step::Flush, Outcome::Done(Done::Flushed { bytes: 0 })) => {
-                self.lose(&pod.uid, NO_STATE.into(), ctx);
-            }
-            (Step::Flush, Outcome::Done(_)) => {
-                look.flush_took = self.flush_began.map(|began| ctx.now.since(began));
-                self.go(Step::Save);
-            }
-            (Step::Flush, Outcome::TimedOut) => {
-                let took = self.flush_began.map_or(Span::ZERO, |began| ctx.now.since(began));
-                self.lose(&pod.uid, format!("the engine did not finish its flush within {took}"), ctx);
-            }
-            (Step::Save, Outcome::Done(Done::Saved { bytes, sent, left_out })) => {
-                self.sent = sent;
-                if left_out.is_none() || bytes > 0 {
-                    self.partial = left_out.map(|why| {
-                        let all = look.state_bytes().max(bytes);
-                        format!("{bytes} of about {all} bytes were whole in the store; left out: {why}")
-                    });
-                    self.go(Step::Commit);
-                } else {
-                    let why = left_out.map(|why| format!(": {why}")).unwrap_or_default();
-                    self.lose(
-                        &pod.uid,
-                        format!("no whole file of it reached the store before its cut-off{why}"),
-                        ctx,
-                    );
-                }
-            }
-            (Step::Save, Outcome::TimedOut) => {
-                self.partial = Some(CUT_OFF.into());
-                self.go(Step::Commit);
-            }
-            (Step::Commit, Outcome::Done(Done::Committed { generation, bytes })) => {
-                self.go(Step::Safe { generation, bytes, at: ctx.now });
-            }
-            (Step::Commit, Outcome::Failed { kind: FailureKind::NotFound, why }) => {
-                self.lose(&pod.uid, why, ctx);
-            }
-            (Step::Flush | Step::Save | Step::Commit, Outcome::Failed { kind, why }) if !retryable(kind) => {
-                self.lose(&pod.uid, why, ctx);
-            }
-            (Step::Flush | Step::Save, Outcome::Failed { .. } | Outcome::Panicked) => {
-                self.tries.failed(ctx.now, Span::from_millis(500));
-                if self.step == Step::Save && ctx.now >= times.cutoff {
-                    self.partial = Some(CUT_OFF.into());
-                    self.go(Step::Commit);
-                }
-            }
-            (Step::Commit, Outcome::Failed { .. } | Outcome::TimedOut | Outcome::Panicked) => {
-                self.tries.failed(ctx.now, Span::from_millis(500));
-                // Bonus time after the deadline is used, but not for ever.
-                if ctx.now > times.deadline + Span::from_secs(30) {
-                    self.lose(&pod.uid, "the commit never succeeded".into(), ctx);
-                }
-            }
-            (Step::Save | Step::Commit, Outcome::Done(other)) => {
-                ctx.fire(Action::Anomaly {
-                    what: format!("unexpected answer to a save or commit: {other:?}"),
-                });
-                self.tries.failed(ctx.now, Span::from_millis(500));
-            }
-            (Step::Nothing | Step::Wait | Step::Safe { .. } | Step::Lost { .. }, outcome) => {
-                ctx.fire(Action::Anomaly { what: format!("an answer nobody asked for: {outcome:?}") });
-            }
-        }
-    }
-}
-
-/// Whether the same request may succeed later.
-fn retryable(kind: FailureKind) -> bool {
-    match kind {
-        FailureKind::Throttled | FailureKind::Transient => true,
-        FailureKind::Refused | FailureKind::Permanent | FailureKind::NotFound | FailureKind::Mismatch => {
-            false
         }
     }
 }

@@ -11,6 +11,9 @@ use crate::pod::PodFacts;
 /// How often a serving engine is looked at when nothing else asks for it.
 const ORDINARY: Span = Span::from_secs(30);
 
+/// The least bytes of a flush from which a rate is learned.
+const TELLING: u64 = 16 << 20;
+
 /// One answer of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -23,7 +26,8 @@ pub(crate) struct Seen {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Look {
     pub(crate) seen: Option<Seen>,
-    pub(crate) flush_took: Option<Span>,
+    /// Bytes per second that its last flush wrote.
+    pub(crate) flush_rate: Option<u64>,
     tries: Attempts,
     unanswered: bool,
 }
@@ -32,6 +36,14 @@ impl Look {
     /// The engine's bytes of state, 0 where unknown.
     pub(crate) fn state_bytes(&self) -> u64 {
         self.seen.map_or(0, |seen| seen.state_bytes)
+    }
+
+    /// A flush of so many bytes is over. A small one tells of the engine's manners, not of its disk.
+    pub(crate) fn flushed(&mut self, bytes: u64, took: Span) {
+        if bytes >= TELLING {
+            let rate = u128::from(bytes) * 1000 / u128::from(took.as_millis().max(1));
+            self.flush_rate = Some(u64::try_from(rate).unwrap_or(u64::MAX));
+        }
     }
 
     /// The last look failed: nothing is known of now.

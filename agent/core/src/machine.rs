@@ -6,7 +6,7 @@
 
 use crate::departure::{Cause, Pod};
 use crate::effect::Effect;
-use crate::evacuation::{self, Evacuation, Pods};
+use crate::evacuation::{Evacuation, Pods};
 use crate::event::{Event, NodeFacts};
 use crate::ledger::{Context, Ledger};
 use crate::moment::{Moment, Span};
@@ -14,8 +14,10 @@ use crate::notice::NoticeKind;
 use crate::pod::{PodFacts, PodUid};
 use crate::policy::{Policy, RebalancePolicy};
 use crate::report::Report;
+use crate::saves;
 use crate::standing::NodeMark;
 use crate::status::Status;
+use crate::uplink::Uplink;
 use std::collections::BTreeSet;
 
 /// How long after an evacuation's deadline a new notice starts a new one: the node is still alive.
@@ -33,7 +35,7 @@ pub struct Machine {
     /// A maintenance event that is still far away: when the instance goes.
     maintenance: Option<(String, Moment)>,
     seen_notices: BTreeSet<String>,
-    link: Option<u64>,
+    uplink: Uplink,
     ledger: Ledger,
     wakeup: Option<Moment>,
     repeated: u64,
@@ -65,7 +67,7 @@ impl Machine {
             evacuation: None,
             maintenance: None,
             seen_notices: BTreeSet::new(),
-            link: None,
+            uplink: Uplink::default(),
             ledger: Ledger::default(),
             wakeup: None,
             repeated: 0,
@@ -128,7 +130,7 @@ impl Machine {
             Event::Noticed(notice) => self.noticed(notice),
             Event::Withdrawn { id } => self.withdrawn(&id),
             Event::Answered { id, outcome } => self.answered(id, outcome),
-            Event::LinkMeasured { bytes_per_second } => self.link = Some(bytes_per_second),
+            Event::LinkMeasured { bytes_per_second } => self.uplink.rate = Some(bytes_per_second),
             Event::Woke => {}
         }
     }
@@ -197,9 +199,9 @@ impl Machine {
         let mut ctx = context!(self);
         self.mark.advance(&mut ctx);
         if let Some(evacuation) = &mut self.evacuation {
-            evacuation.advance(&node, &mut self.pods, &self.mark, self.link, &mut ctx);
+            evacuation.advance(&node, &mut self.pods, &self.mark, &mut self.uplink, &mut ctx);
         } else {
-            evacuation::advance_saves(&mut self.pods, self.link, &mut ctx);
+            saves::advance(&mut self.pods, &mut self.uplink, &mut ctx);
             for pod in self.pods.values_mut() {
                 pod.advance_hold(&mut ctx);
             }

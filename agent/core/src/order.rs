@@ -2,25 +2,28 @@
 //!
 //! Decides orders only. It must not know the time, the link or what has been done so far.
 
+use crate::moment::Moment;
 use crate::pod::PodFacts;
 use crate::policy::{EvictOrder, Policy};
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 
 /// Shed at the notice, with nothing saved.
 pub fn is_shed(policy: &Policy, pod: &PodFacts) -> bool {
     pod.role.is_shed() || pod.priority < policy.shed_below
 }
 
-/// Whose bytes move first: the highest PriorityClass value; within one value the role, then the
-/// smaller state (the more value per byte). Only pods whose state is to be saved are in the answer;
-/// the position is the pod's rank.
-pub fn saving<'a>(policy: &Policy, pods: impl IntoIterator<Item = (&'a PodFacts, u64)>) -> Vec<&'a PodFacts> {
-    let mut order: Vec<_> =
-        pods.into_iter().filter(|(pod, _)| pod.engine.is_some() && !is_shed(policy, pod)).collect();
-    order.sort_by_key(|(pod, bytes)| {
-        (Reverse(pod.priority), pod.role, *bytes, &pod.namespace, &pod.name, &pod.uid)
-    });
-    order.into_iter().map(|(pod, _)| pod).collect()
+/// A state that is to be saved, as far as its place in the order goes: its pod, its cut-off, its bytes.
+pub type Saving<'a> = (&'a PodFacts, Moment, u64);
+
+/// Whose bytes move first: the highest PriorityClass value; within one value the role; within one role the earlier
+/// cut-off, and of those that are equal the smaller state, which is whole sooner. What cannot be whole at all is another
+/// question: [`crate::forecast`].
+pub fn saving(a: Saving<'_>, b: Saving<'_>) -> Ordering {
+    let key = |(pod, cutoff, bytes): Saving<'_>| (Reverse(pod.priority), pod.role, cutoff, bytes);
+    let name = |pod: &'_ PodFacts, other: &'_ PodFacts| {
+        (&pod.namespace, &pod.name, &pod.uid).cmp(&(&other.namespace, &other.name, &other.uid))
+    };
+    key(a).cmp(&key(b)).then_with(|| name(a.0, b.0))
 }
 
 /// Who is evicted first among those that are ready to go: what is shed, then by priority as the
@@ -72,17 +75,19 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_the_highest_priority_move_first_and_the_smaller_state_within_it() {
+    fn bytes_of_the_highest_priority_move_first_and_within_it_the_earlier_cut_off_and_the_smaller_state() {
+        let at = Moment::from_millis;
         let pods = [
-            (pod("low", 10, Role::Active, Owner::Replicated, true), 1),
-            (pod("high-big", 100, Role::Active, Owner::Replicated, true), 9),
-            (pod("high-small", 100, Role::Active, Owner::Replicated, true), 2),
-            (pod("high-canary", 100, Role::Canary, Owner::Replicated, true), 1),
-            (pod("stateless", 500, Role::Active, Owner::Replicated, false), 0),
-            (pod("shadow", 900, Role::Shadow, Owner::Replicated, true), 1),
+            (pod("low", 10, Role::Active, Owner::Replicated, true), at(1), 1),
+            (pod("high-big", 100, Role::Active, Owner::Replicated, true), at(5), 9),
+            (pod("high-small", 100, Role::Active, Owner::Replicated, true), at(5), 2),
+            (pod("high-soon", 100, Role::Active, Owner::Named, true), at(4), 50),
+            (pod("high-canary", 100, Role::Canary, Owner::Replicated, true), at(1), 1),
         ];
-        let order = saving(&Policy::default(), pods.iter().map(|(pod, bytes)| (pod, *bytes)));
-        assert_eq!(names(&order), ["high-small", "high-big", "high-canary", "low"]);
+        let mut order: Vec<Saving<'_>> = pods.iter().map(|(pod, at, bytes)| (pod, *at, *bytes)).collect();
+        order.sort_by(|a, b| saving(*a, *b));
+        let order: Vec<&PodFacts> = order.into_iter().map(|(pod, ..)| pod).collect();
+        assert_eq!(names(&order), ["high-soon", "high-small", "high-big", "high-canary", "low"]);
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub enum RespectPdb {
 
 /// The core's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Policy {
     /// Kept between the end of everything and the time in the notice.
     pub margin: Span,
@@ -80,6 +81,9 @@ pub struct Policy {
     pub undo_after: Span,
     /// Between two pre-copies of one pod under a rebalance.
     pub precopy_interval: Span,
+    /// The most that pre-copies take of the link over time, percent: a pod's next round waits until the last one has been
+    /// no more than this.
+    pub precopy_share: u64,
     /// How far ahead a living agent keeps the hold of a pod that has something to lose.
     pub hold_ahead: Span,
     /// How often it moves it.
@@ -118,6 +122,7 @@ impl Default for Policy {
             rebalance: RebalancePolicy::default(),
             undo_after: Span::from_secs(30 * 60),
             precopy_interval: Span::from_secs(30),
+            precopy_share: 10,
             hold_ahead: Span::from_secs(5),
             hold_every: Span::from_secs(1),
             restore_timeout: Span::from_secs(900),

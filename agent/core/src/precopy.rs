@@ -3,9 +3,11 @@
 //!
 //! Decides when a round begins. It must not know what a departure is; a departure cancels it.
 
+use crate::budget;
 use crate::effect::{Action, Round};
 use crate::event::{Done, Outcome};
 use crate::ledger::{Attempts, Context, Purpose};
+use crate::look::Look;
 use crate::moment::{Moment, Span};
 use crate::pod::PodFacts;
 
@@ -26,6 +28,11 @@ pub(crate) struct PreCopy {
     step: Step,
     tries: Attempts,
     next: Moment,
+    /// The round that is under way, or the last one: when it began, and what it sent.
+    began: Moment,
+    sent: u64,
+    /// What the last round sent that came after another: that much changes between two rounds.
+    changes: Option<u64>,
     /// The newest generation that a round committed, and the bytes of state it holds.
     pub(crate) committed: Option<(String, u64)>,
     /// Rounds that were committed.
@@ -41,6 +48,15 @@ impl PreCopy {
     /// What was flushed in the round that is under way can still be committed.
     pub(crate) fn is_past_flush(&self) -> bool {
         matches!(self.step, Step::Save | Step::Commit { .. })
+    }
+
+    /// Bytes that a final save of `state` bytes would send: all of it, or what has changed since the last round. Until
+    /// two rounds have shown how much that is, a quarter is assumed, and what it has grown by.
+    pub(crate) fn to_send(&self, state: u64) -> u64 {
+        let Some((_, copied)) = &self.committed else { return state };
+        let grown = state.saturating_sub(*copied);
+        let changed = self.changes.unwrap_or(state / 4);
+        changed.max(grown).min(state)
     }
 
     /// Goes on with the round; begins one if `every` says so and the last is long enough ago.
@@ -64,6 +80,7 @@ impl PreCopy {
                 }
                 *flush_slots -= 1;
                 self.next = ctx.now + every;
+                (self.began, self.sent) = (ctx.now, 0);
                 self.step = Step::Flush;
                 (timeout, Action::Flush { pod: pod.uid.clone(), round: Round::PreCopy })
             }
@@ -96,9 +113,30 @@ impl PreCopy {
     }
 
     /// Takes an answer.
-    pub(crate) fn answered(&mut self, outcome: Outcome, ctx: &mut Context<'_>) {
+    pub(crate) fn answered(
+        &mut self,
+        outcome: Outcome,
+        look: &mut Look,
+        link: Option<u64>,
+        ctx: &mut Context<'_>,
+    ) {
         let made = self.tries.made;
         self.tries = Attempts::default();
+        match &outcome {
+            Outcome::Done(Done::Flushed { bytes }) if self.step == Step::Flush => {
+                look.flushed(*bytes, ctx.now.since(self.began));
+            }
+            Outcome::Done(Done::Saved { sent, .. }) if self.step == Step::Save => {
+                self.sent = *sent;
+                // No more than its share of the link, whatever the interval says.
+                let share = ctx.policy.precopy_share.clamp(1, 100);
+                if let Some(rate) = link {
+                    let rate = u64::try_from(u128::from(rate) * u128::from(share) / 100).unwrap_or(u64::MAX);
+                    self.next = self.next.max(self.began + budget::transfer(*sent, rate));
+                }
+            }
+            _ => {}
+        }
         self.step = match (self.step, outcome) {
             // A restarted engine has nothing: that must not hide what was copied before.
             (Step::Flush, Outcome::Done(Done::Flushed { bytes: 0 })) => Step::Idle,
@@ -109,6 +147,7 @@ impl PreCopy {
                 Step::Commit { partial: left_out.is_some() }
             }
             (Step::Commit { .. }, Outcome::Done(Done::Committed { generation, bytes })) => {
+                self.changes = self.committed.is_some().then_some(self.sent);
                 self.committed = Some((generation, bytes));
                 self.rounds = self.rounds.saturating_add(1);
                 Step::Idle

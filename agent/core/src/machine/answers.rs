@@ -33,7 +33,15 @@ impl Machine {
                 if let Some(pod) = self.pods.get_mut(&uid)
                     && let Some(departure) = &mut pod.departure
                 {
-                    departure.keep.answered(&pod.facts, &mut pod.look, departure.times, outcome, &mut ctx);
+                    let earlier = pod.precopy.committed.as_ref();
+                    departure.keep.answered(
+                        &pod.facts,
+                        &mut pod.look,
+                        departure.times,
+                        earlier,
+                        outcome,
+                        &mut ctx,
+                    );
                 }
             }
             Purpose::Leave(uid) => {
@@ -43,7 +51,7 @@ impl Machine {
             }
             Purpose::PreCopy(uid) => {
                 if let Some(pod) = self.pods.get_mut(&uid) {
-                    pod.precopy.answered(outcome, &mut ctx);
+                    pod.precopy.answered(outcome, &mut pod.look, self.uplink.rate, &mut ctx);
                 }
             }
             Purpose::Restore(uid) => {

@@ -138,6 +138,8 @@ fn a_blocked_pod_does_not_move_the_moments_of_the_others() {
         // Pre-copies take turns, by design.
         let engines = scenario.actors.iter_mut().filter_map(|actor| actor.facts.engine.as_mut());
         engines.for_each(|engine| engine.interval = None);
+        // One that works until its last moment is saved then, by design: and when that is, the flushes of others tell.
+        scenario.actors.iter_mut().for_each(|actor| actor.busy_for = 0);
         let Some(blocked) = scenario.actors.first().map(|actor| actor.facts.uid.0.clone()) else { continue };
         let free = World::new(&scenario, None, &mut Coverage::default()).run().checks.moments;
         for kind in ["engine=hang", "pdb=stuck"] {
@@ -148,7 +150,11 @@ fn a_blocked_pod_does_not_move_the_moments_of_the_others() {
             assert!(violations.is_empty(), "{}", verdict(&scenario, None, violations));
             for ((pod, what), at) in free.iter().filter(|((pod, _), _)| *pod != blocked) {
                 let with = checks.moments.get(&(pod.clone(), what)).copied();
-                let late = with.is_none_or(|with| with > at + 1);
+                // A held pod that works begins as soon as it is seen idle, which is looked for every second.
+                let held = scenario.actors.iter().find(|actor| actor.facts.uid.0 == *pod);
+                let held =
+                    held.and_then(|actor| actor.facts.engine.as_ref()).is_some_and(|engine| engine.holds);
+                let late = with.is_none_or(|with| with > at + if held { 2_500 } else { 1 });
                 assert!(!late, "seed {seed}, {kind}: {what} of {pod} at {with:?} instead of {at}");
                 compared += 1;
             }

@@ -85,12 +85,12 @@ fn a_held_pod_that_is_busy_generates_until_the_last_moment_that_fits() {
     let busy = Outcome::Done(Done::Looked { state_bytes: 10 << 30, busy: true });
     stage.answers.insert("look gold".into(), busy);
     stage.sees(&holding("gold"));
-    // 10 GiB at 1 GiB/s and a quarter more, a second for the flush, a second to spare.
+    // 10 GiB at 1 GiB/s and a quarter more, a second for the flush and a quarter more, a second to spare.
     stage.hear(Event::LinkMeasured { bytes_per_second: 1 << 30 });
     stage.notice(TERMINATE, "n", 120);
     stage.until(120_000);
     assert_eq!(stage.times("evict", "gold"), [0]);
-    assert_eq!(stage.times("flush", "gold"), [115_000 - 1_000 - 2_000 - 12_500 - 1_000 - 1_000]);
+    assert_eq!(stage.times("flush", "gold"), [115_000 - 1_000 - 2_000 - 12_500 - 1_250 - 1_000]);
 }
 
 #[test]

@@ -9,4 +9,5 @@ mod notices;
 mod others;
 mod restarts;
 mod restores;
+mod shortage;
 mod stage;

@@ -1,0 +1,257 @@
+//! What fits: which states will be whole in the store by their cut-offs, at the rates that are measured.
+//!
+//! Decides what is dropped. It must not know pods, effects or how far anybody is; it is arithmetic on moments and bytes.
+//!
+//! ```text
+//!  tier 1   flush ▒▒▒▒▒▒ send ██████████          tiers in order; each takes the link's time that those before
+//!  tier 2   flush ▒▒▒         ▁▁▁▁▁▁▁▁▁▁████      it leave, earliest cut-off first within a tier
+//!  tier 3   does not fit: takes none              what does not fit takes no time from what does
+//! ```
+//!
+//! Value saved is lexicographic by tier (one PriorityClass value and one role), and within a tier it is bytes: a byte of
+//! KV cache costs the same to compute again whosever it is. So a tier that fits is taken whole, and of one that does
+//! not, the set with the most bytes (the knapsack problem of Lawler and Moore, "A functional equation and its
+//! application to resource allocation and sequencing problems", 1969). Exact for a tier of a dozen states; for more, close.
+
+use crate::moment::{Moment, Span};
+use crate::pod::Role;
+use std::cmp::Reverse;
+
+/// How many ways to fill the time are looked at for one tier.
+const WAYS: usize = 512;
+
+/// A state is dropped only if it would not fit on a link a tenth faster either: a measured rate is no promise.
+const DOUBT_PERCENT: u64 = 110;
+
+/// One state that is to be flushed and sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// The value of its PriorityClass.
+    pub priority: i32,
+    /// Its role: within one value, active before preview and so on.
+    pub role: Role,
+    /// What it is worth, if it is whole: its bytes.
+    pub value: u64,
+    /// Bytes that have to be sent for it.
+    pub send: u64,
+    /// What its flush has yet to take.
+    pub flush: Span,
+    /// When all of it must be in the store.
+    pub cutoff: Moment,
+}
+
+impl Load {
+    /// States of one tier outweigh any number of those behind it.
+    const fn tier(&self) -> (Reverse<i32>, Role) {
+        (Reverse(self.priority), self.role)
+    }
+}
+
+/// What a load may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// When.
+    pub now: Moment,
+    /// Bytes per second of the uplink; `None` where it was never measured.
+    pub link: Option<u64>,
+    /// Flushes at once.
+    pub flush_slots: usize,
+}
+
+/// How it stands with one load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It will be in the store at this moment.
+    By(Moment),
+    /// It needs so much time on the link once it is its turn, and has less.
+    Not {
+        /// What it needs.
+        needs: Span,
+        /// What those before it leave until its cut-off.
+        has: Span,
+    },
+    /// The link was never measured.
+    Unknown,
+}
+
+impl Fit {
+    /// It is known that it will not be whole.
+    pub const fn is_dropped(self) -> bool {
+        matches!(self, Fit::Not { .. })
+    }
+}
+
+/// The time of the link that nobody has taken: disjoint stretches in order, the last one without end.
+#[derive(Clone, Debug)]
+struct Free(Vec<(u64, u64)>);
+
+impl Free {
+    fn from(now: Moment) -> Self {
+        Self(vec![(now.as_millis(), u64::MAX)])
+    }
+
+    /// Free time until `at`.
+    fn until(&self, at: u64) -> u64 {
+        self.0.iter().map(|(from, to)| at.min(*to).saturating_sub(*from)).fold(0, u64::saturating_add)
+    }
+
+    /// Takes the first `needs` of it that lies after `release`; when that is over.
+    fn take(&mut self, release: u64, mut needs: u64) -> u64 {
+        let mut left = Vec::with_capacity(self.0.len() + 1);
+        let mut done = release;
+        for &(from, to) in &self.0 {
+            let start = from.max(release);
+            if needs == 0 || start >= to {
+                left.push((from, to));
+                continue;
+            }
+            let end = start.saturating_add(needs).min(to);
+            needs -= end - start;
+            done = end;
+            left.extend([(from, start), (end, to)].into_iter().filter(|(from, to)| from < to));
+        }
+        self.0 = left;
+        done
+    }
+}
+
+/// A load on its way through the forecast.
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    index: usize,
+    value: u64,
+    /// Its flush is over.
+    release: u64,
+    needs: u64,
+    cutoff: u64,
+}
+
+/// Says of each load whether it fits; in the order in which they were given.
+///
+/// `doubt`: with the doubt that a decision deserves; without it, at the very rate that is measured.
+pub fn forecast(resources: Resources, loads: &[Load], doubt: bool) -> Vec<Fit> {
+    let Some(rate) = resources.link.filter(|rate| *rate > 0) else {
+        return vec![Fit::Unknown; loads.len()];
+    };
+    let percent = if doubt { DOUBT_PERCENT } else { 100 };
+    let rate = u64::try_from(u128::from(rate) * u128::from(percent) / 100).unwrap_or(u64::MAX).max(1);
+    let mut order: Vec<usize> = (0..loads.len()).collect();
+    order.sort_by_key(|index| loads.get(*index).map(|load| (load.tier(), load.cutoff, load.send)));
+    let mut fits = vec![Fit::Unknown; loads.len()];
+    let mut free = Free::from(resources.now);
+    let mut slots = vec![resources.now.as_millis(); resources.flush_slots.max(1)];
+    let tiers = order.chunk_by(|a, b| loads.get(*a).map(Load::tier) == loads.get(*b).map(Load::tier));
+    for tier in tiers {
+        let mut busy = slots.clone();
+        let jobs = jobs(tier, loads, rate, &mut busy);
+        let chosen = fill(&free, &jobs);
+        for (position, job) in jobs.iter().enumerate() {
+            let fit = if chosen.contains(position) {
+                Fit::By(Moment::from_millis(free.take(job.release, job.needs)))
+            } else {
+                let has = free.until(job.cutoff).saturating_sub(free.until(job.release));
+                Fit::Not { needs: Span::from_millis(job.needs), has: Span::from_millis(has) }
+            };
+            if let Some(slot) = fits.get_mut(job.index) {
+                *slot = fit;
+            }
+        }
+        // What is dropped flushes last: only what fits keeps the slots busy for the tiers behind it.
+        let kept: Vec<usize> = (jobs.iter().enumerate())
+            .filter(|(position, _)| chosen.contains(*position))
+            .map(|(_, job)| job.index)
+            .collect();
+        self::jobs(&kept, loads, rate, &mut slots);
+    }
+    fits
+}
+
+/// The loads of one tier in their order, each with the end of its flush; takes the flush slots they need.
+fn jobs(tier: &[usize], loads: &[Load], rate: u64, slots: &mut [u64]) -> Vec<Job> {
+    let job = |index: &usize| {
+        let load = loads.get(*index)?;
+        let mut release = slots.iter().copied().min().unwrap_or(0);
+        if load.flush > Span::ZERO
+            && let Some(slot) = slots.iter_mut().min()
+        {
+            *slot = slot.saturating_add(load.flush.as_millis());
+            release = *slot;
+        } else if let Some(first) = slots.iter().min() {
+            release = *first;
+        }
+        let needs = u64::try_from(u128::from(load.send) * 1000 / u128::from(rate)).unwrap_or(u64::MAX);
+        Some(Job { index: *index, value: load.value, release, needs, cutoff: load.cutoff.as_millis() })
+    };
+    tier.iter().filter_map(job).collect()
+}
+
+/// Which jobs of a tier, by their position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Chosen(u128);
+
+impl Chosen {
+    /// Positions beyond this are not told apart: more states of one tier than any node runs.
+    const MOST: usize = 128;
+
+    const fn contains(self, position: usize) -> bool {
+        position < Self::MOST && self.0 >> position & 1 == 1
+    }
+
+    const fn with(self, position: usize) -> Self {
+        if position < Self::MOST { Self(self.0 | 1 << position) } else { self }
+    }
+}
+
+/// One way to fill the link's time with some of the jobs so far.
+#[derive(Clone, Copy, Debug)]
+struct Filling {
+    /// Free time that is used up.
+    used: u64,
+    value: u64,
+    chosen: Chosen,
+}
+
+/// The jobs of a tier that are worth the most together, each over by its cut-off.
+fn fill(free: &Free, jobs: &[Job]) -> Chosen {
+    let mut all = free.clone();
+    if jobs.iter().all(|job| all.take(job.release, job.needs) <= job.cutoff) {
+        return (0..jobs.len()).fold(Chosen::default(), Chosen::with);
+    }
+    // Earliest cut-off first, of every set: a filling that takes longer and is worth less is never the better start.
+    let mut ways = vec![Filling { used: 0, value: 0, chosen: Chosen::default() }];
+    for (position, job) in jobs.iter().enumerate().take(Chosen::MOST) {
+        let (release, cutoff) = (free.until(job.release), free.until(job.cutoff));
+        let with = |way: &Filling| Filling {
+            used: way.used.max(release).saturating_add(job.needs),
+            value: way.value.saturating_add(job.value),
+            chosen: way.chosen.with(position),
+        };
+        let more: Vec<Filling> = ways.iter().map(with).filter(|way| way.used <= cutoff).collect();
+        ways.extend(more);
+        prune(&mut ways);
+    }
+    ways.last().map_or(Chosen::default(), |way| way.chosen)
+}
+
+/// Keeps the ways that no other one beats, in the order of their value; too many are thinned evenly.
+fn prune(ways: &mut Vec<Filling>) {
+    ways.sort_by_key(|way| (way.used, Reverse(way.value)));
+    let mut best = None;
+    ways.retain(|way| {
+        let better = best.is_none_or(|best| way.value > best);
+        best = best.max(Some(way.value));
+        better
+    });
+    if ways.len() > WAYS {
+        let (count, mut index) = (ways.len(), 0);
+        ways.retain(|_| {
+            // The first and the last stay: the one that uses least and the one that is worth most.
+            let keep = index * WAYS / count != (index + 1) * WAYS / count || index == 0;
+            index += 1;
+            keep
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
