@@ -40,6 +40,17 @@ pub fn cutoff(policy: &Policy, pod: &PodFacts, began: Moment, deadline: Moment, 
     (deadline - after - reserve).max(began)
 }
 
+/// The cut-off of any pod, of whatever kind and however it leaves: see [`cutoff`].
+pub fn end(policy: &Policy, pod: &PodFacts, began: Moment, deadline: Moment, held: bool) -> Moment {
+    if pod.is_late() && pod.terminating.is_none() {
+        // It leaves in the last seconds: its cut-off is half of them.
+        let late = late(policy, began, deadline);
+        return late + deadline.since(late).div(2);
+    }
+    // What terminates already needs no grace after its save: it has it.
+    cutoff(policy, pod, began, deadline, held || pod.terminating.is_some())
+}
+
 /// The grace for an eviction or a delete at `now`, chosen once: a termination that has begun cannot
 /// be shortened (facts/testbed.md §4). A held pod gets all that is left, since it ends when it is
 /// released; any other gets its own, as far as that fits. Never zero: the API server takes zero as

@@ -12,7 +12,7 @@ use crate::ledger::Context;
 use crate::look::Look;
 use crate::moment::{Moment, Span};
 use crate::order;
-use crate::pod::{EvictWhen, OnDelete, Owner, PodFacts};
+use crate::pod::{OnDelete, Owner, PodFacts};
 use crate::precopy::PreCopy;
 use crate::restoration::Restoration;
 use crate::saves;
@@ -64,23 +64,6 @@ impl Pod {
         }
     }
 
-    /// It can wait inside its own eviction for its save.
-    fn can_be_held(&self) -> bool {
-        let Some(engine) = &self.facts.engine else { return false };
-        match (self.facts.owner, engine.evict) {
-            // No replacement is created before the old name is gone: nothing would overlap.
-            (Owner::Named, _) | (_, EvictWhen::Last) => false,
-            (
-                Owner::Replicated
-                | Owner::Bare { .. }
-                | Owner::Daemon { .. }
-                | Owner::Static
-                | Owner::Finished,
-                EvictWhen::Auto | EvictWhen::First,
-            ) => engine.holds,
-        }
-    }
-
     /// The state in its engine is its own, and worth a save. (A pod that is terminating when it is
     /// first seen never begins a restore.)
     fn is_restored(&self) -> bool {
@@ -107,7 +90,7 @@ impl Pod {
             // its grace, and waits for its hold if it can.
             Some(ends) if saves => (deadline.min(ends), self.waits_for_hold()),
             Some(_) => (deadline, false),
-            None => (deadline, saves && self.can_be_held()),
+            None => (deadline, saves && self.facts.can_be_held()),
         };
         let times = self.times(began, deadline, held, ctx);
         self.departure = Some(Departure {
@@ -156,15 +139,7 @@ impl Pod {
     }
 
     fn times(&self, began: Moment, deadline: Moment, held: bool, ctx: &Context<'_>) -> Times {
-        // What terminates already needs no grace after its save: it has it.
-        let ends_by_itself = held || self.facts.terminating.is_some();
-        let cutoff = if self.facts.is_late() && self.facts.terminating.is_none() {
-            // It leaves in the last seconds: its cut-off is half of them.
-            let late = budget::late(ctx.policy, began, deadline);
-            late + deadline.since(late).div(2)
-        } else {
-            budget::cutoff(ctx.policy, &self.facts, began, deadline, ends_by_itself)
-        };
+        let cutoff = budget::end(ctx.policy, &self.facts, began, deadline, held);
         Times { deadline, cutoff, held }
     }
 

@@ -166,6 +166,23 @@ pub fn forecast(resources: Resources, loads: &[Load], doubt: bool) -> Vec<Fit> {
     fits
 }
 
+/// When each load would be over if none were dropped, in the order in which they were given; `None` where the link was
+/// never measured.
+pub fn completions(resources: Resources, loads: &[Load]) -> Option<Vec<Moment>> {
+    let rate = resources.link.filter(|rate| *rate > 0)?;
+    let mut order: Vec<usize> = (0..loads.len()).collect();
+    order.sort_by_key(|index| loads.get(*index).map(|load| (load.tier(), load.cutoff, load.send)));
+    let mut slots = vec![resources.now.as_millis(); resources.flush_slots.max(1)];
+    let mut free = Free::from(resources.now);
+    let mut over = vec![resources.now; loads.len()];
+    for job in jobs(&order, loads, rate, &mut slots) {
+        if let Some(slot) = over.get_mut(job.index) {
+            *slot = Moment::from_millis(free.take(job.release, job.needs));
+        }
+    }
+    Some(over)
+}
+
 /// The loads of one tier in their order, each with the end of its flush; takes the flush slots they need.
 fn jobs(tier: &[usize], loads: &[Load], rate: u64, slots: &mut [u64]) -> Vec<Job> {
     let job = |index: &usize| {

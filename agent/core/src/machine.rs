@@ -54,6 +54,7 @@ macro_rules! context {
 
 mod answers;
 mod notices;
+mod outlook;
 
 impl Machine {
     /// A core that has seen nothing yet.

@@ -7,7 +7,7 @@ use std::fmt;
 
 /// A pod's uid: the key under which everything about it is kept. A StatefulSet pod that is created
 /// again has the same name and another uid.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PodUid(pub String);
 
 impl fmt::Display for PodUid {
@@ -58,7 +58,7 @@ pub enum DaemonDrain {
 }
 
 /// Who owns the pod, as far as that decides how it leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Owner {
     /// A mirror pod: the kubelet owns it, the API cannot evict it.
@@ -80,6 +80,7 @@ pub enum Owner {
     /// A StatefulSet: no replacement before the old name is gone.
     Named,
     /// Any other controller: a replacement is created as soon as this pod is terminating.
+    #[default]
     Replicated,
 }
 
@@ -122,6 +123,7 @@ pub enum OnDelete {
 
 /// The engine of an opted-in pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct EngineFacts {
     /// Every ordinary container waits for the hold file in its preStop.
     pub holds: bool,
@@ -137,34 +139,86 @@ pub struct EngineFacts {
     pub restore: RestoreMode,
 }
 
+impl Default for EngineFacts {
+    /// What a pod says that says no more than `lifeboat.dev/engine`.
+    fn default() -> Self {
+        Self {
+            holds: false,
+            evict: EvictWhen::default(),
+            flush_timeout: Span::from_secs(30),
+            interval: None,
+            on_delete: OnDelete::default(),
+            restore: RestoreMode::default(),
+        }
+    }
+}
+
 /// One pod of this node.
+///
+/// Written down by hand, for a plan, it needs a name only: the rest is that of an ordinary pod of a Deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PodFacts {
     /// Its uid.
+    #[serde(default)]
     pub uid: PodUid,
     /// Its namespace.
+    #[serde(default)]
     pub namespace: String,
     /// Its name.
     pub name: String,
     /// The value of its PriorityClass (`spec.priority`), 0 where it has none.
+    #[serde(default)]
     pub priority: i32,
     /// Its part in a rollout.
+    #[serde(default)]
     pub role: Role,
     /// Who owns it.
+    #[serde(default)]
     pub owner: Owner,
-    /// `terminationGracePeriodSeconds`.
+    /// `terminationGracePeriodSeconds`; the API server's default is 30 s.
+    #[serde(default = "thirty_seconds")]
     pub grace: Span,
     /// It is being deleted, by whomever: when its own grace ends.
+    #[serde(default)]
     pub terminating: Option<Moment>,
     /// Its containers are running.
+    #[serde(default = "yes")]
     pub running: bool,
     /// It is opted in, and its annotations are valid.
+    #[serde(default)]
     pub engine: Option<EngineFacts>,
     /// The condition `lifeboat.dev/restored` is decided: nothing is restored into it any more.
+    #[serde(default = "yes")]
     pub restore_decided: bool,
 }
 
+const fn thirty_seconds() -> Span {
+    Span::from_secs(30)
+}
+
+const fn yes() -> bool {
+    true
+}
+
 impl PodFacts {
+    /// It can wait inside its own eviction for its save.
+    pub fn can_be_held(&self) -> bool {
+        let Some(engine) = &self.engine else { return false };
+        match (self.owner, engine.evict) {
+            // No replacement is created before the old name is gone: nothing would overlap.
+            (Owner::Named, _) | (_, EvictWhen::Last) => false,
+            (
+                Owner::Replicated
+                | Owner::Bare { .. }
+                | Owner::Daemon { .. }
+                | Owner::Static
+                | Owner::Finished,
+                EvictWhen::Auto | EvictWhen::First,
+            ) => engine.holds,
+        }
+    }
+
     /// `namespace/name`, for people.
     pub fn display_name(&self) -> String {
         format!("{}/{}", self.namespace, self.name)

@@ -1,0 +1,158 @@
+//! What a plan says of nodes that a person can check in the head: windows of 115 s, links of 100 MB/s.
+
+use super::*;
+use crate::pod::{DaemonDrain, EngineFacts, Owner, PodFacts};
+
+const GB: u64 = 1_000_000_000;
+
+/// A node with what is written down for it.
+fn node(pods: &str) -> Facts {
+    let text = format!(r#"{{"node":"n","link":100000000,"pods":[{pods}]}}"#);
+    serde_json::from_str(&text).unwrap()
+}
+
+fn state(name: &str, priority: i32, gb: u64) -> PodState {
+    let text =
+        format!(r#"{{"pod":{{"name":"{name}","priority":{priority},"engine":{{}}}},"bytes":{}}}"#, gb * GB);
+    serde_json::from_str(&text).unwrap()
+}
+
+fn with(pods: &[PodState]) -> Facts {
+    Facts { pods: pods.to_vec(), ..node("") }
+}
+
+fn fates(plan: &Plan) -> Vec<(String, Fate)> {
+    plan.pods.iter().map(|pod| (pod.name.clone(), pod.state)).collect()
+}
+
+#[test]
+fn a_plan_says_what_will_be_safe_what_will_not_and_why() {
+    // 115 s less 15 s of grace and 2 s for the commit: 98 s, a second of it for the flush.
+    let plan = Plan::of(&with(&[state("gold", 100, 5), state("silver", 10, 6), state("bronze", 1, 4)]));
+    let expected = [("gold", Fate::Safe), ("silver", Fate::AtRisk), ("bronze", Fate::Safe)];
+    assert_eq!(fates(&plan), expected.map(|(name, fate)| (name.to_owned(), fate)));
+    assert_eq!((plan.safe, plan.at_risk), (9 * GB, 6 * GB));
+    assert_eq!(plan.pods[0].saved, Some(Span::from_secs(51)));
+    assert_eq!(
+        plan.pods[1].shortage.map(|it| (it.needs, it.has)),
+        Some((Span::from_secs(60), Span::from_secs(47)))
+    );
+    assert!(plan.pods[1].why.contains("needs 60.000 s of the link and has 47.000 s"), "{}", plan.pods[1].why);
+    assert_eq!(plan.pods[2].saved, Some(Span::from_secs(91)));
+    // Without a drop it would take 151 s of the 98.
+    assert_eq!(plan.headroom, Some(98_000 - 151_000));
+}
+
+#[test]
+fn headroom_is_what_is_to_spare_and_grows_with_the_link_and_the_window() {
+    let facts = with(&[state("gold", 100, 5)]);
+    assert_eq!(Plan::of(&facts).headroom, Some(98_000 - 51_000));
+    let faster = Facts { link: Some(200_000_000), ..facts.clone() };
+    assert_eq!(Plan::of(&faster).headroom, Some(98_000 - 26_000));
+    let longer = Facts { left: Some(Span::from_secs(175)), ..facts.clone() };
+    assert_eq!(Plan::of(&longer).headroom, Some(158_000 - 51_000));
+    assert_eq!(Plan::of(&Facts { link: None, ..facts }).headroom, None);
+    assert_eq!(Plan::of(&with(&[])).headroom, None, "nothing to save");
+}
+
+#[test]
+fn pods_are_in_the_order_in_which_they_leave_each_with_its_way() {
+    let daemon = |drain| Owner::Daemon { drain, tolerates_all: false };
+    let pod = |name: &str, owner, priority, engine: Option<EngineFacts>| PodState {
+        pod: PodFacts { owner, priority, engine, ..state(name, 0, 0).pod },
+        bytes: Some(GB),
+        ..state(name, 0, 0)
+    };
+    let holds = || Some(EngineFacts { holds: true, ..EngineFacts::default() });
+    let plan = Plan::of(&with(&[
+        pod("stays", daemon(DaemonDrain::Stay), 9, None),
+        pod("logs", daemon(DaemonDrain::Late), 9, None),
+        pod("web", Owner::Replicated, 5, None),
+        pod("named", Owner::Named, 7, holds()),
+        pod("held", Owner::Replicated, 8, holds()),
+        pod("shed", Owner::Replicated, -1, holds()),
+    ]));
+    let ways: Vec<(&str, Way)> = plan.pods.iter().map(|pod| (pod.name.as_str(), pod.leaves)).collect();
+    let expected = [
+        ("shed", Way::Shed),
+        ("held", Way::Held),
+        ("named", Way::AfterSave),
+        ("web", Way::AtOnce),
+        ("logs", Way::Late),
+        ("stays", Way::Stays),
+    ];
+    assert_eq!(ways, expected);
+    let at = |name: &str| plan.pods.iter().find(|pod| pod.name == name).and_then(|pod| pod.evicted);
+    assert_eq!(at("held"), Some(Span::ZERO));
+    assert_eq!(
+        at("named"),
+        Some(Span::from_secs(21)),
+        "after the held one of a higher priority, and its own 10 s"
+    );
+    assert_eq!(at("logs"), Some(Span::from_secs(105)));
+    assert_eq!(at("stays"), None);
+}
+
+fn advice(facts: &Facts) -> Option<(Change, Option<i64>)> {
+    Plan::of(facts).advice.map(|advice| (advice.change, advice.headroom))
+}
+
+#[test]
+fn the_change_that_helps_most_is_named_and_none_where_everything_is_safe() {
+    assert_eq!(advice(&with(&[state("gold", 100, 5)])), None);
+    // 10 GB take 101 s with their flush: 98 s are too few, and 112 s of a held pod are enough, but a pre-copy leaves more.
+    assert_eq!(advice(&with(&[state("gold", 100, 10)])), Some((Change::PreCopy, Some(98_000 - 26_000))));
+    // It was pre-copied, and ten of forty GB have changed.
+    let copied = PodState { send: Some(10 * GB), copied: Some(40 * GB), ..state("gold", 100, 40) };
+    assert_eq!(
+        advice(&with(std::slice::from_ref(&copied))),
+        Some((Change::EvictFirst, Some(112_000 - 101_000)))
+    );
+    // A StatefulSet's pod cannot be held: 80 s of 83.
+    let named =
+        PodState { pod: PodFacts { owner: Owner::Named, ..copied.pod }, send: Some(9 * GB), ..copied };
+    assert_eq!(
+        advice(&with(std::slice::from_ref(&named))),
+        Some((Change::ShorterGrace, Some(93_000 - 91_000)))
+    );
+    // Nothing but less of it helps here.
+    let short =
+        PodState { pod: PodFacts { grace: Span::from_secs(1), ..named.pod }, send: Some(30 * GB), ..named };
+    let plan = Plan::of(&with(&[short]));
+    let advice = plan.advice.unwrap();
+    assert_eq!(advice.change, Change::SmallerState);
+    assert_eq!(advice.safe, 10 * GB + 9_600_000_000, "what is in the store already, and 96 s of the link");
+}
+
+#[test]
+fn facts_written_by_hand_need_a_name_and_say_what_is_wrong_with_them() {
+    let facts = node(r#"{"pod":{"name":"web"}}"#);
+    assert_eq!(Plan::of(&facts).pods[0].leaves, Way::AtOnce);
+    let wrong = serde_json::from_str::<Facts>(r#"{"node":"n","pods":[{"pod":{"name":"a","priorty":3}}]}"#);
+    let wrong = wrong.unwrap_err().to_string();
+    assert!(wrong.contains("priorty") && wrong.contains("priority"), "{wrong}");
+}
+
+#[test]
+fn what_nobody_has_looked_at_or_no_link_was_measured_for_is_unknown() {
+    let unseen = PodState { bytes: None, ..state("gold", 1, 1) };
+    let plan = Plan::of(&with(&[unseen]));
+    assert_eq!((plan.pods[0].state, plan.headroom), (Fate::Unknown, None));
+    assert!(plan.pods[0].why.contains("looked"));
+    let plan = Plan::of(&Facts { link: None, ..with(&[state("gold", 1, 1)]) });
+    assert_eq!(plan.pods[0].state, Fate::Unknown);
+    assert!(plan.pods[0].why.contains("never measured"));
+}
+
+#[test]
+fn under_a_notice_what_is_done_is_done_and_counts_for_nothing_any_more() {
+    let saved = PodState { outcome: Some(StateOutcome::Saved), ..state("gold", 100, 50) };
+    let facts = Facts {
+        left: Some(Span::from_secs(60)),
+        since: Span::from_secs(55),
+        ..with(&[saved, state("silver", 1, 4)])
+    };
+    let plan = Plan::of(&facts);
+    assert_eq!(fates(&plan).iter().map(|(_, fate)| *fate).collect::<Vec<_>>(), [Fate::Safe, Fate::Safe]);
+    assert_eq!(plan.headroom, Some(43_000 - 41_000));
+}
