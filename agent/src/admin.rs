@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use evacuation::facts::Facts;
 use evacuation::moment::{Moment, Span};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -122,6 +123,8 @@ pub struct Sources {
     pub metrics: Metrics,
     /// What `/status` answers.
     pub status: watch::Receiver<serde_json::Value>,
+    /// What `/facts` answers: what a plan of this node is made from.
+    pub facts: watch::Receiver<Option<Facts>>,
 }
 
 /// A bound admin address.
@@ -158,6 +161,7 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .route("/status", get(status))
+            .route("/facts", get(facts))
             .with_state(sources);
         axum::serve(self.listener, router).await.map_err(|source| AdminError::Serve { source })
     }
@@ -191,6 +195,13 @@ async fn status(State(sources): State<Sources>) -> Response {
     Json(status).into_response()
 }
 
+async fn facts(State(sources): State<Sources>) -> Response {
+    match sources.facts.borrow().clone() {
+        Some(facts) => Json(facts).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the node was not read yet\n").into_response(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,6 +228,7 @@ mod tests {
             readiness: Readiness::default(),
             metrics: Metrics::new(),
             status: receiver,
+            facts: watch::channel(None).1,
         };
         let url = format!("http://{}", admin.address());
         Running { url, status, task: tokio::spawn(admin.serve(sources.clone())), sources }

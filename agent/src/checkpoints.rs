@@ -22,7 +22,6 @@ mod fetch;
 mod gc;
 mod list;
 mod near;
-mod page;
 mod show;
 mod standing;
 mod target;
@@ -33,9 +32,9 @@ mod bench;
 #[cfg(test)]
 mod tests;
 
-use self::page::Page;
 use self::target::{Place, Target};
 use crate::config::StoreArgs;
+use crate::page::{self, Page};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;

@@ -3,6 +3,7 @@
 use crate::checkpoints::CheckpointsArgs;
 use crate::config::RunArgs;
 use crate::drill::arguments::DrillArgs;
+use crate::plan::PlanArgs;
 use clap::{Parser, Subcommand};
 
 /// Makes EC2 Spot safe for stateful inference on Kubernetes.
@@ -21,6 +22,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Rehearse an evacuation on this machine: no cluster, no AWS, no root
     Drill(Box<DrillArgs>),
+    /// What would happen to a node if its notice came now: what would be safe, what not, and why
+    Plan(PlanArgs),
     /// Look into the store: what is there, whether it is whole, and a copy of it; nothing is changed
     Checkpoints(Box<CheckpointsArgs>),
 }

@@ -19,6 +19,7 @@ mod lease;
 mod node;
 mod source;
 mod spec_key;
+mod survey;
 mod watch;
 pub mod workload;
 
@@ -35,6 +36,7 @@ pub use happening::About;
 pub use lease::{CLAIM_ANNOTATION, LINEAGE_ANNOTATION, LeaseBoard};
 pub use node::{EVACUATION_ANNOTATION, INTERRUPTION_TAINT, REBALANCE_TAINT};
 pub use source::NamedPod;
+pub use survey::Survey;
 pub use watch::ClusterEvent;
 
 /// What the agent needs to know to reach its cluster as its node's agent.

@@ -409,7 +409,7 @@ impl RunArgs {
 }
 
 /// A duration as people write it: `500ms`, `30s`, `5m`.
-fn span(text: &str) -> Result<Span, String> {
+pub(crate) fn span(text: &str) -> Result<Span, String> {
     let wrong = || format!("{text:?} is no duration: write 500ms, 30s or 5m");
     let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     u64::try_from(parsed.as_millis()).map(Span::from_millis).map_err(|_| wrong())

@@ -24,8 +24,10 @@ use crate::store::StoreHandle;
 use crate::telemetry;
 use evacuation::Machine;
 use evacuation::event::Event;
+use evacuation::facts::Facts;
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{InstanceAction, Notice, NoticeKind, Standing};
+use evacuation::plan::Plan;
 use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +70,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let readiness = Readiness::default();
     let heartbeat = Heartbeat::new();
     let (status_out, status) = watch::channel(serde_json::Value::Null);
+    let (facts_out, facts) = watch::channel(None);
     let admin = Admin::bind(config.admin_addr).await?;
     tracing::info!(address = %admin.address(), "probes and metrics");
     let sources = Sources {
@@ -75,6 +78,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         readiness: readiness.clone(),
         metrics: metrics.clone(),
         status,
+        facts,
     };
     spawn(&cancel, async move {
         if let Err(error) = admin.serve(sources).await {
@@ -115,6 +119,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         readiness,
         heartbeat,
         status: status_out,
+        facts: facts_out,
+        link_rate: config.link_rate,
         imds_faults,
         unconfirmed: None,
         imds_answers_since: None,
@@ -141,6 +147,9 @@ struct Driver {
     readiness: Readiness,
     heartbeat: Heartbeat,
     status: watch::Sender<serde_json::Value>,
+    facts: watch::Sender<Option<Facts>>,
+    /// The uplink until a save measures it.
+    link_rate: Option<u64>,
     imds_faults: Arc<Faults>,
     /// The notice found on the node at the start, until IMDS shows one; and since when IMDS answers.
     unconfirmed: Option<(Standing, Option<Moment>)>,
@@ -238,6 +247,11 @@ impl Driver {
         let mut json = serde_json::to_value(&status).unwrap_or_default();
         json["store"] = self.executor.store_status().into();
         json["claims"] = self.executor.claims_status().into();
+        if self.started {
+            let facts = self.machine.facts();
+            self.metrics.headroom(Plan::of(&facts).headroom);
+            let _ = self.facts.send(Some(facts));
+        }
         // Nobody may be listening.
         let _ = self.status.send(json);
     }
@@ -307,6 +321,9 @@ impl Driver {
                     .filter(|standing| !self.early.iter().any(|notice| confirms(notice, standing)))
                     .map(|standing| (standing, self.imds_answers_since.map(|_| clock::now())));
                 self.tell(Event::Started(node));
+                if let Some(bytes_per_second) = self.link_rate {
+                    self.tell(Event::LinkMeasured { bytes_per_second });
+                }
             }
             ClusterEvent::Node(node) => self.tell(Event::NodeSeen(node)),
             ClusterEvent::Pod(record) => {

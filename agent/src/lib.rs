@@ -25,6 +25,7 @@
 //! | [`engine`], [`sidecar`] | contract v1, llama-server; a reference engine |
 //! | [`volume`], [`store`] | pod volumes opened so that nothing leads outside; the store, opened and proven |
 //! | [`journal`], [`metrics`], [`admin`], [`telemetry`] | what can be known of it |
+//! | [`plan`] | what would happen to a node, before it happens |
 //! | [`checkpoints`] | what is in the store, for people: list, show, verify, diff, fetch |
 //! | [`drill`] | the whole of it rehearsed on one machine, and judged |
 
@@ -42,6 +43,8 @@ pub mod executor;
 pub mod imds;
 pub mod journal;
 pub mod metrics;
+mod page;
+pub mod plan;
 pub mod restore;
 pub mod sidecar;
 pub mod store;

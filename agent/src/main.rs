@@ -37,6 +37,7 @@ fn main() -> ExitCode {
             }
         },
         Command::Drill(args) => ExitCode::from(runtime.block_on(lifeboat::drill::run(*args))),
+        Command::Plan(args) => ExitCode::from(runtime.block_on(lifeboat::plan::run(args))),
         Command::Checkpoints(args) => ExitCode::from(runtime.block_on(lifeboat::checkpoints::run(*args))),
     }
 }

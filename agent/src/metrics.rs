@@ -164,6 +164,12 @@ impl Metrics {
         self.series.set(Id::Link, &[], bytes_per_second as f64);
     }
 
+    /// By how much everything would be in the store before it has to be, if a notice came now. Nothing to save, or a
+    /// link that was never measured, is no figure.
+    pub fn headroom(&self, headroom_ms: Option<i64>) {
+        self.series.set(Id::Headroom, &[], headroom_ms.map_or(f64::NAN, |ms| ms as f64 / 1000.0));
+    }
+
     /// How fast the last state was read.
     pub fn read_rate(&self, bytes_per_second: f64) {
         self.series.set(Id::Read, &[], bytes_per_second);

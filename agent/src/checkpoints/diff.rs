@@ -1,10 +1,10 @@
 //! `diff`: what one generation has that another does not. Told from the manifests; no pack is read.
 
 use super::catalog::Catalog;
-use super::page::{Page, count, size};
 use super::target::Target;
 use super::{Answer, Failure};
 use crate::config::StoreArgs;
+use crate::page::{Page, count, size};
 use checkpoint::hash::{ContentHash, Crc64};
 use checkpoint::manifest::{Extent, FileEntry, Manifest};
 use serde::Serialize;

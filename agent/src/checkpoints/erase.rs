@@ -1,10 +1,10 @@
 //! `erase`: everything of a namespace or a workload, on request, with a record that stays.
 
 use super::catalog::Catalog;
-use super::page::{Page, count, size};
 use super::target::Place;
 use super::{Answer, Failure};
 use crate::config::StoreArgs;
+use crate::page::{Page, count, size};
 use checkpoint::erase::{self, EraseError, Erasure, Request};
 use checkpoint::preflight;
 use serde::Serialize;

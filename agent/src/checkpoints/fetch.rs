@@ -1,10 +1,10 @@
 //! `fetch`: the files of a generation as files, by the same way that a restore goes.
 
 use super::catalog::Catalog;
-use super::page::{Page, count, size};
 use super::target::Target;
 use super::{Answer, Failure};
 use crate::config::StoreArgs;
+use crate::page::{Page, count, size};
 use checkpoint::dispatcher::{Dispatcher, Limits};
 use checkpoint::folder::Folder;
 use checkpoint::path::OURS;

@@ -4,10 +4,10 @@
 //! again after the grace. Regular passes are the fleet role's (a later issue), with the same functions.
 
 use super::catalog::{Catalog, soon};
-use super::page::{Page, count, short, size};
 use super::target::Place;
 use super::{Answer, FAILED, Failure};
 use crate::config::StoreArgs;
+use crate::page::{Page, count, short, size};
 use checkpoint::garbage::{self, Action, Collected, Plan, Policy, Skipped};
 use checkpoint::key::Workload;
 use checkpoint::preflight;

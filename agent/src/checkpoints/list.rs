@@ -1,11 +1,11 @@
 //! `list`: every lineage, newest first.
 
 use super::catalog::{Catalog, explain, soon};
-use super::page::{Page, count, short, size};
 use super::standing::{self, Standing};
 use super::target::Place;
 use super::{Answer, Failure};
 use crate::config::StoreArgs;
+use crate::page::{Page, count, short, size};
 use checkpoint::key::Workload;
 use checkpoint::lineage::{self, LINEAGES_MAX, LineageState};
 use checkpoint::restore;

@@ -2,11 +2,11 @@
 
 use super::catalog::{Catalog, Chosen, soon};
 use super::list::age;
-use super::page::{Page, count, size};
 use super::standing::{self, Standing};
 use super::target::{self, Target};
 use super::{Answer, Failure};
 use crate::config::StoreArgs;
+use crate::page::{Page, count, size};
 use checkpoint::fingerprint::{Fingerprint, Mismatch};
 use checkpoint::hash::ContentHash;
 use checkpoint::intent::Intent;
@@ -188,7 +188,7 @@ impl Answer for Shown {
     fn page(&self, page: &mut Page) {
         let Self { source, standing, .. } = self;
         let none = || "-".to_owned();
-        let age = super::page::short(std::time::Duration::from_secs(self.age_seconds));
+        let age = crate::page::short(std::time::Duration::from_secs(self.age_seconds));
         page.facts(&[
             (
                 "generation",

@@ -1,6 +1,6 @@
 //! How a lineage stands, in one word and one sentence, from its intent, its claim and its newest generation.
 
-use super::page::short;
+use crate::page::short;
 use checkpoint::claim::{ClaimState, FoundClaim};
 use checkpoint::generation::Generation;
 use checkpoint::intent::{FoundIntent, IntentState};

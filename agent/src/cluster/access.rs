@@ -23,6 +23,15 @@ pub(super) async fn config(kubeconfig: Option<&Path>) -> Result<Config, ClusterE
     Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(named)
 }
 
+/// The configuration that a person's own tools would use: the file that is named, else `KUBECONFIG`, else
+/// `~/.kube/config`, else the pod's service account.
+pub(super) async fn personal(kubeconfig: Option<&Path>) -> Result<Config, ClusterError> {
+    match kubeconfig {
+        Some(_) => config(kubeconfig).await,
+        None => Config::infer().await.map_err(|source| ClusterError::Infer { source: Box::new(source) }),
+    }
+}
+
 /// The same configuration with our own patience.
 pub(super) fn bounded(mut config: Config) -> Config {
     // kube retries 429, 503 and 504 by itself otherwise, up to 15 times and for minutes.

@@ -23,6 +23,12 @@ pub enum ClusterError {
         /// What is missing.
         source: kube::config::InClusterError,
     },
+    /// There is neither a kubeconfig nor a service account.
+    #[error("no cluster is known here: name a kubeconfig with --kubeconfig or KUBECONFIG")]
+    Infer {
+        /// What was tried.
+        source: Box<kube::config::InferConfigError>,
+    },
     /// No client can be made of the configuration.
     #[error(
         "the API server's address or certificates cannot be used: check server, certificate-authority and user in the kubeconfig"
@@ -105,6 +111,7 @@ impl ClusterError {
             | ClusterError::Malformed { .. } => FailureKind::Transient,
             ClusterError::Kubeconfig { .. }
             | ClusterError::InCluster { .. }
+            | ClusterError::Infer { .. }
             | ClusterError::Client { .. }
             | ClusterError::NodeName { .. }
             | ClusterError::Name { .. }

@@ -117,6 +117,7 @@ pub enum Id {
     RestoreSeconds,
     Tokens,
     Link,
+    Headroom,
     Read,
     Pods,
     AnnotationErrors,
@@ -186,7 +187,7 @@ const fn row(
 }
 
 /// Every metric, in the order of the documentation.
-pub const TABLE: [Row; 36] = [
+pub const TABLE: [Row; 37] = [
     row(
         Id::ImdsPolls,
         "imds_polls",
@@ -359,6 +360,14 @@ pub const TABLE: [Row; 36] = [
         Unit::None,
         &[],
         "The uplink to the store as last measured",
+    ),
+    row(
+        Id::Headroom,
+        "headroom",
+        Kind::Gauge,
+        Unit::Seconds,
+        &[],
+        "Time to spare if a notice came now: negative on a node that would not make it; NaN with nothing to save",
     ),
     row(
         Id::Read,
