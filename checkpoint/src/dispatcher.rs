@@ -15,6 +15,7 @@
 
 mod concurrency;
 pub mod forecast;
+mod rank;
 mod rate;
 
 use std::{
@@ -31,6 +32,7 @@ use self::{
     rate::Rate,
 };
 use crate::pool::Pool;
+pub use rank::Rank;
 
 /// How much longer than it has a work must need before it is set back: a measured rate is not a promise.
 const DOUBT: f64 = 1.5;
@@ -96,7 +98,7 @@ struct State {
 #[derive(Debug)]
 struct Enlisted {
     class: Class,
-    rank: u64,
+    rank: Rank,
     work: Work,
     set_back: bool,
 }
@@ -162,7 +164,8 @@ impl Dispatcher {
 
     /// Announces a transfer: the lowest `rank` of a class goes first. `work` is what is known of it.
     #[must_use]
-    pub fn enlist(&self, class: Class, rank: u64, work: Work) -> Job {
+    pub fn enlist(&self, class: Class, rank: impl Into<Rank>, work: Work) -> Job {
+        let rank = rank.into();
         let mut state = self.state();
         state.arrivals += 1;
         let id = state.arrivals;
@@ -231,7 +234,7 @@ impl State {
             return;
         };
         let mut drains: Vec<_> = self.jobs.values_mut().filter(|job| job.class == Class::Drain).collect();
-        drains.sort_by_key(|job| (job.rank, job.work.cut_off));
+        drains.sort_by_key(|job| (job.rank.get(), job.work.cut_off));
         let work: Vec<_> = drains.iter().map(|job| job.work).collect();
         for (job, fit) in drains.into_iter().zip(forecast::fits(rate * DOUBT, now, &work)) {
             job.set_back = matches!(fit, Fit::Not { .. });
@@ -241,7 +244,7 @@ impl State {
 
 impl Enlisted {
     fn order(&self) -> (Class, bool, u64, Instant) {
-        (self.class, self.set_back, self.rank, self.work.cut_off)
+        (self.class, self.set_back, self.rank.get(), self.work.cut_off)
     }
 }
 

@@ -112,7 +112,7 @@ impl World {
             identity: Identity::Blake3,
             pack_size: 4 << 20,
             class: Class::Drain,
-            rank: 0,
+            rank: 0.into(),
             deadline: soon(),
         }
     }

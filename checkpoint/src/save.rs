@@ -53,7 +53,7 @@ pub use self::{
 };
 use crate::{
     chunk::Chunking,
-    dispatcher::{Class, Dispatcher, Job, Permit, Place, forecast::Work},
+    dispatcher::{Class, Dispatcher, Job, Permit, Place, Rank, forecast::Work},
     hash::ContentHash,
     key::Workload,
     manifest::{Manifest, PACK_MAX},
@@ -109,8 +109,8 @@ pub struct SaveRequest<'a> {
     pub pack_size: usize,
     /// What the bytes are for.
     pub class: Class,
-    /// Lower goes first.
-    pub rank: u64,
+    /// Lower goes first; whoever keeps a clone can move the save while it is under way.
+    pub rank: Rank,
     /// When it must be over.
     pub deadline: Instant,
 }

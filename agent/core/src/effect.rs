@@ -136,6 +136,8 @@ pub enum Action {
     Flush { pod: PodUid, round: Round },
     /// What was flushed goes to the store, before everything of a higher `rank`.
     Save { pod: PodUid, round: Round, rank: u64 },
+    /// The save of a pod that is under way goes on under another `rank`.
+    Rank { pod: PodUid, rank: u64 },
     /// The manifest and its generation are written: from here on the state can be found.
     Commit { pod: PodUid, round: Round, partial: bool },
     /// Evicts with a uid precondition and this grace.
@@ -176,7 +178,7 @@ pub enum Action {
 
 impl Action {
     /// Every name that [`Action::name`] gives: for metric labels, coverage and fault plans.
-    pub const NAMES: [&'static str; 27] = [
+    pub const NAMES: [&'static str; 28] = [
         "mark",
         "unmark",
         "set_hold",
@@ -187,6 +189,7 @@ impl Action {
         "resume",
         "flush",
         "save",
+        "rank",
         "commit",
         "evict",
         "mark_disrupted",
@@ -219,6 +222,7 @@ impl Action {
             Action::Resume { .. } => "resume",
             Action::Flush { .. } => "flush",
             Action::Save { .. } => "save",
+            Action::Rank { .. } => "rank",
             Action::Commit { .. } => "commit",
             Action::Evict { .. } => "evict",
             Action::MarkDisrupted { .. } => "mark_disrupted",
@@ -250,6 +254,7 @@ impl Action {
             | Action::Resume { pod }
             | Action::Flush { pod, .. }
             | Action::Save { pod, .. }
+            | Action::Rank { pod, .. }
             | Action::Commit { pod, .. }
             | Action::Evict { pod, .. }
             | Action::MarkDisrupted { pod }

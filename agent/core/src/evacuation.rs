@@ -96,7 +96,7 @@ impl Evacuation {
         node: &str,
         pods: &mut Pods,
         mark: &NodeMark,
-        uplink: &mut Uplink,
+        uplink: &Uplink,
         ctx: &mut Context<'_>,
     ) {
         if mark.is_cordoned() && self.cordoned.is_none() {

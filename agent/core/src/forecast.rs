@@ -20,9 +20,6 @@ use std::cmp::Reverse;
 /// How many ways to fill the time are looked at for one tier.
 const WAYS: usize = 512;
 
-/// A state is dropped only if it would not fit on a link a tenth faster either: a measured rate is no promise.
-const DOUBT_PERCENT: u64 = 110;
-
 /// One state that is to be flushed and sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
@@ -126,15 +123,13 @@ struct Job {
     cutoff: u64,
 }
 
-/// Says of each load whether it fits; in the order in which they were given.
-///
-/// `doubt`: with the doubt that a decision deserves; without it, at the very rate that is measured.
-pub fn forecast(resources: Resources, loads: &[Load], doubt: bool) -> Vec<Fit> {
+/// Says of each load whether it fits, in the order in which they were given; at the very rate that is measured. (With a
+/// tenth of doubt, what needs a little more than it has would take the link from all behind it, in vain: more time would
+/// save less.)
+pub fn forecast(resources: Resources, loads: &[Load]) -> Vec<Fit> {
     let Some(rate) = resources.link.filter(|rate| *rate > 0) else {
         return vec![Fit::Unknown; loads.len()];
     };
-    let percent = if doubt { DOUBT_PERCENT } else { 100 };
-    let rate = u64::try_from(u128::from(rate) * u128::from(percent) / 100).unwrap_or(u64::MAX).max(1);
     let mut order: Vec<usize> = (0..loads.len()).collect();
     order.sort_by_key(|index| loads.get(*index).map(|load| (load.tier(), load.cutoff, load.send)));
     let mut fits = vec![Fit::Unknown; loads.len()];

@@ -25,6 +25,9 @@ const NO_STATE: &str = "the engine had no state to flush";
 /// Why a commit is partial that had no time for more.
 const CUT_OFF: &str = "its cut-off came before all of it was in the store";
 
+/// A save that is under way keeps its place for this long.
+const RERANK: Span = Span::from_secs(1);
+
 /// How far the save has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -57,6 +60,7 @@ pub(crate) struct Keep {
     pub(crate) sent: u64,
     /// The rank under which its save was asked for.
     pub(crate) rank: u64,
+    ranked: Moment,
     /// Bytes that its save has probably yet to send, once it has begun.
     pub(crate) unsent: Option<u64>,
     departure: String,
@@ -117,6 +121,7 @@ impl Keep {
             partial: None,
             sent: 0,
             rank: 0,
+            ranked: Moment::default(),
             unsent: None,
             departure: departure.to_owned(),
             tries: Attempts::default(),
@@ -227,6 +232,7 @@ impl Keep {
         };
         let purpose = || Purpose::Keep(pod.uid.clone());
         if self.tries.open.is_some() {
+            self.move_to(around, &pod.uid, ctx);
             // The deadline moved nearer while the engine writes: what it has then is too late.
             let overdue = self.step == Step::Flush && times.cutoff < self.flush_by;
             if !overdue || !ctx.has_come(times.cutoff) {
@@ -285,7 +291,7 @@ impl Keep {
                     return;
                 }
                 let action = Action::Save { pod: pod.uid.clone(), round: Round::Final, rank: around.rank };
-                self.rank = around.rank;
+                (self.rank, self.ranked) = (around.rank, ctx.now);
                 self.unsent.get_or_insert(to_send);
                 let left = times.cutoff.left(ctx.now);
                 self.tries.open = Some(ctx.ask(left, times.cutoff, self.tries.next(), purpose(), action));
@@ -301,6 +307,14 @@ impl Keep {
                 self.tries.open = Some(ctx.ask(span, ctx.now + span, self.tries.next(), purpose(), action));
             }
             Step::Nothing | Step::Safe { .. } | Step::Lost { .. } => {}
+        }
+    }
+
+    /// A save that is under way changes its place with what is known of the link; once a second at most.
+    fn move_to(&mut self, around: &Surroundings<'_>, pod: &PodUid, ctx: &mut Context<'_>) {
+        if self.step == Step::Save && self.rank != around.rank && ctx.has_come(self.ranked + RERANK) {
+            (self.rank, self.ranked) = (around.rank, ctx.now);
+            ctx.fire(Action::Rank { pod: pod.clone(), rank: around.rank });
         }
     }
 

@@ -82,6 +82,7 @@ impl Machine {
     pub fn handle(&mut self, now: Moment, event: Event) -> Vec<Effect> {
         self.now = self.now.max(now);
         self.wakeup = None;
+        saves::settle(&mut self.pods, &mut self.uplink, self.now);
         self.absorb(event);
         self.advance();
         self.ledger.take()
@@ -200,9 +201,9 @@ impl Machine {
         let mut ctx = context!(self);
         self.mark.advance(&mut ctx);
         if let Some(evacuation) = &mut self.evacuation {
-            evacuation.advance(&node, &mut self.pods, &self.mark, &mut self.uplink, &mut ctx);
+            evacuation.advance(&node, &mut self.pods, &self.mark, &self.uplink, &mut ctx);
         } else {
-            saves::advance(&mut self.pods, &mut self.uplink, &mut ctx);
+            saves::advance(&mut self.pods, &self.uplink, &mut ctx);
             for pod in self.pods.values_mut() {
                 pod.advance_hold(&mut ctx);
             }

@@ -139,7 +139,7 @@ impl Plan {
             (0..).zip(&pods).filter(|(_, pod)| pod.load.is_some()).map(|(index, _)| index).collect();
         let loads: Vec<Load> = pods.iter().filter_map(|pod| pod.load).collect();
         let mut fits = vec![None; pods.len()];
-        for (index, fit) in saved.iter().zip(forecast(resources, &loads, false)) {
+        for (index, fit) in saved.iter().zip(forecast(resources, &loads)) {
             if let Some(slot) = fits.get_mut(*index) {
                 *slot = Some(fit);
             }

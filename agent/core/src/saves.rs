@@ -13,13 +13,13 @@ use crate::ledger::Context;
 use crate::moment::{Moment, Span};
 use crate::order;
 use crate::uplink::Uplink;
+use std::cmp::Reverse;
 
 /// Ranks from here on are of what does not fit: behind all that does, in the same order.
 const DROPPED: u64 = 1 << 32;
 
 /// The next steps of all saves, in saving order: whoever is first gets the flush slots first.
-pub(crate) fn advance(pods: &mut Pods, uplink: &mut Uplink, ctx: &mut Context<'_>) {
-    let carried = uplink.carried(ctx.now);
+pub(crate) fn advance(pods: &mut Pods, uplink: &Uplink, ctx: &mut Context<'_>) {
     let disk = slowest_flush(pods);
     let mut saving: Vec<&mut Pod> = pods.values_mut().filter(|pod| pod.saves_something()).collect();
     if saving.is_empty() {
@@ -30,35 +30,43 @@ pub(crate) fn advance(pods: &mut Pods, uplink: &mut Uplink, ctx: &mut Context<'_
     let flushing = saving.iter().filter(|pod| pod.takes_a_flush_slot(ctx)).count();
     let mut flush_slots = slots.saturating_sub(flushing);
 
-    progress(&mut saving, carried);
     let resources = Resources { now: ctx.now, link: uplink.rate, flush_slots: slots };
     let loads: Vec<(usize, Load)> =
         (0..).zip(&saving).filter_map(|(place, pod)| Some((place, pod.load(disk, ctx.now)?))).collect();
     let only: Vec<Load> = loads.iter().map(|(_, load)| *load).collect();
     let mut fits = vec![Fit::Unknown; saving.len()];
-    for ((place, _), fit) in loads.iter().zip(forecast(resources, &only, true)) {
+    for ((place, _), fit) in loads.iter().zip(forecast(resources, &only)) {
         if let Some(slot) = fits.get_mut(*place) {
             *slot = fit;
         }
     }
 
-    let mut places: Vec<(u64, Fit, &mut Pod)> =
-        (0u64..).zip(saving).zip(fits).map(|((place, pod), fit)| (place, fit, pod)).collect();
-    // Stable: among what fits, and among what does not, the saving order stands.
-    places.sort_by_key(|(_, fit, _)| fit.is_dropped());
+    let mut turns: Vec<Turn<'_>> = Vec::with_capacity(saving.len());
     let mut bytes = 0u64;
-    // The highest value of which a pod has not flushed yet: the order is by value first.
-    let mut unflushed: Option<i32> = None;
-    for (place, fit, pod) in places {
-        let dropped = fit.is_dropped();
+    for ((place, pod), fit) in (0u64..).zip(saving).zip(fits) {
         let own = pod.to_send();
+        let dropped = fit.is_dropped();
         if !dropped {
             bytes = bytes.saturating_add(own);
         }
+        let bytes_before_and_own = if dropped { own } else { bytes };
+        let rank = if dropped { DROPPED + place } else { place };
+        turns.push(Turn { rank, fit, bytes_before_and_own, pod });
+    }
+    // Engines take their turns by tier, too, but within one the quickest flush goes first: the link has something to
+    // send the sooner (Johnson, "Optimal two- and three-stage production schedules with setup times included", 1954).
+    turns.sort_by_key(|turn| {
+        let facts = &turn.pod.facts;
+        (turn.fit.is_dropped(), Reverse(facts.priority), facts.role, turn.pod.look.state_bytes(), turn.rank)
+    });
+    // The highest value of which a pod has not flushed yet: the order is by value first.
+    let mut unflushed: Option<i32> = None;
+    for Turn { rank, fit, bytes_before_and_own, pod } in turns {
+        let dropped = fit.is_dropped();
         let outranked = unflushed.is_some_and(|value| dropped || value > pod.facts.priority);
         let mut around = Surroundings {
-            rank: if dropped { DROPPED + place } else { place },
-            bytes_before_and_own: if dropped { own } else { bytes },
+            rank,
+            bytes_before_and_own,
             bytes_per_second: uplink.rate,
             flush: budget::flush(pod.look.state_bytes(), pod.look.flush_rate.or(disk)),
             flush_slots: &mut flush_slots,
@@ -72,15 +80,26 @@ pub(crate) fn advance(pods: &mut Pods, uplink: &mut Uplink, ctx: &mut Context<'_
     }
 }
 
+/// One save's turn.
+struct Turn<'a> {
+    rank: u64,
+    fit: Fit,
+    bytes_before_and_own: u64,
+    pod: &'a mut Pod,
+}
+
 /// The slowest flush that was measured on this node: what is expected of an engine whose own was not.
 pub(crate) fn slowest_flush(pods: &Pods) -> Option<u64> {
     pods.values().filter_map(|pod| pod.look.flush_rate).min()
 }
 
-/// The bytes that the link has carried were those of the open saves, the first first.
-fn progress(saving: &mut [&mut Pod], mut carried: u64) {
-    let mut open: Vec<_> = saving
-        .iter_mut()
+/// What the link has carried since the last event were bytes of the saves that were open, the first first.
+///
+/// Before the event is absorbed: it may be the answer to one of them.
+pub(crate) fn settle(pods: &mut Pods, uplink: &mut Uplink, now: Moment) {
+    let mut carried = uplink.carried(now);
+    let mut open: Vec<_> = pods
+        .values_mut()
         .filter_map(|pod| pod.departure.as_mut())
         .filter(|departure| departure.keep.step == Step::Save)
         .filter_map(|departure| Some((departure.keep.rank, departure.keep.unsent.as_mut()?)))

@@ -10,6 +10,7 @@ use crate::cluster::{PodRecord, PodRef};
 use crate::engine::{self, Engine, EngineTarget, Scheme};
 use crate::volume;
 use checkpoint::claim::HeldClaim;
+use checkpoint::dispatcher::Rank;
 use checkpoint::fingerprint::Fingerprint;
 use checkpoint::folder::Folder;
 use checkpoint::key::{GenerationNumber, LineageId, Workload};
@@ -41,6 +42,8 @@ pub(crate) struct Bench {
     /// Apart, so that it can be renewed while state is fetched.
     pub(crate) claim: tokio::sync::Mutex<Option<HeldClaim>>,
     unsaved: AtomicBool,
+    /// The place of its save on the link, while one is under way.
+    pub(crate) rank: Rank,
 }
 
 /// An engine client is made for one address and one life of the container.
@@ -118,6 +121,7 @@ impl Bench {
             restore: tokio::sync::Mutex::default(),
             claim: tokio::sync::Mutex::default(),
             unsaved: AtomicBool::new(false),
+            rank: Rank::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use super::source::{opened, save_flushed, settle_intent};
 use crate::clock;
 use crate::store::Opened;
 use checkpoint::claim::{ClaimError, ClaimRequest, Holder};
+use checkpoint::dispatcher::Rank;
 use checkpoint::generation;
 use checkpoint::intent::IntentState;
 use checkpoint::key::{LineageId, Workload};
@@ -93,7 +94,7 @@ async fn confirmed(
             Err(NotReusable::Store(error)) => return Err(error.into()),
             Err(error @ NotReusable::Packs { .. }) => {
                 tracing::warn!(%error, "saving once more");
-                save_flushed(tools, side, &opened.store, workload, (round, 0), until).await?;
+                save_flushed(tools, side, &opened.store, workload, (round, &Rank::default()), until).await?;
                 refused = Some(error);
             }
             // The next one has another `created`, and so another name.

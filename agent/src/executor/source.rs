@@ -8,7 +8,7 @@ use crate::clock;
 use crate::cluster::About;
 use crate::store::Opened;
 use crate::volume;
-use checkpoint::dispatcher::Class;
+use checkpoint::dispatcher::{Class, Rank};
 use checkpoint::generation;
 use checkpoint::intent::{Intent, IntentState};
 use checkpoint::reuse::{self, Reusable};
@@ -40,7 +40,11 @@ pub(super) async fn perform(
         Action::Quiesce { .. } => bench.engine(tools).await?.quiesce(deadline).await?,
         Action::Resume { .. } => bench.engine(tools).await?.resume(deadline).await?,
         Action::Flush { round, .. } => return flush(tools, bench, round, deadline).await,
-        Action::Save { round, rank, .. } => return save(tools, bench, round, rank, deadline).await,
+        Action::Save { round, rank, .. } => {
+            bench.rank.set(rank);
+            return save(tools, bench, round, deadline).await;
+        }
+        Action::Rank { rank, .. } => bench.rank.set(rank),
         Action::Commit { round, partial, .. } => return commit(tools, bench, round, partial, deadline).await,
         Action::Evict { grace, .. } => tools.cluster.evict(&pod, grace, deadline).await?,
         Action::MarkDisrupted { .. } => {
@@ -207,13 +211,7 @@ async fn flush(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> 
     Ok(Done::Flushed { bytes })
 }
 
-async fn save(
-    tools: &Tools,
-    bench: &Bench,
-    round: Round,
-    rank: u64,
-    deadline: Moment,
-) -> Result<Done, Failure> {
+async fn save(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> Result<Done, Failure> {
     let mut side = bench.source.lock().await;
     let store = store(tools).await?;
     let workload = bench.workload(tools)?;
@@ -228,7 +226,7 @@ async fn save(
         side.reusable = listed.ok();
     }
     let (bytes, sent, left_out) =
-        save_flushed(tools, &mut side, &store, &workload, (round, rank), until).await?;
+        save_flushed(tools, &mut side, &store, &workload, (round, &bench.rank), until).await?;
     Ok(Done::Saved { bytes, sent, left_out })
 }
 
@@ -238,7 +236,7 @@ pub(super) async fn save_flushed(
     side: &mut SourceSide,
     store: &Store,
     workload: &checkpoint::key::Workload,
-    (round, rank): (Round, u64),
+    (round, rank): (Round, &Rank),
     until: tokio::time::Instant,
 ) -> Result<(u64, u64, Option<String>), Failure> {
     let Some(flushed) = &side.flushed else {
@@ -273,7 +271,7 @@ pub(super) async fn save_flushed(
             Round::PreCopy => Class::PreCopy,
             Round::Final => Class::Drain,
         },
-        rank,
+        rank: rank.clone(),
         deadline: until,
     };
     let progress = Arc::new(Progress::default());

@@ -79,6 +79,18 @@ async fn the_waiting_are_served_by_class_rank_cut_off_and_arrival() {
 }
 
 #[tokio::test]
+async fn a_transfer_that_is_moved_while_it_waits_is_served_at_its_new_place() {
+    let dispatcher = dispatcher(1);
+    let moved = Rank::from(9);
+    let cut_off = Instant::now() + Duration::from_secs(60);
+    let enlist = |rank: Rank| dispatcher.enlist(Class::Drain, rank, Work { bytes: 1, cut_off });
+    let waiters =
+        vec![("first", enlist(1.into())), ("second", enlist(2.into())), ("moved", enlist(moved.clone()))];
+    moved.set(0);
+    assert_eq!(order_of(&dispatcher, waiters).await, ["moved", "first", "second"]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_over_in_time_is_set_back_behind_what_can_and_still_takes_what_is_idle() {
     let dispatcher = dispatcher(1);
     let measured = job(&dispatcher, Class::Drain, 0);

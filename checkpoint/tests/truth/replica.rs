@@ -152,7 +152,7 @@ impl Replica {
             identity: Identity::Blake3,
             pack_size: PACK,
             class: Class::Drain,
-            rank: 0,
+            rank: 0.into(),
             deadline: how.deadline,
         };
         let dispatcher = Dispatcher::new(Slots::slots(SLOTS));

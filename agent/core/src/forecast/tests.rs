@@ -21,7 +21,7 @@ fn load(priority: i32, bytes: u64, seconds: u64) -> Load {
 }
 
 fn kept(rate: u64, loads: &[Load]) -> Vec<bool> {
-    forecast(link(rate), loads, false).iter().map(|fit| matches!(fit, Fit::By(_))).collect()
+    forecast(link(rate), loads).iter().map(|fit| matches!(fit, Fit::By(_))).collect()
 }
 
 #[test]
@@ -46,17 +46,17 @@ fn within_a_tier_the_most_bytes_are_kept_not_the_most_pods() {
 
 #[test]
 fn an_earlier_cut_off_goes_first_within_a_tier() {
-    let fits = forecast(link(100), &[load(5, 1000, 30), load(5, 1000, 10)], false);
+    let fits = forecast(link(100), &[load(5, 1000, 30), load(5, 1000, 10)]);
     assert_eq!(fits, [Fit::By(NOW + Span::from_secs(20)), Fit::By(NOW + Span::from_secs(10))]);
 }
 
 #[test]
 fn a_lower_tier_sends_while_a_higher_one_flushes() {
     let slow = Load { flush: Span::from_secs(10), ..load(9, 1000, 30) };
-    let fits = forecast(link(100), &[slow, load(1, 500, 30)], false);
+    let fits = forecast(link(100), &[slow, load(1, 500, 30)]);
     assert_eq!(fits, [Fit::By(NOW + Span::from_secs(20)), Fit::By(NOW + Span::from_secs(5))]);
     // One that is interrupted goes on behind it.
-    let fits = forecast(link(100), &[slow, load(1, 1500, 30)], false);
+    let fits = forecast(link(100), &[slow, load(1, 1500, 30)]);
     assert_eq!(fits[1], Fit::By(NOW + Span::from_secs(25)));
 }
 
@@ -64,31 +64,23 @@ fn a_lower_tier_sends_while_a_higher_one_flushes() {
 fn flushes_wait_for_a_slot() {
     let one = Resources { flush_slots: 1, ..link(100) };
     let flush = |seconds| Load { flush: Span::from_secs(seconds), ..load(9, 100, 60) };
-    let fits = forecast(one, &[flush(10), Load { priority: 1, ..flush(10) }], false);
+    let fits = forecast(one, &[flush(10), Load { priority: 1, ..flush(10) }]);
     assert_eq!(fits, [Fit::By(NOW + Span::from_secs(11)), Fit::By(NOW + Span::from_secs(21))]);
 }
 
 #[test]
 fn what_does_not_fit_says_what_it_needs_and_what_it_has() {
-    let fits = forecast(link(100), &[load(9, 1500, 20), load(1, 1000, 20)], false);
+    let fits = forecast(link(100), &[load(9, 1500, 20), load(1, 1000, 20)]);
     assert_eq!(fits[1], Fit::Not { needs: Span::from_secs(10), has: Span::from_secs(5) });
-}
-
-#[test]
-fn a_decision_doubts_the_rate_by_a_tenth() {
-    let loads = [load(9, 2100, 20)];
-    assert!(!forecast(link(100), &loads, true)[0].is_dropped());
-    assert!(forecast(link(100), &loads, false)[0].is_dropped());
-    assert!(forecast(link(100), &[load(9, 2300, 20)], true)[0].is_dropped());
 }
 
 #[test]
 fn nothing_is_known_without_a_rate_and_nothing_panics_at_the_ends_of_the_numbers() {
     let loads = [load(9, u64::MAX, 0), Load { flush: Span::from_millis(u64::MAX), ..load(9, 0, u64::MAX) }];
-    assert_eq!(forecast(Resources { link: None, ..link(1) }, &loads, true), [Fit::Unknown; 2]);
-    assert_eq!(forecast(link(0), &loads, true), [Fit::Unknown; 2]);
-    assert!(forecast(Resources { flush_slots: 0, ..link(1) }, &loads, true)[0].is_dropped());
-    assert!(!forecast(link(u64::MAX), &[load(1, u64::MAX, 5)], true)[0].is_dropped());
+    assert_eq!(forecast(Resources { link: None, ..link(1) }, &loads), [Fit::Unknown; 2]);
+    assert_eq!(forecast(link(0), &loads), [Fit::Unknown; 2]);
+    assert!(forecast(Resources { flush_slots: 0, ..link(1) }, &loads)[0].is_dropped());
+    assert!(!forecast(link(u64::MAX), &[load(1, u64::MAX, 5)])[0].is_dropped());
 }
 
 fn draw(rng: &mut fastrand::Rng, most: usize) -> Vec<Load> {
@@ -130,7 +122,7 @@ fn no_other_set_of_the_first_tier_keeps_more_bytes() {
             })
             .map(|set| set.iter().map(|load| load.value).sum::<u64>())
             .max();
-        let fits = forecast(link(100), &loads, false);
+        let fits = forecast(link(100), &loads);
         assert_eq!(Some(tiers(&loads, &fits)[1]), most, "seed {seed}: {loads:?}");
     }
 }
@@ -142,7 +134,7 @@ fn more_time_or_a_faster_link_never_keeps_less_of_the_highest_tiers() {
         let loads = draw(rng, 10);
         let later: Vec<_> =
             loads.iter().map(|load| Load { cutoff: load.cutoff + Span::from_secs(7), ..*load }).collect();
-        let at = |rate, loads: &[Load]| tiers(loads, &forecast(link(rate), loads, false));
+        let at = |rate, loads: &[Load]| tiers(loads, &forecast(link(rate), loads));
         assert!(at(130, &loads) >= at(100, &loads), "seed {seed}, a faster link: {loads:#?}");
         assert!(at(100, &later) >= at(100, &loads), "seed {seed}, more time: {loads:#?}");
     }
@@ -153,7 +145,7 @@ fn everything_that_fits_is_over_by_its_cut_off_and_never_sooner_than_it_can_be()
     for seed in 0..1_000 {
         let rng = &mut fastrand::Rng::with_seed(seed);
         let loads = draw(rng, 60);
-        for (load, fit) in loads.iter().zip(forecast(link(1_000), &loads, false)) {
+        for (load, fit) in loads.iter().zip(forecast(link(1_000), &loads)) {
             let soonest = NOW + load.flush + Span::from_millis(load.send);
             match fit {
                 Fit::By(at) => assert!(soonest <= at && at <= load.cutoff, "seed {seed}: {load:?} at {at:?}"),

@@ -159,7 +159,7 @@ impl Desk {
             identity: if named { Identity::Blake3 } else { Identity::Fast },
             pack_size,
             class: Class::Drain,
-            rank: 0,
+            rank: 0.into(),
             deadline: self.deadline,
         };
         let progress = Arc::new(Progress::default());
