@@ -72,8 +72,8 @@ const STORE_PROOF: Duration = Duration::from_secs(8);
 pub async fn run(args: DrillArgs) -> u8 {
     if args.list_faults {
         match args.output {
-            OutputKind::Text => print(&fault::catalogue::listing()),
-            OutputKind::Json => print(&format!("{:#}\n", fault::catalogue::document())),
+            OutputKind::Text => print(&fault::listing()),
+            OutputKind::Json => print(&format!("{:#}\n", fault::document())),
         }
         return 0;
     }

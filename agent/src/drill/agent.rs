@@ -1,7 +1,7 @@
 //! One node's agent: a real child process of this binary, killed and started again as a kubelet would.
 
 use super::chronicle::Chronicle;
-use super::fault::{Count, Fault, show_span};
+use super::fault::{Count, Fault, show_span, window};
 use crate::clock;
 use evacuation::moment::{Moment, Span};
 use serde::Serialize;
@@ -222,7 +222,7 @@ impl AgentPlan {
     fn store_fault_args(&self, now: Moment) -> Vec<String> {
         let mut args = Vec::new();
         for fault in &self.store_faults {
-            let (from, until) = fault.window();
+            let (from, until) = window(fault);
             let after_start = |after_notice: Span| match self.zero.get() {
                 Some(zero) => (*zero + after_notice).left(now),
                 None => self.lead + after_notice,
@@ -249,7 +249,7 @@ impl AgentPlan {
                 "503" => ("put:pack", "503".to_owned()),
                 "torn" => ("put:pack", "torn".to_owned()),
                 "lost" => ("put:pack", "lost".to_owned()),
-                "slow" => ("*", format!("slow:{}", fault.argument.as_deref().unwrap_or("1MiB/s"))),
+                "slow" => ("*", format!("slow:{}", fault_plan::show_rate(fault.rate().unwrap_or(1 << 20)))),
                 "unconditional" => ("put", "unconditional".to_owned()),
                 other => ("*", other.to_owned()),
             };

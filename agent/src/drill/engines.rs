@@ -1,7 +1,7 @@
 //! What runs in the containers: our own sidecar as engine, or a real llama-server.
 
 use super::cast::{Member, Part, TOKEN_FILE};
-use super::fault::Fault;
+use super::fault::{Fault, window};
 use super::llama::{LlamaOptions, LlamaServer};
 use crate::sidecar::{Behaviour, Sidecar, SidecarOptions, StateSeed};
 use evacuation::moment::Span;
@@ -147,7 +147,7 @@ impl EngineRoom {
                 "restarts" => Behaviour::Restarted,
                 _ => return None,
             };
-            let (from, until) = fault.window();
+            let (from, until) = window(fault);
             Some((from, until, behaviour))
         })
         .collect()

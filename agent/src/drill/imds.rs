@@ -4,7 +4,7 @@
 //! answer's own `Date`, and lives with errors. What it does not prove: the hop limit, link-local packet limits,
 //! and EC2's own timing.
 
-use super::fault::{Count, Fault};
+use super::fault::{Fault, window};
 use crate::clock;
 use axum::body::Body;
 use axum::extract::State;
@@ -185,18 +185,13 @@ impl Shared {
         let zero = inner.zero?;
         let faults = std::mem::take(&mut inner.faults);
         let struck = faults.iter().filter(|fault| only(fault.kind.outcome)).find_map(|fault| {
-            let (from, until) = fault.window();
+            let (from, until) = window(fault);
             if now < zero + from || until.is_some_and(|until| now >= zero + until) {
                 return None;
             }
             let nth = inner.struck.entry(fault.kind.outcome).or_default();
             *nth += 1;
-            let strikes = match fault.count {
-                Count::Always => true,
-                Count::First(n) => *nth <= n,
-                Count::Only(n) => *nth == n,
-            };
-            strikes.then_some(fault.kind.outcome)
+            fault.count.strikes(*nth).then_some(fault.kind.outcome)
         });
         inner.faults = faults;
         struck

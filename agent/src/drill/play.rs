@@ -5,7 +5,7 @@ use super::arguments::Sabotage;
 use super::cast::{CAST, Member};
 use super::chronicle::Chronicle;
 use super::engines::Place;
-use super::fault::{Fault, Start};
+use super::fault::{Fault, Start, span};
 use super::observation::{SOURCE, TARGET, agent_user};
 use super::recording::{Line, Recording, Tail};
 use super::scene::{Ending, UNDO_AFTER};
@@ -101,7 +101,7 @@ impl Stage {
         if let Some(ahead) = self.scene.fault("rebalance-first").and_then(Fault::span) {
             self.imds.recommend_rebalance();
             self.chronicle.say("IMDS", "recommends a rebalance");
-            tokio::time::sleep(clock::duration(ahead)).await;
+            tokio::time::sleep(ahead).await;
         }
         let (shown, times_up) = self.show(ending);
         let troubles = self.scene.faults.clone();
@@ -113,7 +113,8 @@ impl Stage {
             Ending::Withdrawn(after) => Some(shown + after),
             _ => None,
         };
-        let mut pdb = self.scene.fault("pdb-stuck").and_then(|fault| fault.lasts).map(|lasts| shown + lasts);
+        let mut pdb =
+            self.scene.fault("pdb-stuck").and_then(|fault| fault.lasts).map(|lasts| shown + span(lasts));
         if sabotage == Some(Sabotage::EarlyEviction) {
             self.evict_early().await;
         }
@@ -202,7 +203,7 @@ impl Stage {
         };
         let due = match &fault.start {
             Start::Notice => true,
-            Start::After(after) => now >= shown + *after,
+            Start::After(after) => now >= shown + span(*after),
             Start::Step(step) => journal.begun(step),
         };
         if !due {

@@ -2,7 +2,7 @@
 
 use super::arguments::{DrillArgs, OrderKind, RestoreKind};
 use super::cast::{CAST, Part};
-use super::fault::{Fault, FaultError, parse_plan};
+use super::fault::{Fault, FaultError, parse_fault, parse_plan, span, window};
 use evacuation::moment::Span;
 use evacuation::notice::InstanceAction;
 
@@ -44,7 +44,7 @@ pub enum Ending {
 #[derive(Debug, thiserror::Error)]
 pub enum SceneError {
     /// A fault.
-    #[error(transparent)]
+    #[error("--fault {0}")]
     Fault(#[from] FaultError),
     /// A file.
     #[error("--fault-file {path}: {source}")]
@@ -72,7 +72,7 @@ impl Scene {
             faults = parse_plan(&text)?;
         }
         for text in &args.faults {
-            faults.push(text.parse()?);
+            faults.push(parse_fault(text)?);
         }
         for fault in &faults {
             let member = fault.object.as_deref();
@@ -124,7 +124,7 @@ impl Scene {
         let mut window = args.window;
         for fault in &faults {
             if fault.name() == "notice-late" {
-                window = fault.span().unwrap_or(window);
+                window = fault.span().map_or(window, span);
             }
         }
         if window < Span::from_secs(1) || args.window > Span::from_secs(120) {
@@ -176,7 +176,7 @@ impl Scene {
             return Ending::Hibernated;
         }
         match self.fault("notice-withdrawn") {
-            Some(fault) => Ending::Withdrawn(fault.window().0),
+            Some(fault) => Ending::Withdrawn(window(fault).0),
             None => Ending::Evacuated,
         }
     }

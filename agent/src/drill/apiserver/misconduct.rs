@@ -2,7 +2,7 @@
 
 use super::status::Refusal;
 use crate::clock;
-use crate::drill::fault::{Count, Fault};
+use crate::drill::fault::{Fault, window};
 use evacuation::moment::Moment;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -57,18 +57,13 @@ impl Misconduct {
             if conflict && (verb, resource) != ("patch", "nodes") {
                 return None;
             }
-            let (from, until) = fault.window();
+            let (from, until) = window(fault);
             let (from, until) = (zero + from, until.map(|until| zero + until));
             if now < from || until.is_some_and(|until| now >= until) {
                 return None;
             }
             let nth = seen.fetch_add(1, Ordering::Relaxed) + 1;
-            let strikes = match fault.count {
-                Count::Always => true,
-                Count::First(n) => nth <= n,
-                Count::Only(n) => nth == n,
-            };
-            if !strikes {
+            if !fault.count.strikes(nth) {
                 return None;
             }
             match fault.kind.outcome {
