@@ -23,6 +23,8 @@ pub struct Pod {
     pub busy_until: u64,
     pub quiesced: bool,
     pub flush_rate: u64,
+    /// The budget it shares with others.
+    pub budget: Option<usize>,
     /// Bytes that its last flush wrote.
     pub flushed: u64,
     /// Grows with every restart of its engine.
@@ -65,6 +67,7 @@ impl Cluster {
             busy_until: started + actor.busy_for,
             quiesced: false,
             flush_rate: actor.flush_rate.max(1),
+            budget: actor.budget,
             flushed: 0,
             engine_start: 0,
             plan: 0,

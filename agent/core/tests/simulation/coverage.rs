@@ -1,6 +1,7 @@
 //! What the runs have seen, and what they never saw.
 
-use crate::faults::CATALOGUE;
+use crate::faults;
+use crate::scenario::Scenario;
 use evacuation::effect::{Action, Effect, RestoreOutcome};
 use evacuation::event::{Event, FailureKind, Outcome};
 use evacuation::report::{DepartureOutcome, StateOutcome};
@@ -9,16 +10,54 @@ use std::collections::BTreeMap;
 /// Counts, by table and name.
 #[derive(Debug, Default)]
 pub struct Coverage {
-    counts: BTreeMap<(&'static str, String), u64>,
-    pub pods: BTreeMap<usize, u64>,
+    counts: BTreeMap<(&'static str, &'static str), u64>,
+    /// What the report said of a pod at some time.
+    states: BTreeMap<StateOutcome, u64>,
+    departures: BTreeMap<DepartureOutcome, u64>,
+    /// Runs by number of pods.
+    pods: BTreeMap<usize, u64>,
+    /// States by the power of ten of their bytes, uplinks by that of their bytes per second.
+    sizes: BTreeMap<u32, u64>,
+    links: BTreeMap<u32, u64>,
     pub runs: u64,
+    pub events: u64,
     pub crashes: u64,
     pub late_answers: u64,
 }
 
+fn add<K: Ord>(to: &mut BTreeMap<K, u64>, from: BTreeMap<K, u64>) {
+    for (key, count) in from {
+        *to.entry(key).or_default() += count;
+    }
+}
+
 impl Coverage {
-    fn count(&mut self, table: &'static str, name: impl Into<String>) {
-        *self.counts.entry((table, name.into())).or_default() += 1;
+    /// Takes what another thread has seen.
+    pub fn merge(&mut self, other: Self) {
+        add(&mut self.counts, other.counts);
+        add(&mut self.states, other.states);
+        add(&mut self.departures, other.departures);
+        add(&mut self.pods, other.pods);
+        add(&mut self.sizes, other.sizes);
+        add(&mut self.links, other.links);
+        self.runs += other.runs;
+        self.events += other.events;
+        self.crashes += other.crashes;
+        self.late_answers += other.late_answers;
+    }
+
+    fn count(&mut self, table: &'static str, name: &'static str) {
+        *self.counts.entry((table, name)).or_default() += 1;
+    }
+
+    /// A run begins.
+    pub fn run(&mut self, scenario: &Scenario) {
+        self.runs += 1;
+        *self.pods.entry(scenario.actors.len()).or_default() += 1;
+        *self.links.entry((scenario.link * 1000).max(1).ilog10()).or_default() += 1;
+        for actor in scenario.actors.iter().filter(|actor| actor.facts.engine.is_some() && actor.state > 0) {
+            *self.sizes.entry(actor.state.ilog10()).or_default() += 1;
+        }
     }
 
     pub fn event(&mut self, event: &Event) {
@@ -39,36 +78,44 @@ impl Coverage {
             Action::OpenGate { outcome, .. } => self.count("restore", outcome.as_str()),
             Action::WriteReport(report) => {
                 for pod in &report.pods {
-                    self.count("state", format!("{:?}", pod.state));
-                    self.count("departure", format!("{:?}", pod.departure));
+                    *self.states.entry(pod.state).or_default() += 1;
+                    *self.departures.entry(pod.departure).or_default() += 1;
                 }
             }
             _ => {}
         }
     }
 
-    pub fn fault(&mut self, kind: &'static str) {
-        self.count("fault", kind);
+    pub fn fault(&mut self, name: &'static str) {
+        self.count("fault", name);
+    }
+
+    /// How often a fault has struck.
+    pub fn strikes(&self, name: &'static str) -> u64 {
+        self.counts.get(&("fault", name)).copied().unwrap_or(0)
     }
 
     /// All that should have occurred.
-    fn wanted() -> Vec<(&'static str, String)> {
-        let mut wanted: Vec<(&'static str, String)> = Vec::new();
-        wanted.extend(Event::NAMES.map(|name| ("event", name.to_owned())));
-        wanted.extend(Action::NAMES.map(|name| ("effect", name.to_owned())));
-        wanted.extend(FailureKind::ALL.map(|kind| ("failure", kind.as_str().to_owned())));
-        wanted.extend(["done", "timed_out", "panicked"].map(|name| ("answer", name.to_owned())));
-        wanted.extend(CATALOGUE.iter().map(|kind| ("fault", (*kind).to_owned())));
-        wanted.extend(RestoreOutcome::ALL.map(|outcome| ("restore", outcome.as_str().to_owned())));
-        wanted.extend(StateOutcome::ALL.map(|outcome| ("state", format!("{outcome:?}"))));
-        wanted.extend(DepartureOutcome::ALL.map(|outcome| ("departure", format!("{outcome:?}"))));
+    fn wanted() -> Vec<(&'static str, &'static str)> {
+        let mut wanted = Vec::new();
+        wanted.extend(Event::NAMES.map(|name| ("event", name)));
+        wanted.extend(Action::NAMES.map(|name| ("effect", name)));
+        wanted.extend(FailureKind::ALL.map(|kind| ("failure", kind.as_str())));
+        wanted.extend(["done", "timed_out", "panicked"].map(|name| ("answer", name)));
+        wanted.extend(faults::kinds().map(|kind| ("fault", kind.name)));
+        wanted.extend(RestoreOutcome::ALL.map(|outcome| ("restore", outcome.as_str())));
         wanted
     }
 
     /// What never occurred.
     pub fn missing(&self) -> Vec<String> {
         let never = Self::wanted().into_iter().filter(|wanted| !self.counts.contains_key(wanted));
-        never.map(|(table, name)| format!("{table} {name}")).collect()
+        let mut missing: Vec<_> = never.map(|(table, name)| format!("{table} {name}")).collect();
+        let states = StateOutcome::ALL.into_iter().filter(|state| !self.states.contains_key(state));
+        missing.extend(states.map(|state| format!("state {state:?}")));
+        let ways = DepartureOutcome::ALL.into_iter().filter(|way| !self.departures.contains_key(way));
+        missing.extend(ways.map(|way| format!("departure {way:?}")));
+        missing
     }
 
     /// The tables, for people.
@@ -81,11 +128,28 @@ impl Coverage {
             }
             println!("  {name:<22}{count:>10}");
         }
-        println!("\npods in a run:");
-        for (from, to) in [(0, 0), (1, 1), (2, 4), (5, 9), (10, 19), (20, 39), (40, 60)] {
+        println!("\nstate, in the reports:");
+        self.states.iter().for_each(|(state, count)| println!("  {:<22}{count:>10}", format!("{state:?}")));
+        println!("\ndeparture, in the reports:");
+        self.departures.iter().for_each(|(way, count)| println!("  {:<22}{count:>10}", format!("{way:?}")));
+        let ranges = [(0, 0), (1, 1), (2, 4), (5, 9), (10, 19), (20, 39), (40, 60)];
+        let pods = ranges.map(|(from, to)| {
             let runs: u64 = self.pods.range(from..=to).map(|(_, runs)| runs).sum();
-            println!("  {:<22}{runs:>10}", format!("{from} to {to}"));
-        }
-        println!("\n{} runs, {} crashes, {} late answers", self.runs, self.crashes, self.late_answers);
+            format!("{from}-{to}: {runs}")
+        });
+        println!("\npods in a run: {}", pods.join(", "));
+        println!("bytes of state: {}", decades(&self.sizes, "B"));
+        println!("uplink: {}", decades(&self.links, "B/s"));
+        println!("{} crashes, {} late answers, {} events", self.crashes, self.late_answers, self.events);
     }
+}
+
+/// `10 MB to 100 MB: 7`, one after another.
+fn decades(counts: &BTreeMap<u32, u64>, unit: &str) -> String {
+    let name = |power: u32| {
+        let thousands = ["", "k", "M", "G", "T"].get(power as usize / 3).copied().unwrap_or("?");
+        format!("{} {thousands}{unit}", 10_u32.pow(power % 3))
+    };
+    let each = counts.iter().map(|(power, count)| format!("from {}: {count}", name(*power)));
+    each.collect::<Vec<_>>().join(", ")
 }

@@ -24,6 +24,11 @@ impl Link {
         Self { rate, cap: None, transfers: Vec::new(), settled: now, version: 0 }
     }
 
+    /// What the line carries, whatever the store makes of it: bytes per millisecond.
+    pub const fn rate(&self) -> u64 {
+        self.rate
+    }
+
     fn now_rate(&self) -> u64 {
         self.cap.map_or(self.rate, |(rate, _)| rate.min(self.rate)).max(1)
     }

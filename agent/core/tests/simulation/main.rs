@@ -1,122 +1,112 @@
-//! Many faulted evacuations in virtual time, and one with a crash after every event.
+//! Many faulted evacuations in virtual time, and some with a crash after every event.
 //!
-//! `LIFEBOAT_SIM_SEED=n` runs that seed alone and prints what happened; `LIFEBOAT_SIM_RUNS=n` sets how
-//! many are run.
+//! `LIFEBOAT_SIM_SEED=n` runs that seed alone and prints what happened; `LIFEBOAT_SIM_FAULTS='pdb:pod-01=stuck
+//! api=429@3s+5s'` plays these faults instead of those drawn; `LIFEBOAT_SIM_RUNS=n` sets how many are run, and
+//! `LIFEBOAT_LONG=1` runs a million.
 
+mod agent;
+mod budgets;
 mod checks;
 mod cluster;
 mod coverage;
 mod dice;
 mod faults;
+mod imds;
 mod link;
 mod outside;
 mod restores;
+mod runs;
 mod scenario;
 mod script;
+mod stage;
 mod store;
+mod troubles;
+mod uplink;
+mod watch;
 mod world;
 
 use coverage::Coverage;
 use evacuation::Machine;
+use evacuation::effect::Action;
 use evacuation::moment::Span;
 use evacuation::policy::EvictOrder;
-use faults::Fault;
+use fault_plan::{Fault, Level};
+use runs::{Failures, Wanted, verdict};
 use scenario::Scenario;
-use std::collections::BTreeMap;
-use world::World;
+use std::collections::BTreeSet;
+use world::{Crashes, World};
 
-/// A number from the environment.
-#[expect(clippy::disallowed_methods, reason = "a failing seed must be replayable by hand")]
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|text| text.parse().ok())
-}
-
-/// What a failure says: how to run it again, what was planned, what was wrong, what came before.
-fn verdict(scenario: &Scenario, crash_at: Option<u32>, violations: &[String]) -> String {
-    let plan: Vec<_> = scenario.faults.iter().map(Fault::to_string).collect();
-    let mut unused = Coverage::default();
-    let traced = World::new(scenario, crash_at, &mut unused).traced().run();
-    let trace: Vec<_> = traced.trace.iter().rev().take(120).rev().cloned().collect();
-    format!(
-        "\n{}\nLIFEBOAT_SIM_SEED={} crash after event {crash_at:?}\n{:#?}\nfaults: {}\n{violations:#?}\n",
-        trace.join("\n"),
-        scenario.seed,
-        scenario.policy,
-        plan.join(" "),
-    )
-}
-
-/// The violations of many runs: one example of each sort, and how many runs had it.
-#[derive(Default)]
-struct Failures {
-    sorts: BTreeMap<String, (u64, String)>,
-}
-
-impl Failures {
-    fn take(&mut self, scenario: &Scenario, crash_at: Option<u32>, violations: &[String]) {
-        let Some(first) = violations.first() else { return };
-        let sort: String = first.chars().filter(|letter| !letter.is_ascii_digit()).take(70).collect();
-        let known = self.sorts.entry(sort).or_default();
-        known.0 += 1;
-        if known.0 == 1 {
-            known.1 = verdict(scenario, crash_at, violations);
-        }
-    }
-
-    fn none(&self) {
-        let text: Vec<_> =
-            self.sorts.values().map(|(runs, text)| format!("{text}in {runs} runs\n")).collect();
-        assert!(text.is_empty(), "{}", text.concat());
-    }
+/// One run, and whether something was wrong with it.
+fn judge(scenario: &Scenario, crashes: Crashes, coverage: &mut Coverage, failures: &mut Failures) -> u32 {
+    let world = World::new(scenario, crashes, coverage).run();
+    let violations = world.checks.violations.clone();
+    let delivered = world.delivered;
+    failures.take(scenario, crashes, &violations);
+    delivered
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "it prints how fast it is")]
 fn ten_thousand_faulted_evacuations_keep_every_guarantee() {
-    let mut coverage = Coverage::default();
-    let mut failures = Failures::default();
-    let one = number("LIFEBOAT_SIM_SEED");
-    let runs = number("LIFEBOAT_SIM_RUNS").unwrap_or(10_000);
-    let seeds = one.map_or(0..runs, |seed| seed..seed + 1);
-    let mut events = 0u64;
-    for seed in seeds {
-        let scenario = Scenario::draw(seed, 60);
-        let world = World::new(&scenario, None, &mut coverage);
-        let world = if one.is_some() { world.traced() } else { world }.run();
-        events += u64::from(world.delivered);
-        let violations = world.checks.violations.clone();
-        if one.is_some() {
-            world.trace.iter().for_each(|line| println!("{line}"));
+    let wanted = Wanted::read();
+    let seeds = wanted.evacuations(10_000);
+    let runs = seeds.end - seeds.start;
+    let began = std::time::Instant::now();
+    let (coverage, failures) = runs::all(seeds, |seed, coverage, failures| {
+        let scenario = wanted.on(Scenario::draw(seed, 60));
+        if wanted.seed.is_some() {
+            let mut unused = Coverage::default();
+            let traced = World::new(&scenario, Crashes::Never, &mut unused).traced().run();
+            traced.trace.iter().for_each(|line| println!("{line}"));
         }
-        failures.take(&scenario, None, &violations);
-    }
-    failures.none();
+        judge(&scenario, Crashes::Never, coverage, failures);
+    });
+    let took = began.elapsed().as_secs_f64();
     coverage.print();
-    println!("{events} events");
-    if one.is_none() && runs >= 10_000 {
+    runs::print_what_is_not_simulated();
+    println!("{runs} evacuations in {took:.1} s: {:.0} per second", runs as f64 / took.max(0.001));
+    failures.none();
+    if wanted.seed.is_none() && wanted.faults.is_none() && runs >= 10_000 {
         let missing = coverage.missing();
         assert!(missing.is_empty(), "never occurred: {missing:?}");
     }
 }
 
+/// The plan without what kills the agent: the test does that.
+fn without_kills(scenario: &mut Scenario) {
+    scenario.faults.retain(|fault| fault.name() != "agent-kill");
+    scenario.window = 35_000;
+}
+
 #[test]
 fn a_crash_after_any_event_keeps_every_guarantee() {
-    let mut coverage = Coverage::default();
-    let mut failures = Failures::default();
-    let seeds = number("LIFEBOAT_SIM_SEED").map_or(0..300, |seed| seed..seed + 1);
-    for seed in seeds {
-        let mut scenario = Scenario::draw(seed, 3);
-        scenario.seed = seed;
-        scenario.faults.retain(|fault| !matches!(fault.kind, "agent=kill"));
-        scenario.window = 35_000;
-        let events = World::new(&scenario, None, &mut coverage).run().delivered;
-        for crash_at in 1..=events {
-            let world = World::new(&scenario, Some(crash_at), &mut coverage).run();
-            let violations = world.checks.violations.clone();
-            failures.take(&scenario, Some(crash_at), &violations);
+    let wanted = Wanted::read();
+    let (coverage, failures) = runs::all(wanted.seeds(300), |seed, coverage, failures| {
+        let mut scenario = wanted.on(Scenario::draw(seed, 3));
+        without_kills(&mut scenario);
+        let events = judge(&scenario, Crashes::Never, coverage, failures);
+        for event in 1..=events {
+            judge(&scenario, Crashes::After(event), coverage, failures);
         }
-    }
-    failures.none();
+    });
     println!("{} runs, {} crashes", coverage.runs, coverage.crashes);
+    failures.none();
+}
+
+#[test]
+fn a_crash_now_and_then_on_a_full_node_keeps_every_guarantee() {
+    let wanted = Wanted::read();
+    let (coverage, failures) = runs::all(wanted.seeds(8), |seed, coverage, failures| {
+        let mut scenario = wanted.on(Scenario::of(seed, 60));
+        without_kills(&mut scenario);
+        let events = judge(&scenario, Crashes::Never, coverage, failures);
+        for event in (1 + seed as u32..=events).step_by(17) {
+            judge(&scenario, Crashes::After(event), coverage, failures);
+        }
+    });
+    println!("{} runs of 60 pods, {} crashes", coverage.runs, coverage.crashes);
+    failures.none();
+    assert!(wanted.seed.is_some() || coverage.crashes > 500, "{} crashes", coverage.crashes);
 }
 
 /// A blocked pod delays nobody else: the same seed with and without one hanging engine, one stuck
@@ -125,8 +115,7 @@ fn a_crash_after_any_event_keeps_every_guarantee() {
 #[test]
 fn a_blocked_pod_does_not_move_the_moments_of_the_others() {
     let mut compared = 0;
-    let seeds = number("LIFEBOAT_SIM_SEED").map_or(0..1_500, |seed| seed..seed + 1);
-    for seed in seeds {
+    for seed in Wanted::read().seeds(1_500) {
         let mut scenario = Scenario::draw(seed, 8);
         scenario.policy.eviction_slots = 64;
         scenario.policy.flush_slots = 64;
@@ -135,26 +124,28 @@ fn a_blocked_pod_does_not_move_the_moments_of_the_others() {
         scenario.policy.evict_order = EvictOrder::HighestFirst;
         scenario.faults.clear();
         scenario.actors.retain(|actor| actor.appears.is_none());
+        // A budget is shared: who takes of it later leaves more of it to the others.
+        scenario.actors.iter_mut().for_each(|actor| actor.budget = None);
         // Pre-copies take turns, by design.
         let engines = scenario.actors.iter_mut().filter_map(|actor| actor.facts.engine.as_mut());
         engines.for_each(|engine| engine.interval = None);
         // One that works until its last moment is saved then, by design: and when that is, the flushes of others tell.
         scenario.actors.iter_mut().for_each(|actor| actor.busy_for = 0);
         let Some(blocked) = scenario.actors.first().map(|actor| actor.facts.uid.0.clone()) else { continue };
-        let free = World::new(&scenario, None, &mut Coverage::default()).run().checks.moments;
-        for kind in ["engine=hang", "pdb=stuck"] {
+        // One that is held begins as soon as it is seen idle, which is looked for every second.
+        let held = scenario.actors.iter().filter(|actor| actor.can_be_held());
+        let held: BTreeSet<_> = held.map(|actor| actor.facts.uid.0.clone()).collect();
+        let free = World::new(&scenario, Crashes::Never, &mut Coverage::default()).run().checks.moments;
+        for kind in ["engine-hang", "pdb-stuck"] {
             let mut scenario = scenario.clone();
-            scenario.faults.push(Fault { object: Some(blocked.clone()), ..Fault::new(kind) });
-            let checks = World::new(&scenario, None, &mut Coverage::default()).run().checks;
+            scenario.faults.push(Fault { object: Some(blocked.clone()), ..faults::plain(kind) });
+            let checks = World::new(&scenario, Crashes::Never, &mut Coverage::default()).run().checks;
             let violations = &checks.violations;
-            assert!(violations.is_empty(), "{}", verdict(&scenario, None, violations));
+            assert!(violations.is_empty(), "{}", verdict(&scenario, Crashes::Never, violations));
             for ((pod, what), at) in free.iter().filter(|((pod, _), _)| *pod != blocked) {
                 let with = checks.moments.get(&(pod.clone(), what)).copied();
-                // A held pod that works begins as soon as it is seen idle, which is looked for every second.
-                let held = scenario.actors.iter().find(|actor| actor.facts.uid.0 == *pod);
-                let held =
-                    held.and_then(|actor| actor.facts.engine.as_ref()).is_some_and(|engine| engine.holds);
-                let late = with.is_none_or(|with| with > at + if held { 2_500 } else { 1 });
+                let at_most = if held.contains(pod) { 2_500 } else { 1 };
+                let late = with.is_none_or(|with| with > at + at_most);
                 assert!(!late, "seed {seed}, {kind}: {what} of {pod} at {with:?} instead of {at}");
                 compared += 1;
             }
@@ -170,13 +161,13 @@ fn a_journal_replays_to_the_same_effects() {
     for seed in 0..200 {
         let scenario = Scenario::draw(seed, 20);
         let world_coverage = &mut Coverage::default();
-        let world = World::new(&scenario, None, world_coverage).traced().run();
+        let world = World::new(&scenario, Crashes::Never, world_coverage).traced().run();
         for life in &world.journal {
             let mut again = Machine::new(scenario.policy.clone());
-            for (moment, event, effects) in life {
-                let text = serde_json::to_string(event).unwrap();
+            for step in life {
+                let text = serde_json::to_string(&step.event).unwrap();
                 let event = serde_json::from_str(&text).unwrap();
-                assert_eq!(&again.handle(*moment, event), effects, "seed {seed}: {text}");
+                assert_eq!(again.handle(step.at, event), step.effects, "seed {seed}: {text}");
                 events += 1;
             }
         }
@@ -185,16 +176,46 @@ fn a_journal_replays_to_the_same_effects() {
 }
 
 #[test]
-fn a_fault_is_written_back_as_it_was_read() {
-    for text in ["api=429@3000ms+5000ms", "engine:pod-01=hang", "store=torn*2", "notice=late:10000ms"] {
-        let fault: Fault = text.parse().unwrap();
-        assert_eq!(fault.to_string(), text);
-    }
-    assert_eq!("store=slow:2MiB/s".parse::<Fault>().unwrap().argument, Some(2 << 20));
-    assert!("engine=sleeps".parse::<Fault>().is_err());
-    for seed in 0..200 {
-        for fault in faults::draw(seed, &["pod-00".into(), "pod-01".into()]) {
-            assert_eq!(fault.to_string().parse::<Fault>().unwrap(), fault, "{fault}");
+fn what_is_drawn_is_written_as_it_is_read_and_meant_for_the_simulation() {
+    let pods = ["pod-00".to_owned(), "pod-01".to_owned()];
+    for seed in 0..2_000 {
+        for fault in faults::draw(seed, &pods) {
+            let text = fault.to_string();
+            assert_eq!(Fault::read(&text, Level::Simulation), Ok(fault), "{text}");
         }
     }
+}
+
+/// One catalogue: each of its examples, given by hand, happens here, or its line says why it cannot.
+#[test]
+fn every_fault_of_the_catalogue_strikes_when_it_is_given_by_hand_or_says_why_not() {
+    for entry in fault_plan::catalogue::entries() {
+        let text = entry.example.replace(":gold", ":pod-00");
+        let given = match (Fault::read(&text, Level::Simulation), entry.not_at(Level::Simulation)) {
+            (Ok(fault), None) => fault,
+            (Err(error), Some(why)) => {
+                assert!(error.to_string().contains(why), "{error}");
+                continue;
+            }
+            (read, why) => panic!("{text}: {read:?}, {why:?}"),
+        };
+        let mut plan = vec![given];
+        if matches!(entry.name, "notice-back" | "notice-anew") {
+            plan.push("notice=withdrawn@5s".parse().unwrap());
+        }
+        let struck = (0..3_000).any(|seed| {
+            let mut coverage = Coverage::default();
+            let scenario = Scenario { faults: plan.clone(), ..Scenario::of(seed, 4) };
+            let world = World::new(&scenario, Crashes::Never, &mut coverage).run();
+            let violations = world.checks.violations.clone();
+            assert!(violations.is_empty(), "{}", verdict(&scenario, Crashes::Never, &violations));
+            coverage.strikes(entry.name) > 0
+        });
+        assert!(struck, "{text} never struck");
+    }
+}
+
+#[test]
+fn a_plan_names_the_cores_own_steps() {
+    assert_eq!(fault_plan::STEPS, Action::NAMES);
 }

@@ -1,10 +1,10 @@
 //! What an effect does when it reaches the API server, the store, the engine or the pod's volume.
 
-use crate::link::Transfer;
 use crate::restores::{Past, Restores, failed};
+use crate::scenario::pick;
 use crate::world::{Happening, World};
-use evacuation::effect::{Action, Effect, EffectId, Round};
-use evacuation::event::{Done, Event, FailureKind, Outcome};
+use evacuation::effect::{Action, Effect, Round};
+use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::moment::Span;
 use evacuation::pod::PodUid;
 
@@ -61,8 +61,8 @@ impl World<'_> {
             return self.reply(life, &effect, outcome, 1);
         }
         let lost = match side(&effect.action) {
-            Side::Api => self.strikes("api=lost", "").is_some(),
-            Side::Store => self.strikes("store=lost", "").is_some(),
+            Side::Api => self.strikes("api-lost", "").is_some(),
+            Side::Store => self.strikes("store-lost", "").is_some(),
             Side::Engine | Side::Local => false,
         };
         let Some((after, outcome)) = self.act(life, &effect) else { return };
@@ -70,18 +70,39 @@ impl World<'_> {
             let kind = FailureKind::Transient;
             return self.reply(life, &effect, Some(failed(kind, "the connection was reset")), after);
         }
-        let panics = effect.action.name() != "cancel" && self.strikes("task=panics", "").is_some();
+        let panics = effect.action.name() != "cancel" && self.strikes("task-panics", "").is_some();
         self.reply(life, &effect, Some(if panics { Outcome::Panicked } else { outcome }), after);
     }
 
-    fn reply(&mut self, life: u32, effect: &Effect, outcome: Option<Outcome>, after: u64) {
+    pub fn reply(&mut self, life: u32, effect: &Effect, outcome: Option<Outcome>, after: u64) {
         let Some(outcome) = outcome else { return };
         let deadline = effect.deadline.as_millis() + self.boot_at;
-        if self.now + after < deadline && self.strikes("answer=late", "").is_some() {
+        if self.now + after < deadline && self.strikes("answer-late", "").is_some() {
             let at = deadline + self.dice.of("late").u64(50..500);
             return self.at(at, Happening::Answer(life, effect.id, outcome));
         }
         self.later(after, Happening::Answer(life, effect.id, outcome));
+    }
+
+    /// What an engine says of this many bytes.
+    fn claims(&mut self, pod: &str, bytes: u64) -> u64 {
+        if self.strikes("engine-boasts", pod).is_some() {
+            return pick(self.dice.of("boasts"), &[bytes.saturating_mul(10), 1 << 50, u64::MAX]);
+        }
+        if self.strikes("engine-denies", pod).is_some() { 0 } else { bytes }
+    }
+
+    /// A budget refuses this eviction.
+    fn refuses(&mut self, pod: &str) -> Option<Outcome> {
+        let refusal = |why| Some(failed(FailureKind::Refused, why));
+        if self.strikes("pdb-two", pod).is_some() {
+            return refusal("500: this pod has more than one PodDisruptionBudget");
+        }
+        let group = self.cluster.pods.get(pod).and_then(|pod| pod.budget);
+        if self.strikes("pdb-stuck", pod).is_some() || !self.budgets.take(group) {
+            return refusal("429: its PodDisruptionBudget");
+        }
+        None
     }
 
     /// A fault answers in place of what was asked: `Some(None)` is no answer at all.
@@ -90,43 +111,44 @@ impl World<'_> {
         let fail = |kind, why: &str| Some(Some(failed(kind, why)));
         match side(&effect.action) {
             Side::Api => {
-                if self.strikes("api=stall", "").is_some() {
+                if self.strikes("api-stall", "").is_some() {
                     return Some(None);
                 }
-                if self.strikes("api=429", "").is_some() {
+                if self.strikes("api-429", "").is_some() {
                     return fail(FailureKind::Throttled, "429");
                 }
-                if self.strikes("api=503", "").is_some() {
+                if self.strikes("api-503", "").is_some() {
                     return fail(FailureKind::Transient, "503");
                 }
                 if matches!(effect.action, Action::Mark(_)) {
-                    if self.strikes("api=forbidden", "").is_some() {
+                    if self.strikes("api-forbidden", "").is_some() {
                         return fail(FailureKind::Permanent, "403");
                     }
-                    if self.strikes("api=conflict", "").is_some() {
+                    if self.strikes("api-conflict", "").is_some() {
                         self.cluster.other_taints += 1;
                         return fail(FailureKind::Transient, "409");
                     }
                 }
             }
             Side::Store => {
-                if self.strikes("store=gone", "").is_some() {
+                if self.strikes("store-gone", "").is_some() {
                     return Some(None);
                 }
-                if self.strikes("store=503", "").is_some() {
+                if self.strikes("store-503", "").is_some() {
                     return fail(FailureKind::Throttled, "503 SlowDown");
                 }
-                if let Some(rate) = self.strikes("store=slow", "") {
+                if let Some(slow) = self.strikes("store-slow", "") {
+                    let until = slow.until.map_or(u64::MAX, |ms| self.notice_at().saturating_add_signed(ms));
                     self.link.settle(self.now);
-                    self.link.cap((rate / 1000).max(1), self.now + 5_000);
+                    self.link.cap((slow.rate / 1000).max(1), until);
                     self.schedule_link();
                 }
             }
             Side::Engine => {
-                if self.strikes("engine=hang", &pod).is_some() {
+                if self.strikes("engine-hang", &pod).is_some() {
                     return Some(None);
                 }
-                if self.strikes("engine=html", &pod).is_some() {
+                if self.strikes("engine-html", &pod).is_some() {
                     return fail(FailureKind::Permanent, "a web page");
                 }
                 let there = self.cluster.pods.get(&pod).is_some_and(|pod| pod.facts.running);
@@ -136,7 +158,7 @@ impl World<'_> {
             }
             Side::Local => {
                 if matches!(effect.action, Action::SetHold { .. })
-                    && self.strikes("hold=fails", &pod).is_some()
+                    && self.strikes("hold-fails", &pod).is_some()
                 {
                     return fail(FailureKind::Permanent, "read-only file system");
                 }
@@ -164,8 +186,8 @@ impl World<'_> {
             Action::Evict { grace, .. } => {
                 let terminating =
                     self.cluster.pods.get(&pod).is_none_or(|pod| pod.facts.terminating.is_some());
-                if !terminating && self.strikes("pdb=stuck", &pod).is_some() {
-                    return at_once(failed(FailureKind::Refused, "its PodDisruptionBudget"));
+                if !terminating && let Some(refusal) = self.refuses(&pod) {
+                    return at_once(refusal);
                 }
                 at_once(self.terminate(&pod, *grace))
             }
@@ -177,10 +199,11 @@ impl World<'_> {
             }
             Action::Intend { departure, .. } => at_once(self.store.intend(&pod, departure)),
             Action::Look { .. } => {
-                let now = self.now;
                 let engine = self.cluster.pods.get(&pod)?;
-                let busy = now < engine.busy_until && !engine.quiesced;
-                at_once(Outcome::Done(Done::Looked { state_bytes: engine.state, busy }))
+                let (state, busy) = (engine.state, self.now < engine.busy_until && !engine.quiesced);
+                let busy = busy | self.strikes("engine-busy", &pod).is_some();
+                let state_bytes = self.claims(&pod, state);
+                at_once(Outcome::Done(Done::Looked { state_bytes, busy }))
             }
             Action::Quiesce { .. } | Action::Resume { .. } => {
                 let quiesced = matches!(effect.action, Action::Quiesce { .. });
@@ -210,7 +233,7 @@ impl World<'_> {
                     return at_once(failed(FailureKind::NotFound, "no such pod"));
                 };
                 seen.facts.restore_decided = true;
-                self.watch_pod(&pod, 30);
+                self.show_pod(&pod, 30);
                 at_once(nothing)
             }
             Action::FindLineage { .. }
@@ -229,7 +252,9 @@ impl World<'_> {
         let actor = scenario.actors.iter().find(|actor| actor.facts.uid.0 == pod)?;
         let past: &Past = &actor.past;
         let now = self.now;
-        let torn = matches!(action, Action::Fetch { .. }) && self.strikes("store=torn", "").is_some();
+        let torn = matches!(action, Action::Fetch { .. }) && self.strikes("store-torn", "").is_some();
+        let other_weights =
+            matches!(action, Action::Prove { .. }) && self.strikes("engine-other-weights", pod).is_some();
         match action {
             Action::FindLineage { .. } => Some((1, self.restores.find(pod, past, now))),
             Action::Claim { lineage, .. } => Some((1, self.restores.claim(pod, lineage, past))),
@@ -239,6 +264,10 @@ impl World<'_> {
                 Some((past.fetch_takes, failed(FailureKind::Mismatch, "a torn pack")))
             }
             Action::Fetch { generation, .. } => Some((past.fetch_takes, Restores::fetch(past, generation))),
+            Action::Prove { .. } if other_weights => Some((
+                past.starts_after + 1,
+                failed(FailureKind::Mismatch, "the probe's first token differs"),
+            )),
             Action::Prove { .. } => {
                 self.restores.prove(pod, past).map(|outcome| (past.starts_after + 1, outcome))
             }
@@ -249,16 +278,15 @@ impl World<'_> {
     }
 
     fn watch_node(&mut self) {
-        let event = Event::NodeSeen(self.cluster.node.clone());
         let lag = self.dice.of("node/watch").u64(5..200);
-        self.watch(event, lag);
+        self.show_node(lag);
     }
 
     /// A pod begins to terminate, by whomever.
     pub fn terminate(&mut self, uid: &str, grace: Span) -> Outcome {
         let outcome = self.cluster.terminate(uid, grace, self.now, self.boot_at);
         let lag = self.dice.of("pods/watch").u64(1..200);
-        self.watch_pod(uid, lag);
+        self.show_pod(uid, lag);
         self.schedule_end(uid);
         outcome
     }
@@ -273,9 +301,10 @@ impl World<'_> {
     pub fn pod_ends(&mut self, uid: &str, plan: u32) {
         if self.cluster.pods.get(uid).is_some_and(|pod| pod.plan == plan) {
             self.note(|| format!("{uid} ENDS"));
+            self.replace(uid);
             self.cluster.pods.remove(uid);
             let lag = self.dice.of("pods/watch").u64(1..200);
-            self.watch(Event::PodGone(PodUid(uid.to_owned())), lag);
+            self.show_gone(uid, lag);
         }
     }
 
@@ -291,73 +320,13 @@ impl World<'_> {
                 Outcome::Done(Done::Flushed { bytes: engine.state })
             }
         };
-        if let Outcome::Done(Done::Flushed { bytes }) = outcome {
-            self.opened.insert((life, pod.to_owned()), bytes);
-        }
-        self.reply(life, &effect, Some(outcome), 1);
-    }
-
-    fn save(&mut self, life: u32, effect: &Effect, pod: &str, rank: u64) {
-        if self.strikes("engine=lies", pod).is_some() {
-            let outcome = failed(FailureKind::Mismatch, "a file that was reported is not there");
-            return self.reply(life, effect, Some(outcome), 20);
-        }
-        let bytes = self.opened.get(&(life, pod.to_owned())).copied().unwrap_or(0);
-        let send = self.store.missing(pod, bytes);
-        self.saving.insert((life, effect.id.0), (pod.to_owned(), bytes, send));
-        self.link.settle(self.now);
-        self.link.add(Transfer { life, id: effect.id.0, rank, left: send });
-        self.schedule_link();
-        let ends = (effect.deadline.as_millis() + self.boot_at).saturating_sub(30);
-        if self.dice.percent(&format!("{pod}/partial"), 50) {
-            self.at(ends, Happening::SaveEnds(life, Box::new(effect.clone())));
-        }
-    }
-
-    pub fn schedule_link(&mut self) {
-        if let Some(at) = self.link.next(self.now) {
-            let version = self.link.version;
-            self.at(at, Happening::LinkTick(version));
-        }
-    }
-
-    pub fn tick_link(&mut self) {
-        self.link.settle(self.now);
-        for done in self.link.complete() {
-            let Some((pod, bytes, sent)) = self.saving.remove(&(done.life, done.id)) else { continue };
-            self.store.saved(done.life, &pod, bytes, true);
-            self.finish_save(done.life, done.id, Done::Saved { bytes, sent, left_out: None });
-        }
-        self.schedule_link();
-    }
-
-    fn finish_save(&mut self, life: u32, id: u64, done: Done) {
-        let lost = self.strikes("store=lost", "").is_some();
-        let outcome = if lost {
-            failed(FailureKind::Transient, "the connection was reset")
-        } else {
-            Outcome::Done(done)
+        let outcome = match outcome {
+            Outcome::Done(Done::Flushed { bytes }) => {
+                self.opened.insert((life, pod.to_owned()), bytes);
+                Outcome::Done(Done::Flushed { bytes: self.claims(pod, bytes) })
+            }
+            outcome => outcome,
         };
-        self.later(1, Happening::Answer(life, EffectId(id), outcome));
-    }
-
-    /// The bytes of a save that ends before it is complete: four fifths of them in whole files.
-    pub fn cut_save(&mut self, life: u32, id: EffectId) -> Option<(u64, u64)> {
-        let (pod, bytes, send) = self.saving.remove(&(life, id.0))?;
-        self.link.settle(self.now);
-        let left = self.link.remove(life, id.0).unwrap_or(0);
-        self.schedule_link();
-        let whole = (bytes - left.min(bytes)) / 5 * 4;
-        self.store.saved(life, &pod, whole, false);
-        Some((whole, send - left.min(send)))
-    }
-
-    pub fn save_ends(&mut self, life: u32, effect: Effect) {
-        if !self.is_open(life, effect.id) {
-            return;
-        }
-        if let Some((bytes, sent)) = self.cut_save(life, effect.id) {
-            self.finish_save(life, effect.id.0, Done::Saved { bytes, sent, left_out: Some("cut".into()) });
-        }
+        self.reply(life, &effect, Some(outcome), 1);
     }
 }

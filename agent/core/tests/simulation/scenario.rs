@@ -1,7 +1,7 @@
 //! One run before it begins: policy, cast, link, faults. Drawn from a seed, or written by hand.
 
 use crate::dice::generator;
-use crate::faults::{self, Fault};
+use crate::faults;
 use crate::restores::Past;
 use evacuation::moment::Span;
 use evacuation::pod::{
@@ -9,6 +9,7 @@ use evacuation::pod::{
 };
 use evacuation::policy::{EvictOrder, Policy, RebalancePolicy, RespectPdb};
 use fastrand::Rng;
+use fault_plan::Fault;
 
 /// One pod and what is behind it.
 #[derive(Clone, Debug)]
@@ -22,10 +23,20 @@ pub struct Actor {
     pub flush_rate: u64,
     /// How long its process takes to end after SIGTERM.
     pub sigterm: u64,
+    /// The PodDisruptionBudget that it shares with others: an index into the scenario's.
+    pub budget: Option<usize>,
     /// When it appears, after the start of the run; `None` if it is there.
     pub appears: Option<u64>,
     /// What the store holds for it.
     pub past: Past,
+}
+
+impl Actor {
+    /// It may be evicted first and wait for its save inside its eviction.
+    pub fn can_be_held(&self) -> bool {
+        let engine = self.facts.engine.as_ref();
+        engine.is_some_and(|engine| engine.holds && engine.evict != EvictWhen::Last)
+    }
 }
 
 /// One run before it begins. Spans are milliseconds.
@@ -35,6 +46,8 @@ pub struct Scenario {
     pub policy: Policy,
     pub schedulable: bool,
     pub actors: Vec<Actor>,
+    /// How many pods of each budget may be missing at once.
+    pub budgets: Vec<u32>,
     /// Bytes per millisecond.
     pub link: u64,
     pub link_is_known: bool,
@@ -48,27 +61,38 @@ pub struct Scenario {
 impl Scenario {
     /// Draws one. `most` bounds the number of pods.
     pub fn draw(seed: u64, most: usize) -> Self {
-        let mut rng = generator(seed, "scenario");
+        let mut rng = generator(seed, "pods");
         let pods = match rng.u8(..100) {
-            0..55 => rng.usize(0..=4),
-            55..90 => rng.usize(4..=12),
+            0..50 => rng.usize(0..=4),
+            50..85 => rng.usize(4..=12),
             _ => rng.usize(12..=60),
         };
-        let actors: Vec<_> = (0..pods.min(most)).map(|index| actor(seed, index)).collect();
+        Self::of(seed, pods.min(most))
+    }
+
+    /// Draws one with so many pods.
+    pub fn of(seed: u64, pods: usize) -> Self {
+        let mut rng = generator(seed, "scenario");
+        let actors: Vec<_> = (0..pods).map(|index| actor(seed, index)).collect();
         let names: Vec<_> = actors.iter().map(|actor| actor.facts.uid.0.clone()).collect();
         Self {
             seed,
             policy: policy(seed),
             schedulable: rng.u8(..100) < 90,
             actors,
-            link: 10_000 << rng.u8(0..10),
+            budgets: (0..BUDGETS).map(|_| rng.u32(1..=4)).collect(),
+            // Log-uniform from 10 MB/s to 10 GB/s.
+            link: ((10_000 * rng.u64(100..=200) / 100) << rng.u8(0..10)).min(10_000_000),
             link_is_known: rng.u8(..100) < 80,
-            notice_after: rng.u64(500..9_000),
+            notice_after: if rng.u8(..5) == 0 { rng.u64(9_000..60_000) } else { rng.u64(500..9_000) },
             window: 120_000,
             faults: faults::draw(seed, &names),
         }
     }
 }
+
+/// Budgets of a run.
+const BUDGETS: usize = 3;
 
 /// A policy whose undo and restore times are short, so that a run stays short.
 fn policy(seed: u64) -> Policy {
@@ -144,8 +168,8 @@ fn actor(seed: u64, index: usize) -> Actor {
             &[Role::Preview, Role::Canary, Role::Idle, Role::Shadow, Role::Batch, Role::Placeholder],
         ),
     };
-    // Log-uniform from one KiB to 64 GiB.
-    let state = rng.u64(1..1024) << rng.u32(0..=26);
+    // Log-uniform from a kilobyte to 80 GB.
+    let state = (rng.u64(1_000..2_000) << rng.u32(0..=26)).min(80_000_000_000);
     Actor {
         facts: PodFacts {
             uid: PodUid(name.clone()),
@@ -162,7 +186,9 @@ fn actor(seed: u64, index: usize) -> Actor {
         },
         state: if new { 0 } else { state },
         busy_for: rng.u64(0..150_000) * rng.u64(0..2),
-        flush_rate: 20_000 << rng.u8(0..8),
+        // Log-uniform from 20 MB/s to 5 GB/s: a disk, or memory.
+        flush_rate: (20_000 * rng.u64(100..=200) / 100) << rng.u8(0..8),
+        budget: (rng.u8(..4) == 0).then(|| rng.usize(..BUDGETS)),
         sigterm: pick(&mut rng, &[50, 300, 2_000, 10_000, 40_000, 10_000_000]),
         appears: (new || rng.u8(..10) == 0).then(|| rng.u64(0..60_000)),
         past: Past::draw(&mut rng),
