@@ -115,6 +115,17 @@ impl Failures {
     }
 }
 
+/// Says which run it was that panicked: the core's arithmetic panics where it would wrap.
+struct NamedOnPanic(u64);
+
+impl Drop for NamedOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("panicked in LIFEBOAT_SIM_SEED={}", self.0);
+        }
+    }
+}
+
 /// Runs `one` for each seed, on all cores: each thread has its own coverage, and they are merged at the end.
 pub fn all(
     seeds: Range<u64>,
@@ -132,7 +143,9 @@ pub fn all(
                     if seed >= seeds.end {
                         break;
                     }
+                    let named = NamedOnPanic(seed);
                     one(seed, &mut coverage, &mut failures);
+                    drop(named);
                 }
                 let mut sum = sum.lock().expect("no thread of a run panics");
                 sum.0.merge(coverage);
