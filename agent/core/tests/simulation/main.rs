@@ -2,7 +2,7 @@
 //!
 //! `LIFEBOAT_SIM_SEED=n` runs that seed alone and prints what happened; `LIFEBOAT_SIM_FAULTS='pdb:pod-01=stuck
 //! api=429@3s+5s'` plays these faults instead of those drawn; `LIFEBOAT_SIM_RUNS=n` sets how many are run, and
-//! `LIFEBOAT_LONG=1` runs a million.
+//! `LIFEBOAT_LONG=1` runs a million, and twenty times the crashes.
 
 mod agent;
 mod budgets;
@@ -81,7 +81,7 @@ fn without_kills(scenario: &mut Scenario) {
 #[test]
 fn a_crash_after_any_event_keeps_every_guarantee() {
     let wanted = Wanted::read();
-    let (coverage, failures) = runs::all(wanted.seeds(300), |seed, coverage, failures| {
+    let (coverage, failures) = runs::all(wanted.crashed(300), |seed, coverage, failures| {
         let mut scenario = wanted.on(Scenario::draw(seed, 3));
         without_kills(&mut scenario);
         let events = judge(&scenario, Crashes::Never, coverage, failures);
@@ -96,7 +96,7 @@ fn a_crash_after_any_event_keeps_every_guarantee() {
 #[test]
 fn a_crash_now_and_then_on_a_full_node_keeps_every_guarantee() {
     let wanted = Wanted::read();
-    let (coverage, failures) = runs::all(wanted.seeds(8), |seed, coverage, failures| {
+    let (coverage, failures) = runs::all(wanted.crashed(8), |seed, coverage, failures| {
         let mut scenario = wanted.on(Scenario::of(seed, 60));
         without_kills(&mut scenario);
         let events = judge(&scenario, Crashes::Never, coverage, failures);
@@ -115,7 +115,7 @@ fn a_crash_now_and_then_on_a_full_node_keeps_every_guarantee() {
 #[test]
 fn a_blocked_pod_does_not_move_the_moments_of_the_others() {
     let mut compared = 0;
-    for seed in Wanted::read().seeds(1_500) {
+    for seed in Wanted::read().crashed(1_500) {
         let mut scenario = Scenario::draw(seed, 8);
         scenario.policy.eviction_slots = 64;
         scenario.policy.flush_slots = 64;

@@ -29,8 +29,10 @@ pub struct Wanted {
     pub seed: Option<u64>,
     /// `LIFEBOAT_SIM_FAULTS`: these instead of those drawn.
     pub faults: Option<Vec<Fault>>,
-    /// `LIFEBOAT_SIM_RUNS`, or a million with `LIFEBOAT_LONG=1`.
+    /// `LIFEBOAT_SIM_RUNS`.
     runs: Option<u64>,
+    /// `LIFEBOAT_LONG=1`: a million evacuations, and twenty times the crashes.
+    long: bool,
 }
 
 impl Wanted {
@@ -40,18 +42,28 @@ impl Wanted {
             let plan = fault_plan::parse_plan(&text, Level::Simulation);
             plan.map_err(|error| format!("LIFEBOAT_SIM_FAULTS: {error}")).expect("a plan of the simulation")
         });
-        let long = variable("LIFEBOAT_LONG").is_some_and(|text| text == "1").then_some(1_000_000);
-        Self { seed: number("LIFEBOAT_SIM_SEED"), faults, runs: number("LIFEBOAT_SIM_RUNS").or(long) }
+        Self {
+            seed: number("LIFEBOAT_SIM_SEED"),
+            faults,
+            runs: number("LIFEBOAT_SIM_RUNS"),
+            long: variable("LIFEBOAT_LONG").is_some_and(|text| text == "1"),
+        }
     }
 
-    /// The seeds to run: the one asked for, or so many.
-    pub fn seeds(&self, many: u64) -> Range<u64> {
+    /// The one asked for, or so many.
+    fn seeds(&self, many: u64) -> Range<u64> {
         self.seed.map_or(0..many, |seed| seed..seed + 1)
     }
 
-    /// The seeds of the test whose number of runs can be asked for.
+    /// The seeds of a test of single evacuations.
     pub fn evacuations(&self, ordinary: u64) -> Range<u64> {
-        self.seeds(self.runs.unwrap_or(ordinary))
+        let long = if self.long { 1_000_000 } else { ordinary };
+        self.seeds(self.runs.unwrap_or(long))
+    }
+
+    /// The seeds of a test that runs each more than once, with a crash elsewhere or one pod blocked.
+    pub fn crashed(&self, ordinary: u64) -> Range<u64> {
+        self.seeds(if self.long { 20 * ordinary } else { ordinary })
     }
 
     /// The scenario as it was drawn, with the faults that were asked for.
