@@ -48,6 +48,7 @@ pub mod moment;
 pub mod notice;
 pub mod order;
 pub mod plan;
+pub mod plan_check;
 pub mod pod;
 pub mod policy;
 mod precopy;

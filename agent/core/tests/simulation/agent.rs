@@ -19,7 +19,7 @@ impl World<'_> {
         self.life += 1;
         self.machine = Some(Machine::new(self.scenario.policy.clone()));
         self.journal.push(Vec::new());
-        self.checks.start(self.moment(), &self.cluster);
+        self.checks.start();
         self.imds.forget();
         self.watch.restart(self.now);
         if self.life == 1 && self.strikes("imds-early", "").is_some() {
@@ -46,7 +46,6 @@ impl World<'_> {
         self.cluster.pods.retain(|_, pod| pod.facts.stays().is_some() && pod.facts.terminating.is_none());
         self.cluster.pods.values_mut().for_each(|pod| pod.hold = 0);
         self.imds.clear();
-        self.checks.boot();
         self.later(100, Happening::Start);
     }
 
@@ -92,24 +91,23 @@ impl World<'_> {
         let moment = self.moment();
         let Some(machine) = &mut self.machine else { return };
         self.coverage.event(&event);
-        self.checks.event(moment, &event);
-        let kept = self.traced.then(|| event.clone());
-        let effects = machine.handle(moment, event);
+        let effects = machine.handle(moment, event.clone());
         let wakeup = machine.next_wakeup();
-        if let Some(event) = kept {
-            self.note(|| format!("{event:?}"));
-            if let Some(life) = self.journal.last_mut() {
-                life.push(Step { at: moment, event, effects: effects.clone() });
-            }
-        }
+        let step = Step { at: moment, event, effects };
+        self.note(|| format!("{:?}", step.event));
         self.delivered += 1;
-        for effect in &effects {
+        for effect in &step.effects {
             self.note(|| format!("    {} {:?} until {:?}", effect.id.0, effect.action, effect.deadline));
             self.coverage.effect(effect);
         }
-        self.checks.effects(moment, &effects, wakeup, &self.cluster, &self.store);
+        self.checks.step(&step, wakeup, &self.cluster, &self.store);
+        if self.traced
+            && let Some(life) = self.journal.last_mut()
+        {
+            life.push(step.clone());
+        }
         let mut dies = self.crashes == Crashes::After(self.delivered);
-        for effect in effects {
+        for effect in step.effects {
             if self.troubles.kills_at(effect.action.name()) {
                 self.coverage.fault("agent-kill");
                 dies = true;

@@ -109,7 +109,7 @@ impl<'a> World<'a> {
             store: Store::default(),
             restores: Restores::default(),
             link: Link::new(scenario.link, START),
-            checks: Checks::new(scenario.policy.clone(), scenario.schedulable),
+            checks: Checks::new(scenario.policy.clone()),
             coverage,
             life: 0,
             boot_at: 0,

@@ -1,26 +1,29 @@
-//! The table of design §1, written down a second time: which notice means which deadline.
+//! The table of design §1, written down a second time: which notice means which deadline, and what stands.
+//!
+//! Knows notices and the time only. It must not know pods, nor what was done about a notice.
 
-use evacuation::event::Event;
-use evacuation::notice::{InstanceAction, Notice, NoticeKind, Standing};
-use evacuation::policy::{Policy, RebalancePolicy};
+use super::Wrong;
+use crate::event::Event;
+use crate::notice::{InstanceAction, Notice, NoticeKind, Standing};
+use crate::policy::{Policy, RebalancePolicy};
 use std::collections::BTreeSet;
 
 /// One evacuation as it should be.
 #[derive(Clone, Debug)]
-pub struct Evacuation {
-    pub began: u64,
-    pub deadline: u64,
-    pub hibernates: bool,
-    pub withdrawn: Option<u64>,
+pub(super) struct Evacuation {
+    pub(super) began: u64,
+    pub(super) deadline: u64,
+    pub(super) hibernates: bool,
+    pub(super) withdrawn: Option<u64>,
     /// What IMDS showed last.
     latest: String,
 }
 
 /// What stands, by the notices so far.
 #[derive(Debug)]
-pub struct Notices {
+pub(super) struct Notices {
     policy: Policy,
-    pub evacuation: Option<Evacuation>,
+    pub(super) evacuation: Option<Evacuation>,
     /// The end of the soft taint.
     soft: Option<u64>,
     /// A maintenance event that is still far: its id and time.
@@ -32,7 +35,7 @@ pub struct Notices {
 }
 
 impl Notices {
-    pub fn new(policy: Policy) -> Self {
+    pub(super) fn new(policy: Policy) -> Self {
         Self {
             policy,
             evacuation: None,
@@ -44,8 +47,9 @@ impl Notices {
         }
     }
 
-    /// An agent starts and finds this on its node. One absolute deadline across its lives.
-    pub fn resume(&mut self, standing: Option<&Standing>) -> Result<(), String> {
+    /// An agent starts and finds this on its node. One absolute deadline across its lives; the `first` of a trace
+    /// may have found what a life before it had left.
+    pub(super) fn resume(&mut self, standing: Option<&Standing>, first: bool) -> Result<(), String> {
         self.evacuation = None;
         (self.soft, self.far) = (None, None);
         self.seen.clear();
@@ -63,8 +67,14 @@ impl Notices {
             }
             return Ok(());
         }
+        if first {
+            self.deadlines.insert(deadline);
+        }
         if !self.deadlines.contains(&deadline) {
-            return Err(format!("the annotation says {deadline}, not one of {:?}", self.deadlines));
+            return Err(format!(
+                "the annotation's deadline is {deadline} ms, not one of {:?}",
+                self.deadlines
+            ));
         }
         self.evacuation = Some(Evacuation {
             began: standing.began.as_millis(),
@@ -77,7 +87,7 @@ impl Notices {
     }
 
     /// Takes an event; true if a new evacuation begins with it.
-    pub fn event(&mut self, now: u64, event: &Event, started: bool) -> bool {
+    pub(super) fn event(&mut self, now: u64, event: &Event, started: bool) -> bool {
         let mut begins = false;
         match event {
             Event::Noticed(notice) if started => begins = self.noticed(now, notice),
@@ -197,7 +207,7 @@ impl Notices {
     }
 
     /// This mark is one that the notices ask for.
-    pub fn may_mark(&self, standing: &Standing) -> Result<(), String> {
+    pub(super) fn may_mark(&self, standing: &Standing) -> Result<(), Wrong> {
         let deadline = standing.deadline.as_millis();
         let wanted = if standing.hard {
             self.evacuation.as_ref().map(|evacuation| evacuation.deadline)
@@ -207,23 +217,31 @@ impl Notices {
         if wanted == Some(deadline) {
             Ok(())
         } else {
-            Err(format!("a mark with the deadline {deadline} where {wanted:?} is right: {standing:?}"))
+            Err((
+                7,
+                format!(
+                    "it marks its node with the deadline {deadline} where {wanted:?} is right: {standing:?}"
+                ),
+            ))
         }
     }
 
     /// Nothing that stands is taken back.
-    pub fn may_unmark(&self, now: u64) -> Result<(), String> {
+    pub(super) fn may_unmark(&self, now: u64) -> Result<(), Wrong> {
         match (&self.evacuation, self.soft) {
             (Some(evacuation), _) => {
-                Err(format!("it takes its mark back at {now} while {evacuation:?} stands"))
+                let latest = &evacuation.latest;
+                Err((1, format!("it takes its mark back at {now} ms while the notice {latest} stands")))
             }
-            (None, Some(until)) => Err(format!("it takes its soft mark back at {now}, before {until}")),
+            (None, Some(until)) => {
+                Err((9, format!("it takes its soft mark back at {now} ms, before {until} ms")))
+            }
             (None, None) => Ok(()),
         }
     }
 
     /// For how long nothing has stood.
-    pub fn nothing_since(&self, now: u64) -> Option<u64> {
+    pub(super) fn nothing_since(&self, now: u64) -> Option<u64> {
         self.nothing_since.map(|since| now.saturating_sub(since))
     }
 }

@@ -1,0 +1,55 @@
+//! Who goes before whom, by facts alone: evictions as the policy says, bytes by PriorityClass value (guarantees 3
+//! and 10).
+//!
+//! Compares only what is certain: pods that were ready, slots that were free. Ties are nobody's business.
+
+use super::Checker;
+use super::notices::Evacuation;
+use super::pod::Pod;
+use crate::pod::PodUid;
+use crate::policy::EvictOrder;
+
+impl Checker {
+    /// Shed first, then the tiers, then the role.
+    fn leaving_key(&self, pod: &Pod) -> (bool, i64, crate::pod::Role) {
+        let priority = i64::from(pod.facts.priority);
+        let tier = match self.policy.evict_order {
+            EvictOrder::HighestFirst => -priority,
+            EvictOrder::LowestFirst => priority,
+        };
+        (!pod.is_shed(&self.policy), tier, pod.facts.role)
+    }
+
+    /// A pod that goes before this one, is ready to go, and was not asked: `then` overtakes it.
+    pub(super) fn overtaken(&self, then: &PodUid, evacuation: &Evacuation) -> Option<String> {
+        if evacuation.hibernates || evacuation.withdrawn.is_some() {
+            return None;
+        }
+        let key = self.leaving_key(self.pods.get(then)?);
+        let first = self
+            .pods
+            .iter()
+            .find(|(uid, pod)| *uid != then && self.leaving_key(pod) < key && self.is_ready(pod, evacuation));
+        first.map(|(_, pod)| pod.name())
+    }
+
+    /// Nothing keeps the pod from being evicted now, for certain.
+    fn is_ready(&self, pod: &Pod, evacuation: &Evacuation) -> bool {
+        let stays = pod.gone || pod.stayed || pod.facts.terminating.is_some();
+        if stays || pod.ever_asked {
+            return false;
+        }
+        let deadline = evacuation.deadline;
+        let lead = self.policy.late_lead.as_millis().min(deadline.saturating_sub(evacuation.began) / 4);
+        if pod.facts.is_late() && self.now + lead < deadline {
+            return false;
+        }
+        let stateless = pod.facts.engine.is_none() || pod.is_shed(&self.policy);
+        let held = pod.can_be_held()
+            && pod.intent_written
+            && pod.restored
+            && !pod.hold_failed
+            && pod.held_until >= deadline;
+        stateless || (pod.announced && (pod.committed || pod.given_up || held))
+    }
+}
