@@ -30,7 +30,7 @@ use node::Node;
 use notices::Notices;
 use pod::Pod;
 use reports::Reports;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// One guarantee that was not kept.
@@ -65,6 +65,7 @@ struct Open {
 pub struct Checker {
     policy: Policy,
     violations: Vec<Violation>,
+    said: BTreeSet<Wrong>,
     now: u64,
     // What outlives an agent.
     node: Node,
@@ -103,6 +104,7 @@ impl Checker {
             notices: Notices::new(policy.clone()),
             policy,
             violations: Vec::new(),
+            said: BTreeSet::new(),
             now: 0,
             node: Node::default(),
             holds: holds::Files::default(),
@@ -153,10 +155,14 @@ impl Checker {
         self.final_report();
     }
 
+    /// What goes on being wrong is said once.
     fn wrong(&mut self, guarantee: u8, what: impl fmt::Display) {
-        let at = self.now;
-        let what = format!("at {at} ms {what}");
-        self.violations.push(Violation { guarantee, at: Moment::from_millis(at), what });
+        let what = what.to_string();
+        if self.said.insert((guarantee, what.clone())) {
+            let at = self.now;
+            let what = format!("at {at} ms {what}");
+            self.violations.push(Violation { guarantee, at: Moment::from_millis(at), what });
+        }
     }
 
     fn all_wrong(&mut self, subject: impl fmt::Display, wrong: Vec<Wrong>) {
@@ -349,7 +355,8 @@ impl Checker {
         self.second.1 += effects + 1;
         // Starting and departing take a burst of about a dozen effects and as many answers a pod.
         if self.second.1 > 300 + 60 * self.pods.len() {
-            self.wrong(8, format!("a busy loop: {} events and effects within one second", self.second.1));
+            self.wrong(8, format!("a busy loop in second {second}: {} events and effects", self.second.1));
+            self.second.1 = 0;
         }
     }
 }
