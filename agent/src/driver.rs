@@ -110,6 +110,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let driver = Driver {
         machine: Machine::new(config.policy.clone()),
         started: false,
+        before_node: Vec::new(),
         listed: false,
         early: Vec::new(),
         early_since: None,
@@ -136,6 +137,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 struct Driver {
     machine: Machine,
     started: bool,
+    /// What was seen of pods before the node was.
+    before_node: Vec<ClusterEvent>,
     /// Every pod of the node was seen.
     listed: bool,
     /// Notices that came before that.
@@ -324,6 +327,13 @@ impl Driver {
                 if let Some(bytes_per_second) = self.link_rate {
                     self.tell(Event::LinkMeasured { bytes_per_second });
                 }
+                for event in std::mem::take(&mut self.before_node) {
+                    self.cluster(event);
+                }
+            }
+            // The core's first event is always the node: where a journal is read, a life begins with it.
+            event @ (ClusterEvent::Pod(_) | ClusterEvent::PodGone(_)) if !self.started => {
+                self.before_node.push(event);
             }
             ClusterEvent::Node(node) => self.tell(Event::NodeSeen(node)),
             ClusterEvent::Pod(record) => {
