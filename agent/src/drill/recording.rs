@@ -3,6 +3,7 @@
 use evacuation::effect::{Action, Effect, EffectId};
 use evacuation::event::{Event, Outcome};
 use evacuation::moment::Moment;
+use evacuation::trace::Step;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -106,6 +107,20 @@ impl Recording {
             }
         }
         lives
+    }
+
+    /// Each event with the effects that it led to. Effects whose event is not in the journal are left out.
+    pub fn steps(&self) -> Vec<Step> {
+        let mut steps: Vec<Step> = Vec::new();
+        for line in &self.lines {
+            if let Some(event) = &line.event {
+                steps.push(Step { at: line.at, event: event.clone(), effects: Vec::new() });
+            }
+            if let (Some(effect), Some(step)) = (&line.effect, steps.last_mut()) {
+                step.effects.push(effect.clone());
+            }
+        }
+        steps
     }
 
     /// Every effect, in the order of the journal.

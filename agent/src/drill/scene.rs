@@ -5,12 +5,16 @@ use super::cast::{CAST, Part};
 use super::fault::{Fault, FaultError, parse_fault, parse_plan, span, window};
 use evacuation::moment::Span;
 use evacuation::notice::InstanceAction;
+use evacuation::policy::{EvictOrder, Policy, RebalancePolicy};
 
 /// How long a rebalance or a withdrawn notice stands before the agents undo it: `--undo-after`.
 pub const UNDO_AFTER: Span = Span::from_secs(5);
 
 /// The agents' `--margin`.
 pub const MARGIN: Span = Span::from_secs(5);
+
+/// The agents' `--precopy-interval`.
+const PRECOPY_INTERVAL: Span = Span::from_secs(2);
 
 /// The scene.
 #[derive(Clone, Debug)]
@@ -60,6 +64,24 @@ pub enum SceneError {
 }
 
 impl Scene {
+    /// What the agents are to keep to: by this policy they are started and judged.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            margin: MARGIN,
+            evict_order: match self.order {
+                OrderKind::HighestFirst => EvictOrder::HighestFirst,
+                OrderKind::LowestFirst => EvictOrder::LowestFirst,
+            },
+            rebalance: RebalancePolicy::Precopy,
+            undo_after: UNDO_AFTER,
+            precopy_interval: PRECOPY_INTERVAL,
+            // Long enough for a slow store, and short enough that a replacement which was created late gives up within
+            // the drill, and that what was announced and never came is given up.
+            restore_timeout: Span::from_millis(self.window.as_millis() * 3 / 4).max(Span::from_secs(10)),
+            ..Policy::default()
+        }
+    }
+
     /// Reads the arguments.
     ///
     /// # Errors

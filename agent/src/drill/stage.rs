@@ -17,7 +17,7 @@ use super::kubelet::{Kubelet, Node, node_object};
 use super::llama::{LlamaOptions, pod_command};
 use super::observation::{SOURCE, TARGET, agent_user};
 use super::play::Follower;
-use super::scene::{MARGIN, Scene, UNDO_AFTER};
+use super::scene::Scene;
 use super::talk::Controls;
 use super::trail::Trails;
 use crate::clock;
@@ -271,11 +271,15 @@ impl Host<'_> {
         flag("admin-addr", &admin);
         flag("evict-order", order.as_str());
         flag("rebalance", "precopy");
-        flag("undo-after", &super::fault::show_span(UNDO_AFTER));
-        flag("precopy-interval", "2s");
-        flag("margin", &super::fault::show_span(MARGIN));
-        // What was announced and never came is given up within the drill.
-        flag("restore-timeout", &super::fault::show_span(restore_timeout(self.scene.window)));
+        let policy = self.scene.policy();
+        for (name, span) in [
+            ("undo-after", policy.undo_after),
+            ("precopy-interval", policy.precopy_interval),
+            ("margin", policy.margin),
+            ("restore-timeout", policy.restore_timeout),
+        ] {
+            flag(name, &super::fault::show_span(span));
+        }
         if self.args.sabotage == Some(Sabotage::SkipSave) && node == SOURCE {
             // Half a document is stored and success is reported: committed, and not to be found.
             flag("store-fault", "put:gen=torn");
@@ -304,12 +308,6 @@ impl Host<'_> {
         };
         Ok((plan, admin))
     }
-}
-
-/// Long enough for a slow store, and short enough that a replacement which was created late gives up within the
-/// drill.
-fn restore_timeout(window: Span) -> Span {
-    Span::from_millis(window.as_millis() * 3 / 4).max(Span::from_secs(10))
 }
 
 /// web's budget: refuses twice, or as the plan says.

@@ -8,6 +8,7 @@ mod claims;
 mod cordon;
 mod departure;
 mod endurance;
+mod journals;
 mod order;
 mod state;
 
@@ -73,6 +74,7 @@ type Look = fn(&Observation) -> Finding;
 /// Every check, in the order of the guarantees.
 pub const CHECKS: &[(u8, &str, Look)] = &[
     (0, "every fault of the plan struck", endurance::struck),
+    (0, "the agents' own journals keep every guarantee", journals::keep_every_guarantee),
     (1, "cordoned before the first eviction", cordon::first),
     (1, "cordon, taint and deadline in one patch with resourceVersion", cordon::one_patch),
     (1, "never uncordoned while the notice stands", cordon::stands),
