@@ -12,6 +12,7 @@
 mod evictions;
 mod flushes;
 mod holds;
+mod link;
 mod node;
 mod notices;
 mod order;
@@ -78,6 +79,7 @@ pub struct Checker {
     pods: BTreeMap<PodUid, Pod>,
     open: BTreeMap<EffectId, Open>,
     reports: Reports,
+    rates: link::Rates,
     expects_anomaly: bool,
     last_id: u64,
     second: (u64, usize),
@@ -114,6 +116,7 @@ impl Checker {
             pods: BTreeMap::new(),
             open: BTreeMap::new(),
             reports: Reports::default(),
+            rates: link::Rates::default(),
             expects_anomaly: false,
             last_id: 0,
             second: (0, 0),
@@ -178,6 +181,7 @@ impl Checker {
         self.pods.clear();
         self.open.clear();
         self.reports = Reports::default();
+        self.rates = link::Rates::default();
         self.last_id = 0;
         self.second = (0, 0);
         self.wakeup = None;
@@ -199,6 +203,9 @@ impl Checker {
         if let Event::Answered { id, outcome } = event
             && let Some(open) = self.open.remove(id)
         {
+            if let (Action::Flush { .. }, Outcome::Done(Done::Flushed { bytes })) = (&open.action, outcome) {
+                self.rates.flushed(*bytes, now.saturating_sub(open.asked));
+            }
             self.answered(&open.action, outcome);
         }
         if self.notices.event(now, event, self.started) {
@@ -220,12 +227,12 @@ impl Checker {
                     pod.refused_at = None;
                 }
             }
+            Event::LinkMeasured { bytes_per_second } => self.rates.link = Some(*bytes_per_second),
             Event::Noticed(_) if !self.started => self.expects_anomaly = true,
             Event::Started(_)
             | Event::Noticed(_)
             | Event::Withdrawn { .. }
             | Event::Answered { .. }
-            | Event::LinkMeasured { .. }
             | Event::Woke => {}
         }
         self.node.tick(now);

@@ -38,8 +38,8 @@ impl Checker {
             .count()
     }
 
-    /// The pod whose flush should have begun before that of `then`: it is ready, and nothing that counts more than it
-    /// makes it wait.
+    /// The pod whose flush should have begun before that of `then`: it is ready, nothing that counts more than it makes
+    /// it wait, and its save fits.
     fn flush_overtakes(&self, then: &Pod) -> Option<String> {
         let evacuation = self.notices.evacuation.as_ref()?;
         let saving = || self.pods.values().filter(|pod| pod.is_unsaved() && !pod.flushed);
@@ -53,6 +53,7 @@ impl Checker {
                 && !pod.flush_asked
                 && pod.facts.terminating.is_none()
                 && self.now < pod.cutoff(&self.policy, evacuation.began, evacuation.deadline)
+                && self.certainly_fits(pod, evacuation)
         };
         saving().find(ready).map(Pod::name)
     }

@@ -6,8 +6,10 @@
 use super::Checker;
 use super::notices::Evacuation;
 use super::pod::Pod;
+use crate::effect::{Action, Round};
 use crate::pod::PodUid;
 use crate::policy::EvictOrder;
+use std::cmp::Reverse;
 
 impl Checker {
     /// Shed first, then the tiers, then the role.
@@ -31,6 +33,19 @@ impl Checker {
             .iter()
             .find(|(uid, pod)| *uid != then && self.leaving_key(pod) < key && self.is_ready(pod, evacuation));
         first.map(|(_, pod)| pod.name())
+    }
+
+    /// Open saves of which every byte goes before those of this pod: of a higher PriorityClass value, or of the same one
+    /// and a role that counts more. One that may not fit before its cut-off may stand behind.
+    pub(super) fn bytes_before(&self, then: &Pod, evacuation: &Evacuation) -> u64 {
+        let tier = |pod: &Pod| (Reverse(pod.facts.priority), pod.facts.role);
+        let open = self.open.values().filter_map(|open| match &open.action {
+            Action::Save { pod, round: Round::Final, .. } => self.pods.get(pod),
+            _ => None,
+        });
+        let before = open
+            .filter(|pod| tier(pod) < tier(then) && pod.is_unsaved() && self.certainly_fits(pod, evacuation));
+        before.count() as u64
     }
 
     /// Nothing keeps the pod from being evicted now, for certain.

@@ -32,8 +32,9 @@ pub(super) struct Pod {
     pub(super) flushed: bool,
     /// Since when the flush could begin, but for more important ones.
     pub(super) could_flush: Option<u64>,
-    /// Bytes of state that the final flush wrote.
+    /// Bytes of state that the final flush wrote, and that the engine last said it has.
     pub(super) bytes: u64,
+    pub(super) state_bytes: u64,
     /// A save of the final round ended: `Some(true)` with all of it. The same of a pre-copy.
     pub(super) saved: Option<bool>,
     pub(super) copied: Option<bool>,
@@ -72,6 +73,7 @@ impl Pod {
             flushed: false,
             could_flush: None,
             bytes: 0,
+            state_bytes: 0,
             saved: None,
             copied: None,
             committed: false,
@@ -117,6 +119,9 @@ impl Pod {
                 (self.committed, self.over_since) = (true, Some(now));
             }
             (Action::Intend { .. }, _) => self.intent_written = done,
+            (Action::Look { .. }, Outcome::Done(Done::Looked { state_bytes, .. })) => {
+                self.state_bytes = *state_bytes;
+            }
             // An engine that cannot be quiesced is flushed as it is.
             (Action::Quiesce { .. }, _) => self.flush_ready = Some(now),
             (Action::Flush { round: Round::Final, .. }, Outcome::Done(done)) => {

@@ -19,7 +19,14 @@ impl Checker {
         let mut wrong = self.out_of_place(pod, action, evacuation);
         let mut say = |guarantee: u8, why: &str| wrong.push((guarantee, why.to_owned()));
         match action {
-            Action::Save { round: Round::Final, .. } if !pod.flushed => say(5, "before its flush"),
+            Action::Save { round: Round::Final, rank, .. } => {
+                if !pod.flushed {
+                    say(5, "before its flush");
+                }
+                if let Some(before) = evacuation.map(|it| self.bytes_before(pod, it)).filter(|it| rank < it) {
+                    say(10, &format!("with rank {rank}, although {before} that count more are being sent"));
+                }
+            }
             Action::Commit { round: Round::Final, partial, .. } => match pod.saved {
                 None => say(5, "before its save"),
                 Some(whole) if whole == *partial => say(5, "with the wrong word on whether it is whole"),

@@ -158,6 +158,29 @@ fn a_part_that_is_committed_as_the_whole_is_a_violation_of_guarantee_5() {
 }
 
 #[test]
+fn bytes_that_do_not_wait_for_those_of_a_higher_tier_are_a_violation_of_guarantee_10() {
+    let both = |link: Option<u64>, rank| {
+        let mut pen = Pen::cordoned(&[important("high"), engine("low")]);
+        if let Some(bytes_per_second) = link {
+            pen.event(2_200, Event::LinkMeasured { bytes_per_second });
+        }
+        for (pod, at) in [("high", 3_000), ("low", 3_100)] {
+            pen.quiesced(pod, at);
+            pen.flushes(pod);
+            let bytes = if pod == "high" { 500_000_000 } else { 1_000 };
+            pen.answer(&format!("flush {pod}"), at + 50, Outcome::Done(Done::Flushed { bytes }));
+            pen.saves(pod, if pod == "high" { 0 } else { rank });
+        }
+        pen
+    };
+    both(None, 1).is_good();
+    both(None, 0).breaks(10, "save of ns/low (low) with rank 0, although 1 that count more are being sent");
+    both(Some(100_000_000), 0).breaks(10, "although 1 that count more are being sent");
+    // It does not fit: what does need not wait for it.
+    both(Some(1_000_000), 0).is_good();
+}
+
+#[test]
 fn a_flush_of_what_is_committed_already_is_a_violation_of_guarantee_7() {
     let mut pen = Pen::cordoned(&[engine("gold")]);
     pen.committed("gold", 3_000);
