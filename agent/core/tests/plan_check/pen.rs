@@ -56,9 +56,8 @@ pub fn engine(name: &str) -> PodFacts {
 
 /// One with an engine that waits for its hold.
 pub fn holding(name: &str) -> PodFacts {
-    let mut pod = engine(name);
-    pod.engine.as_mut().unwrap().holds = true;
-    pod
+    let pod = engine(name);
+    PodFacts { engine: pod.engine.clone().map(|engine| EngineFacts { holds: true, ..engine }), ..pod }
 }
 
 pub fn node() -> NodeFacts {
@@ -141,7 +140,7 @@ impl Pen {
 
     /// What the core asks for in answer to the last event.
     pub fn asks(&mut self, action: Action) {
-        let step = self.steps.last_mut().unwrap();
+        let Some(step) = self.steps.last_mut() else { return };
         let deadline = step.at + Span::from_secs(3);
         step.effects.push(Effect { id: EffectId(self.next), deadline, attempt: 1, action });
         self.next += 1;
@@ -183,8 +182,12 @@ impl Pen {
             let pod = effect.action.pod().map_or_else(String::new, |pod| format!("{name} {pod}"));
             what == name || what == pod
         };
-        let id = self.steps.iter().rev().flat_map(|step| step.effects.iter().rev()).find(is).unwrap().id;
-        self.event(at, Event::Answered { id, outcome });
+        let found = self.steps.iter().rev().flat_map(|step| step.effects.iter().rev()).find(is);
+        let id = found.map(|effect| effect.id);
+        assert!(id.is_some(), "{what} was never asked for");
+        if let Some(id) = id {
+            self.event(at, Event::Answered { id, outcome });
+        }
     }
 
     pub fn done(&mut self, what: &str, at: u64) {
@@ -229,7 +232,7 @@ impl Pen {
     }
 
     pub fn report(&mut self, change: impl FnOnce(&mut Report)) {
-        let mut report = report(self.steps.last().unwrap().at);
+        let mut report = report(self.steps.last().map_or(ms(0), |step| step.at));
         change(&mut report);
         self.asks(Action::WriteReport(Box::new(report)));
     }

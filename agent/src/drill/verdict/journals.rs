@@ -34,3 +34,67 @@ pub fn keep_every_guarantee(observation: &Observation) -> Finding {
     }
     unless(wrong, || format!("guarantees 1 to 11 over {}", judged.join(", ")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::good;
+    use super::*;
+    use crate::drill::recording::{Line, Recording};
+    use evacuation::effect::{Action, Effect, EffectId};
+    use evacuation::event::NodeFacts;
+    use evacuation::moment::{Moment, Span};
+    use evacuation::notice::{InstanceAction, Notice, NoticeKind};
+    use evacuation::pod::{Owner, PodFacts, PodUid, Role};
+
+    fn line(at: u64, event: Event) -> Line {
+        Line { at: Moment::from_millis(at), event: Some(event), effect: None }
+    }
+
+    /// A node with one pod under a notice.
+    fn noticed() -> Vec<Line> {
+        let node = NodeFacts {
+            name: SOURCE.into(),
+            boot: "boot".into(),
+            unschedulable: false,
+            tainted: false,
+            standing: None,
+        };
+        let pod = PodFacts {
+            uid: PodUid("uid-1".into()),
+            namespace: "default".into(),
+            name: "web".into(),
+            priority: 0,
+            role: Role::Active,
+            owner: Owner::Replicated,
+            grace: Span::from_secs(30),
+            terminating: None,
+            running: true,
+            engine: None,
+            restore_decided: true,
+        };
+        let kind = NoticeKind::Interruption(InstanceAction::Terminate);
+        vec![
+            line(1_000, Event::Started(node)),
+            line(1_000, Event::PodSeen(Box::new(pod))),
+            line(2_000, Event::Noticed(Notice { kind, id: "n".into(), left_ms: 30_000 })),
+        ]
+    }
+
+    #[test]
+    fn a_journal_in_which_a_pod_is_evicted_before_the_cordon_breaks_a_drill() {
+        let mut observation = good();
+        assert!(matches!(keep_every_guarantee(&observation), Finding::NotApplicable(_)));
+        let mut lines = noticed();
+        observation.source = Recording { lines: lines.clone() };
+        let found = keep_every_guarantee(&observation);
+        assert_eq!(found, Finding::Held("guarantees 1 to 11 over 3 steps in 1 lives of node-a".into()));
+        let at = Moment::from_millis(2_000);
+        let action = Action::Evict { pod: PodUid("uid-1".into()), grace: Span::from_secs(5) };
+        let effect = Effect { id: EffectId(1), deadline: at + Span::from_secs(3), attempt: 1, action };
+        lines.push(Line { at, event: None, effect: Some(effect) });
+        observation.source = Recording { lines };
+        let found = keep_every_guarantee(&observation);
+        assert!(found.is_broken(), "{found:?}");
+        assert!(found.evidence().starts_with("node-a: guarantee 1: at 2000 ms"), "{found:?}");
+    }
+}

@@ -158,7 +158,7 @@ fn report(written: u64) -> Report {
 }
 
 /// An evacuation in which everything is as it should be.
-fn good() -> Observation {
+pub(super) fn good() -> Observation {
     let mut pen = Pen::default();
     let mut requests = vec![cordon(205)];
     pen.done(204, 6, Action::Mark(standing()));
