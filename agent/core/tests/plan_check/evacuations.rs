@@ -190,6 +190,26 @@ fn a_cordon_of_ours_that_is_left_behind_is_a_violation_of_guarantee_9() {
 }
 
 #[test]
+fn a_node_that_is_still_cordoned_when_nothing_stands_is_a_violation_of_guarantee_9() {
+    let mut pen = Pen::cordoned(&[]);
+    pen.report(|_| {});
+    pen.event(3_000, Event::Withdrawn { id: "n".into() });
+    pen.woke(3_000 + TTL);
+    let over = 3_001 + TTL;
+    pen.notice(over, NoticeKind::Rebalance, "r", 0);
+    let soft =
+        Standing { notice: "r".into(), kind: NoticeKind::Rebalance, hard: false, ..standing(over + TTL) };
+    pen.asks(Action::Mark(soft));
+    pen.done("mark", over + 100);
+    pen.woke(over + TTL);
+    pen.asks(Action::Unmark { uncordon: false });
+    pen.done("unmark", over + TTL + 100);
+    pen.is_good();
+    pen.woke(over + TTL + 10_001);
+    pen.breaks(9, "nothing stands any more, and the node is still cordoned");
+}
+
+#[test]
 fn a_notice_before_the_node_is_known_may_be_an_anomaly() {
     let mut pen = Pen::new(Policy::default(), &[]);
     let started = pen.steps.remove(0);

@@ -90,6 +90,19 @@ fn what_does_not_fit_and_is_called_restored_is_a_violation_of_guarantee_6() {
 }
 
 #[test]
+fn what_the_engine_refused_and_is_handed_over_again_is_a_violation_of_guarantee_6() {
+    let mut pen = fetched();
+    pen.asks(Action::Prove { pod: uid("new") });
+    pen.answer("prove", 1_300, Outcome::Done(Done::Proven { state_bytes: 0 }));
+    pen.asks(Action::HandOver { pod: uid("new") });
+    let outcome = Outcome::Failed { kind: FailureKind::Mismatch, why: "another model".into() };
+    pen.answer("hand_over", 1_400, outcome);
+    pen.is_good();
+    pen.asks(Action::HandOver { pod: uid("new") });
+    pen.breaks(6, "although it does not fit");
+}
+
+#[test]
 fn a_restore_into_a_pod_that_was_never_seen_is_a_violation_of_guarantee_6() {
     let mut pen = Pen::new(Policy::default(), &[]);
     pen.asks(claim("l"));

@@ -19,6 +19,13 @@ fn an_engine_that_nobody_opted_in_and_is_flushed_is_a_violation_of_guarantee_2()
 }
 
 #[test]
+fn a_save_of_a_pod_that_was_never_seen_is_a_violation_of_guarantee_2() {
+    let mut pen = Pen::cordoned(&[]);
+    pen.intends("gold");
+    pen.breaks(2, "of a pod that was never seen");
+}
+
+#[test]
 fn a_pod_that_is_shed_and_saved_is_a_violation_of_guarantee_2() {
     let mut pen = Pen::cordoned(&[PodFacts { role: Role::Shadow, ..engine("shadow") }]);
     pen.intends("shadow");
