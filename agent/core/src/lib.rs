@@ -57,6 +57,7 @@ mod restoration;
 mod saves;
 mod standing;
 pub mod status;
+pub mod timeline;
 pub mod trace;
 mod uplink;
 
