@@ -98,14 +98,16 @@ impl Timeline {
         let column = wide(&mut self.lines.iter().map(|line| line.subject.as_str()));
         for line in &self.lines {
             let at = words::stamp(line.at, self.zero);
-            text.push_str(&format!(" {at:<8} {:<column$}  {}\n", line.subject, line.sentence(self.zero)));
+            let told = format!(" {at:<8} {:<column$}  {}", line.subject, line.sentence(self.zero));
+            text.push_str(&format!("{}\n", words::plain(&told)));
         }
         let Some(report) = &self.report else { return text };
         text.push_str(&format!("Pods, by the report of {}\n", words::stamp(report.written, self.zero)));
         let column = wide(&mut report.pods.iter().map(|pod| pod.name.as_str()));
         for pod in &report.pods {
             let outcome = words::outcome(pod, self.zero);
-            text.push_str(&format!(" {:<column$}  {outcome}\n", pod.name));
+            let told = format!(" {:<column$}  {outcome}", pod.name);
+            text.push_str(&format!("{}\n", words::plain(&told)));
         }
         text
     }

@@ -175,3 +175,16 @@ fn an_empty_trace_is_an_empty_timeline() {
     assert!(timeline.lines.is_empty() && timeline.report.is_none());
     assert_eq!(timeline.text(), "a node, T = boot\n");
 }
+
+#[test]
+fn what_an_engine_says_cannot_forge_a_line_or_move_the_cursor() {
+    let why = "busy\n T+0.0 node all is well\u{1b}[2J".to_owned();
+    let trace = Trace::default().event(0, seen("u", "ns", "web")).ask(1_000, 1, 1, evict()).answer(
+        1_040,
+        1,
+        Outcome::Failed { kind: FailureKind::Transient, why },
+    );
+    let text = Timeline::of(&trace.0).text();
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!(!text.contains('\u{1b}'));
+}

@@ -19,6 +19,11 @@ pub(super) fn stamp(at: Moment, zero: Moment) -> String {
     }
 }
 
+/// The text on one line: what an engine or a server said can neither forge a line nor move a cursor.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
 /// `2.1 s`.
 pub(super) fn seconds(span: Span) -> String {
     format!("{}.{} s", span.as_millis() / 1000, span.as_millis() % 1000 / 100)
