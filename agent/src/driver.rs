@@ -18,7 +18,7 @@ use crate::cluster::{Cluster, ClusterEvent, Options};
 use crate::config::Config;
 use crate::executor::{Answer, Executor};
 use crate::imds::{FaultKind, Faults, Imds, ImdsEvent, LifeCycle};
-use crate::journal::{Journal, What};
+use crate::journal::{Head, Journal, What};
 use crate::metrics::Metrics;
 use crate::store::StoreHandle;
 use crate::telemetry;
@@ -45,6 +45,10 @@ const LIST_PATIENCE: Span = Span::from_secs(3);
 /// withdrawn: longer than the slowest of its documents is asked for (maintenance, every 5 s).
 const CONFIRMED_WITHIN: Span = Span::from_secs(8);
 
+/// A link that changed by less than one part in this many is the same link to the core, which keeps a quarter of every
+/// upload in reserve: told each second, it would fill the journal and change nothing.
+const LINK_CHANGES: u64 = 20;
+
 /// How much may queue up before a source waits for the loop.
 const QUEUE: usize = 1024;
 
@@ -66,7 +70,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     telemetry::start();
     let cancel = CancellationToken::new();
     let metrics = Metrics::new();
-    let journal = Journal::open(&config.state_dir)?;
+    let mut journal = Journal::open(&config.state_dir)?;
+    journal.write(clock::now(), What::Life(Box::new(Head::new(&config.policy))));
     let readiness = Readiness::default();
     let heartbeat = Heartbeat::new();
     let (status_out, status) = watch::channel(serde_json::Value::Null);
@@ -128,6 +133,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         polls_told: 0,
         late_told: 0,
         imds_faults_told: [0; FaultKind::ALL.len()],
+        link_told: None,
     };
     driver.run(imds_in, cluster_in, answers, signals).await;
     cancel.cancel();
@@ -163,6 +169,8 @@ struct Driver {
     late_told: u64,
     /// Of each kind, how many the metrics know already.
     imds_faults_told: [u64; FaultKind::ALL.len()],
+    /// The rate of the link as the core was last told.
+    link_told: Option<u64>,
 }
 
 impl Driver {
@@ -220,7 +228,10 @@ impl Driver {
         }
         if let Some(bytes_per_second) = self.executor.measured_rate() {
             self.metrics.link(bytes_per_second);
-            self.tell(Event::LinkMeasured { bytes_per_second });
+            if self.link_told.is_none_or(|told| told.abs_diff(bytes_per_second) > told / LINK_CHANGES) {
+                self.link_told = Some(bytes_per_second);
+                self.tell(Event::LinkMeasured { bytes_per_second });
+            }
         }
         self.publish_status();
     }
@@ -364,11 +375,9 @@ impl Driver {
     fn tell(&mut self, event: Event) {
         let now = clock::now();
         self.metrics.event(&event);
-        let effects = self.machine.handle(now, event.clone());
-        // Woke leads to nothing most of the time; such a line would only fill the disk.
-        if !(effects.is_empty() && matches!(event, Event::Woke | Event::LinkMeasured { .. })) {
-            self.journal.write(now, What::Event(event));
-        }
+        // Every event, also one that leads to nothing now: each may change what the core decides later.
+        self.journal.write(now, What::Event(event.clone()));
+        let effects = self.machine.handle(now, event);
         let left = self.machine.time_left();
         for effect in effects {
             self.journal.write(now, What::Effect(effect.clone()));

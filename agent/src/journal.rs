@@ -1,9 +1,20 @@
 //! What happened and what was decided, line by line, on the node's own disk.
 //!
-//! One JSON object a line: `{"at": <boot clock ms>, "event": …}` or `{"at": …, "effect": …}`. Each line
-//! is handed to the kernel before the effects it leads to begin, so that a killed agent has told
-//! what it was doing. It is not synced to the disk: it survives the agent, and the report survives
-//! the node.
+//! One JSON object a line. A life of the agent begins with what makes it replayable, then come all its events, each with
+//! the effects it led to:
+//!
+//! ```text
+//! {"at": <boot clock ms>, "life": {"format": 1, "agent": "0.1.0", "policy": {…}}}
+//! {"at": …, "event": …}
+//! {"at": …, "effect": …}
+//! ```
+//! Each line is handed to the kernel before the effects it leads to begin, so that a killed agent has told what it was
+//! doing. It is not synced to the disk: it survives the agent, and the report survives the node.
+//!
+//! A journal that grows too long is set aside (`journal.jsonl.old`, in place of the one before) and goes on in the middle of
+//! a life: both files together are read as one. Of a life that is longer than both, the beginning is gone, and [`lives`] says so.
+
+pub mod lives;
 
 use evacuation::Machine;
 use evacuation::effect::Effect;
@@ -13,10 +24,22 @@ use evacuation::policy::Policy;
 use evacuation::report::Report;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// A journal that grows beyond this is set aside under `journal.jsonl.old`, bytes.
+/// The file in the state folder.
+pub const NAME: &str = "journal.jsonl";
+
+/// Where it is set aside.
+pub const OLD_NAME: &str = "journal.jsonl.old";
+
+/// The format that this version writes.
+pub const FORMAT: u32 = 1;
+
+/// The version of lifeboat that this is.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A journal that grows beyond this is set aside, bytes.
 const ROTATE_AT: u64 = 64 << 20;
 
 /// One line.
@@ -33,10 +56,30 @@ pub struct Line {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
+    /// An agent began to live.
+    Life(Box<Head>),
     /// The core was told this.
     Event(Event),
     /// The core asked for this.
     Effect(Effect),
+}
+
+/// What the events of one life mean: the first line of each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The format of the lines up to the next life.
+    pub format: u32,
+    /// The version of lifeboat that wrote them.
+    pub agent: String,
+    /// The policy of its core.
+    pub policy: Policy,
+}
+
+impl Head {
+    /// That of a life of this version under this policy.
+    pub fn new(policy: &Policy) -> Self {
+        Self { format: FORMAT, agent: VERSION.to_owned(), policy: policy.clone() }
+    }
 }
 
 /// The journal could not be opened.
@@ -54,6 +97,7 @@ pub struct Journal {
     path: PathBuf,
     file: File,
     written: u64,
+    rotate_at: u64,
     failed: bool,
 }
 
@@ -63,33 +107,44 @@ impl Journal {
     /// # Errors
     /// [`JournalError`].
     pub fn open(folder: &Path) -> Result<Self, JournalError> {
-        let path = folder.join("journal.jsonl");
+        let path = folder.join(NAME);
         let opened = std::fs::create_dir_all(folder).and_then(|()| append(&path));
         let (file, written) = opened.map_err(|source| JournalError { path: path.clone(), source })?;
-        Ok(Self { path, file, written, failed: false })
+        Ok(Self { path, file, written, rotate_at: ROTATE_AT, failed: false })
     }
 
     /// What the earlier lives of the agent in this boot knew of the notice under which they worked: their events are
-    /// replayed, one core a life. Pods that left before this life began are known to nobody else.
+    /// replayed, one core a life, each under the policy it had; under `policy` where that is not known. Pods that left
+    /// before this life began are known to nobody else.
     ///
-    /// A line that cannot be read (the last one of an agent that was killed) is passed over.
+    /// A line that cannot be read (the last one of an agent that was killed) is passed over: a running agent refuses
+    /// nothing of its own past.
     pub fn earlier_reports(folder: &Path, boot: &str, policy: &Policy) -> Vec<Report> {
         let mut reports: Vec<Report> = Vec::new();
+        let mut own: Option<Policy> = None;
         let mut life: Option<Machine> = None;
         let mut end = |life: &mut Option<Machine>| {
             let told = life.take().and_then(|mut machine| machine.report());
             reports.extend(told.filter(|told| told.boot == boot));
         };
-        for name in ["journal.jsonl.old", "journal.jsonl"] {
+        for name in [OLD_NAME, NAME] {
             let Ok(file) = File::open(folder.join(name)) else { continue };
             // By bytes: a line that is no text must not hide those behind it.
             for line in BufReader::new(file).split(b'\n').map_while(Result::ok) {
-                let Ok(Line { at, what: What::Event(event) }) = serde_json::from_slice(&line) else {
-                    continue;
+                let (at, event) = match serde_json::from_slice(&line) {
+                    Ok(Line { at, what: What::Event(event) }) => (at, event),
+                    Ok(Line { what: What::Life(head), .. }) => {
+                        end(&mut life);
+                        own = (head.format == FORMAT).then_some(head.policy);
+                        continue;
+                    }
+                    Ok(Line { what: What::Effect(_), .. }) | Err(_) => continue,
                 };
                 if let Event::Started(node) = &event {
                     end(&mut life);
-                    life = (node.boot == boot).then(|| Machine::new(policy.clone()));
+                    // Taken: a head that cannot be read must not leave its life under the policy of the one before.
+                    let policy = own.take().unwrap_or_else(|| policy.clone());
+                    life = (node.boot == boot).then(|| Machine::new(policy));
                 }
                 if let Some(machine) = &mut life {
                     machine.handle(at, event);
@@ -104,7 +159,7 @@ impl Journal {
     pub fn write(&mut self, at: Moment, what: What) {
         let Ok(mut line) = serde_json::to_vec(&Line { at, what }) else { return };
         line.push(b'\n');
-        if self.written > ROTATE_AT {
+        if self.written > self.rotate_at {
             self.rotate();
         }
         match self.file.write_all(&line) {
@@ -130,85 +185,19 @@ impl Journal {
 }
 
 fn append(path: &Path) -> std::io::Result<(File, u64)> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
     let written = file.metadata()?.len();
+    // The line on which an agent was killed must not swallow the one with which the next life begins.
+    let mut last = [b'\n'];
+    if written > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    if last != [b'\n'] {
+        file.write_all(b"\n")?;
+    }
     Ok((file, written))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use evacuation::event::NodeFacts;
-    use evacuation::moment::Span;
-    use evacuation::notice::{InstanceAction, Notice, NoticeKind};
-    use evacuation::pod::{Owner, PodFacts, PodUid, Role};
-
-    #[test]
-    fn lines_survive_a_second_opening_and_read_back_as_they_were_written() {
-        let folder = tempfile::tempdir().unwrap();
-        for at in [1, 2] {
-            let mut journal = Journal::open(folder.path()).unwrap();
-            journal.write(Moment::from_millis(at), What::Event(Event::Woke));
-        }
-        let text = std::fs::read_to_string(folder.path().join("journal.jsonl")).unwrap();
-        let lines: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(lines.len(), 2);
-        assert_eq!(lines[1].at, Moment::from_millis(2));
-        assert!(matches!(lines[1].what, What::Event(Event::Woke)));
-    }
-
-    #[test]
-    fn a_pod_that_was_gone_before_a_restart_is_in_the_report_that_the_journal_gives_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let node = NodeFacts {
-            name: "node-a".into(),
-            boot: "boot".into(),
-            unschedulable: false,
-            tainted: false,
-            standing: None,
-        };
-        let pod = PodFacts {
-            uid: PodUid("uid-1".into()),
-            namespace: "default".into(),
-            name: "web".into(),
-            priority: 0,
-            role: Role::Active,
-            owner: Owner::Replicated,
-            grace: Span::from_secs(30),
-            terminating: None,
-            running: true,
-            engine: None,
-            restore_decided: false,
-        };
-        let notice = Notice {
-            kind: NoticeKind::Interruption(InstanceAction::Terminate),
-            id: "n".into(),
-            left_ms: 120_000,
-        };
-        let life = [
-            Event::Started(node),
-            Event::PodSeen(Box::new(pod.clone())),
-            Event::Noticed(notice),
-            Event::PodGone(pod.uid.clone()),
-        ];
-        let mut journal = Journal::open(folder.path()).unwrap();
-        for (at, event) in (1_000..).zip(life) {
-            journal.write(Moment::from_millis(at), What::Event(event));
-        }
-        let journal = folder.path().join("journal.jsonl");
-        let torn = [b"{\"at\": 3, \"event\": \xff\n".as_slice(), &std::fs::read(&journal).unwrap()].concat();
-        std::fs::write(journal, torn).unwrap();
-        let policy = Policy::default();
-        let told = Journal::earlier_reports(folder.path(), "boot", &policy);
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0].pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["web"]);
-        assert!(Journal::earlier_reports(folder.path(), "another boot", &policy).is_empty());
-        assert!(Journal::earlier_reports(&folder.path().join("none"), "boot", &policy).is_empty());
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_written_is_an_error_that_names_the_flag() {
-        let error = Journal::open(Path::new("/proc/nowhere")).unwrap_err();
-        assert!(error.to_string().contains("--state-dir"));
-    }
-}
+mod tests;
