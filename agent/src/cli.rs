@@ -4,6 +4,7 @@ use crate::checkpoints::CheckpointsArgs;
 use crate::config::RunArgs;
 use crate::drill::arguments::DrillArgs;
 use crate::plan::PlanArgs;
+use crate::timeline::TimelineArgs;
 use clap::{Parser, Subcommand};
 
 /// Makes EC2 Spot safe for stateful inference on Kubernetes.
@@ -26,4 +27,6 @@ pub enum Command {
     Plan(PlanArgs),
     /// Look into the store: what is there, whether it is whole, and a copy of it; nothing is changed
     Checkpoints(Box<CheckpointsArgs>),
+    /// Read an agent's journal as a timeline, or replay it; nothing is asked but the file
+    Timeline(Box<TimelineArgs>),
 }

@@ -27,6 +27,7 @@
 //! | [`journal`], [`metrics`], [`admin`], [`telemetry`] | what can be known of it |
 //! | [`plan`] | what would happen to a node, before it happens |
 //! | [`checkpoints`] | what is in the store, for people: list, show, verify, diff, fetch |
+//! | [`timeline`] | a journal for people, and its replay |
 //! | [`drill`] | the whole of it rehearsed on one machine, and judged |
 
 pub mod admin;
@@ -49,4 +50,5 @@ pub mod restore;
 pub mod sidecar;
 pub mod store;
 pub mod telemetry;
+pub mod timeline;
 pub mod volume;

@@ -1,0 +1,134 @@
+//! `lifeboat timeline`: a journal for people, and the proof that it replays.
+//!
+//! ```text
+//!  journal ─► journal::lives ─► one life after the other ─┬─► evacuation::timeline ─► text or JSON
+//!                                                         └─► replay: the same effects, byte for byte
+//! ```
+
+mod replay;
+#[cfg(test)]
+mod tests;
+
+use crate::journal::lives::{self, Life};
+use clap::{Args, ValueEnum};
+use evacuation::timeline::Timeline;
+use replay::Replayed;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+/// The journal cannot be read, or does not replay.
+const FAILED: u8 = 1;
+
+/// The arguments of `lifeboat timeline`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Exit codes: 0 done; 1 the journal cannot be read, or does not replay to the same effects; \
+                        64 the command line is wrong."
+)]
+pub struct TimelineArgs {
+    /// An agent's journal, or the folder that it got as --state-dir
+    #[arg(value_name = "JOURNAL-OR-STATE-DIR")]
+    journal: PathBuf,
+
+    /// Feed the events to a fresh core, and compare what it asks for with what is written, byte for byte
+    #[arg(long)]
+    replay: bool,
+
+    /// What is written to standard output
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+/// `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// One JSON document
+    Json,
+}
+
+/// Prints it and returns the exit code.
+pub fn run(args: &TimelineArgs) -> u8 {
+    let lives = match lives::read(&args.journal) {
+        Ok(lives) => lives,
+        Err(error) => {
+            eprintln!("lifeboat timeline: {error}");
+            return FAILED;
+        }
+    };
+    let told = match args.format {
+        Format::Text => text(&lives, args.replay),
+        Format::Json => document(&lives, args.replay),
+    };
+    // Standard output may be a closed pipe: that is the reader's choice.
+    let _ = std::io::stdout().write_all(told.text.as_bytes());
+    if told.same { 0 } else { FAILED }
+}
+
+/// What is printed, and whether every replay was the same (without one: true).
+struct Told {
+    text: String,
+    same: bool,
+}
+
+fn text(lives: &[Life], replay: bool) -> Told {
+    let mut text = String::new();
+    let mut replays = Vec::new();
+    for (number, life) in (1..).zip(lives) {
+        let agent = life.head.as_ref().map_or("an agent whose version is not known", |head| &head.agent);
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "Life {number} of {}: lifeboat {agent}{}", lives.len(), remarks(life));
+        if replay {
+            let replayed = replay::replay(life);
+            let _ = writeln!(text, " {replayed}");
+            replays.push(replayed);
+        } else {
+            text.push_str(&Timeline::of(&life.steps).text());
+        }
+    }
+    Told { text, same: !replay || all_same(&replays) }
+}
+
+/// Nothing differs, and there was something to compare.
+fn all_same(replays: &[Replayed]) -> bool {
+    let differs = replays.iter().any(|replayed| matches!(replayed, Replayed::Differs(_)));
+    !differs && replays.iter().any(|replayed| matches!(replayed, Replayed::Same { .. }))
+}
+
+fn remarks(life: &Life) -> String {
+    let mut remarks = String::new();
+    if !life.is_whole() {
+        remarks.push_str("; its beginning is missing, it was rotated away");
+    }
+    if life.torn {
+        remarks.push_str("; its last line is torn, the agent was killed while it wrote");
+    }
+    remarks
+}
+
+fn document(lives: &[Life], replay: bool) -> Told {
+    let mut replays = Vec::new();
+    let documents: Vec<Value> = lives
+        .iter()
+        .map(|life| {
+            let mut document = json!({
+                "agent": life.head.as_ref().map(|head| &head.agent),
+                "beginning_is_missing": !life.is_whole(),
+                "last_line_is_torn": life.torn,
+                "events": life.steps.len(),
+                "timeline": Timeline::of(&life.steps),
+            });
+            if replay {
+                let replayed = replay::replay(life);
+                document["replay"] = replayed.document();
+                replays.push(replayed);
+            }
+            document
+        })
+        .collect();
+    let text = format!("{:#}\n", json!({ "lives": documents }));
+    Told { text, same: !replay || all_same(&replays) }
+}

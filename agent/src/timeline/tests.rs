@@ -1,0 +1,222 @@
+use super::*;
+use crate::journal::{FORMAT, Head, Journal, Line, NAME, OLD_NAME, What};
+use evacuation::Machine;
+use evacuation::event::{Event, NodeFacts};
+use evacuation::moment::{Moment, Span};
+use evacuation::notice::{InstanceAction, Notice, NoticeKind};
+use evacuation::pod::{Owner, PodFacts, PodUid, Role};
+use evacuation::policy::Policy;
+use std::path::Path;
+
+fn pod(name: &str) -> Event {
+    Event::PodSeen(Box::new(PodFacts {
+        uid: PodUid(format!("uid-{name}")),
+        namespace: "default".into(),
+        name: name.into(),
+        priority: 0,
+        role: Role::Active,
+        owner: Owner::Replicated,
+        grace: Span::from_secs(30),
+        terminating: None,
+        running: true,
+        engine: None,
+        restore_decided: true,
+    }))
+}
+
+fn started() -> Event {
+    Event::Started(NodeFacts {
+        name: "node-a".into(),
+        boot: "boot".into(),
+        unschedulable: false,
+        tainted: false,
+        standing: None,
+    })
+}
+
+/// An agent's life as the driver writes it: a policy that is not the default, two pods, a notice.
+fn live(folder: &Path, from: u64) {
+    let policy = Policy { margin: Span::from_secs(9), ..Policy::default() };
+    let mut journal = Journal::open(folder).unwrap();
+    journal.write(Moment::from_millis(from), What::Life(Box::new(Head::new(&policy))));
+    let mut machine = Machine::new(policy);
+    let kind = NoticeKind::Interruption(InstanceAction::Terminate);
+    let notice = Event::Noticed(Notice { kind, id: "n".into(), left_ms: 120_000 });
+    let link = Event::LinkMeasured { bytes_per_second: 1 << 20 };
+    for (at, event) in
+        (from..).zip([started(), pod("web"), pod("db"), link, Event::Woke, notice, Event::Woke])
+    {
+        let at = Moment::from_millis(at);
+        journal.write(at, What::Event(event.clone()));
+        for effect in machine.handle(at, event) {
+            journal.write(at, What::Effect(effect));
+        }
+    }
+}
+
+/// The lines of the journal, changed.
+fn edit(folder: &Path, change: impl FnOnce(&mut Vec<String>)) {
+    let path = folder.join(NAME);
+    let mut lines: Vec<_> = std::fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
+    change(&mut lines);
+    std::fs::write(path, lines.join("\n") + "\n").unwrap();
+}
+
+fn replayed(folder: &Path) -> Told {
+    text(&lives::read(folder).unwrap(), true)
+}
+
+fn refused(folder: &Path) -> String {
+    lives::read(folder).unwrap_err().to_string()
+}
+
+fn a_life() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    live(folder.path(), 1_000);
+    folder
+}
+
+#[test]
+fn a_journal_replays_under_the_policy_of_each_life() {
+    let folder = a_life();
+    live(folder.path(), 9_000);
+    let told = replayed(folder.path());
+    assert!(told.same, "{}", told.text);
+    assert_eq!(told.text.matches("7 events, ").count(), 2, "{}", told.text);
+    assert_eq!(told.text.matches(" effects: the same\n").count(), 2, "{}", told.text);
+    // A margin of nine seconds is in the deadline that was written.
+    edit(folder.path(), |lines| lines[0] = lines[0].replace("\"margin\":9000", "\"margin\":8000"));
+    let told = replayed(folder.path());
+    assert!(!told.same && told.text.contains("  wanted {\"id\":"), "{}", told.text);
+    assert!(told.text.contains("event 6, 1005 ms after boot, differs: {\"noticed\":"), "{}", told.text);
+}
+
+#[test]
+fn an_effect_that_is_missing_or_added_is_a_difference() {
+    let folder = a_life();
+    edit(folder.path(), |lines| drop(lines.remove(7)));
+    let told = replayed(folder.path());
+    assert!(!told.same, "{}", told.text);
+    let folder = a_life();
+    edit(folder.path(), |lines| {
+        let last = lines.iter().rposition(|line| line.contains("\"effect\"")).unwrap();
+        let again = lines[last].clone();
+        lines.insert(last, again);
+    });
+    let told = replayed(folder.path());
+    assert!(!told.same, "{}", told.text);
+}
+
+#[test]
+fn what_a_killed_agent_leaves_is_tolerated_and_said() {
+    let folder = a_life();
+    // The notice is the last event, and of its effects only the first is written, and half of the second.
+    edit(folder.path(), |lines| {
+        let notice = lines.iter().position(|line| line.contains("\"noticed\"")).unwrap();
+        lines.truncate(notice + 2);
+        lines.push("{\"at\":1005,\"effe".into());
+    });
+    let text = std::fs::read_to_string(folder.path().join(NAME)).unwrap();
+    std::fs::write(folder.path().join(NAME), text.trim_end()).unwrap();
+    let told = replayed(folder.path());
+    assert!(told.same, "{}", told.text);
+    assert!(told.text.contains("were not written before the agent was killed"), "{}", told.text);
+    assert!(told.text.contains("its last line is torn"), "{}", told.text);
+    // The next life begins on a line of its own.
+    live(folder.path(), 9_000);
+    let told = replayed(folder.path());
+    assert!(told.same && told.text.contains("Life 2 of 2"), "{}", told.text);
+}
+
+#[test]
+fn a_line_that_is_none_in_the_middle_is_an_error_with_its_number() {
+    let folder = a_life();
+    edit(folder.path(), |lines| lines[3] = "{\"at\":3,".into());
+    let error = refused(folder.path());
+    assert!(error.contains("journal.jsonl, line 4: not a line of a journal"), "{error}");
+    edit(folder.path(), |lines| lines[3] = "[]".into());
+    assert!(refused(folder.path()).contains("line 4: not a line of a journal"));
+}
+
+#[test]
+fn what_this_version_does_not_know_is_refused_by_name() {
+    let folder = a_life();
+    edit(folder.path(), |lines| lines[0] = lines[0].replace("\"policy\":{", "\"policy\":{\"haste\":1,"));
+    let error = refused(folder.path());
+    assert!(error.contains("line 1: the field life.policy.haste is not known to lifeboat"), "{error}");
+    let folder = a_life();
+    edit(folder.path(), |lines| lines[2] = lines[2].replace("\"priority\":0", "\"priority\":0,\"tier\":1"));
+    let error = refused(folder.path());
+    assert!(error.contains("line 3: the field event.pod_seen.tier"), "{error}");
+    let folder = a_life();
+    edit(folder.path(), |lines| lines[5] = "{\"at\":1004,\"event\":\"dreamt\"}".into());
+    let error = refused(folder.path());
+    assert!(error.contains("line 6") && error.contains("dreamt"), "{error}");
+    let folder = a_life();
+    let format = format!("\"format\":{FORMAT}");
+    edit(folder.path(), |lines| {
+        lines[0] = lines[0].replace(&format, "\"format\":99").replace("\"agent\":\"", "\"agent\":\"9.");
+    });
+    let error = refused(folder.path());
+    assert!(error.contains("format 99") && error.contains("use lifeboat 9."), "{error}");
+}
+
+#[test]
+fn a_life_that_was_rotated_is_replayed_over_both_files_and_one_file_alone_says_what_is_missing() {
+    let folder = a_life();
+    let (current, old) = (folder.path().join(NAME), folder.path().join(OLD_NAME));
+    let lines: Vec<_> =
+        std::fs::read_to_string(&current).unwrap().lines().map(|line| line.to_owned() + "\n").collect();
+    // Between the notice and its effects.
+    let middle = lines.iter().position(|line| line.contains("\"noticed\"")).unwrap() + 2;
+    std::fs::write(&old, lines[..middle].concat()).unwrap();
+    std::fs::write(&current, lines[middle..].concat()).unwrap();
+    let told = replayed(folder.path());
+    assert!(told.same && told.text.contains("7 events"), "{}", told.text);
+    std::fs::remove_file(&old).unwrap();
+    let told = replayed(folder.path());
+    assert!(!told.same, "nothing was compared: {}", told.text);
+    assert!(told.text.contains("cannot be replayed: its beginning is missing"), "{}", told.text);
+    assert!(text(&lives::read(folder.path()).unwrap(), false).text.contains("it was rotated away"));
+    live(folder.path(), 9_000);
+    let told = replayed(folder.path());
+    assert!(told.same && told.text.contains("cannot be replayed"), "{}", told.text);
+}
+
+#[test]
+fn a_life_without_a_policy_reads_as_a_timeline_and_does_not_replay() {
+    let folder = a_life();
+    edit(folder.path(), |lines| drop(lines.remove(0)));
+    let lives = lives::read(folder.path()).unwrap();
+    assert!(text(&lives, false).text.contains("terminate: at T+120.0"));
+    let told = text(&lives, true);
+    assert!(!told.same && told.text.contains("its policy was not written"), "{}", told.text);
+}
+
+#[test]
+fn what_is_no_journal_is_one_error_that_names_the_fix() {
+    let folder = tempfile::tempdir().unwrap();
+    let fix = "--state-dir";
+    assert!(refused(folder.path()).contains(fix));
+    assert!(refused(&folder.path().join("none")).contains(fix));
+    std::fs::write(folder.path().join(NAME), "").unwrap();
+    assert!(refused(folder.path()).contains("no event is in this journal"));
+}
+
+#[test]
+fn the_timeline_is_text_for_people_and_json_for_programs() {
+    let folder = a_life();
+    let lives = lives::read(folder.path()).unwrap();
+    let told = text(&lives, false);
+    assert!(
+        told.same && told.text.contains(" T+0.0    node    mark: cordon, taint, annotation"),
+        "{}",
+        told.text
+    );
+    let document: Value = serde_json::from_str(&document(&lives, true).text).unwrap();
+    assert_eq!(document["lives"][0]["timeline"]["node"], "node-a");
+    assert_eq!(document["lives"][0]["replay"]["same"], true);
+    // The same types read it back.
+    let line = std::fs::read_to_string(folder.path().join(NAME)).unwrap().lines().next().unwrap().to_owned();
+    assert!(matches!(serde_json::from_str::<Line>(&line).unwrap().what, What::Life(_)));
+}
