@@ -11,6 +11,8 @@
 //! Nothing here waits for the outside world but in the one `select!`, so a hanging API server, store
 //! or engine never delays the next event.
 
+mod signals;
+
 use crate::admin::{Admin, Heartbeat, Latch, Readiness, Sources};
 use crate::clock;
 use crate::cluster::daemon::DaemonRules;
@@ -28,10 +30,12 @@ use evacuation::facts::Facts;
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{InstanceAction, Notice, NoticeKind, Standing};
 use evacuation::plan::Plan;
+use evacuation::pod::{PodFacts, PodUid};
+use signals::Signals;
+use std::collections::BTreeMap;
 use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -115,7 +119,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let driver = Driver {
         machine: Machine::new(config.policy.clone()),
         started: false,
-        before_node: Vec::new(),
+        unread: BTreeMap::new(),
         listed: false,
         early: Vec::new(),
         early_since: None,
@@ -143,8 +147,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 struct Driver {
     machine: Machine,
     started: bool,
-    /// What was seen of pods before the node was.
-    before_node: Vec<ClusterEvent>,
+    /// Pods that were seen before the node was read: to the core nothing comes before its node, whose annotation says
+    /// whether a pod that terminates does so because of us.
+    unread: BTreeMap<PodUid, PodFacts>,
     /// Every pod of the node was seen.
     listed: bool,
     /// Notices that came before that.
@@ -338,22 +343,26 @@ impl Driver {
                 if let Some(bytes_per_second) = self.link_rate {
                     self.tell(Event::LinkMeasured { bytes_per_second });
                 }
-                for event in std::mem::take(&mut self.before_node) {
-                    self.cluster(event);
+                for facts in std::mem::take(&mut self.unread).into_values() {
+                    self.tell(Event::PodSeen(Box::new(facts)));
                 }
-            }
-            // The core's first event is always the node: where a journal is read, a life begins with it.
-            event @ (ClusterEvent::Pod(_) | ClusterEvent::PodGone(_)) if !self.started => {
-                self.before_node.push(event);
             }
             ClusterEvent::Node(node) => self.tell(Event::NodeSeen(node)),
             ClusterEvent::Pod(record) => {
                 let facts = record.facts.clone();
                 self.executor.pod_seen(*record);
-                self.tell(Event::PodSeen(Box::new(facts)));
+                if self.started {
+                    self.tell(Event::PodSeen(Box::new(facts)));
+                } else {
+                    self.unread.insert(facts.uid.clone(), facts);
+                }
             }
             ClusterEvent::PodGone(uid) => {
-                self.tell(Event::PodGone(uid.clone()));
+                if self.started {
+                    self.tell(Event::PodGone(uid.clone()));
+                } else {
+                    self.unread.remove(&uid);
+                }
                 self.executor.pod_gone(&uid);
             }
             ClusterEvent::PodsListed => {
@@ -413,38 +422,6 @@ fn age(kind: NoticeKind, left: Span) -> Option<Span> {
 async fn sleep_until(moment: Option<Moment>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(clock::instant(moment)).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The signals that ask the agent to stop. `None` where a handler cannot be had: its default action
-/// then ends the process.
-struct Signals {
-    terminate: Option<Signal>,
-    interrupt: Option<Signal>,
-}
-
-impl Signals {
-    fn new() -> Self {
-        Self {
-            terminate: signal(SignalKind::terminate()).ok(),
-            interrupt: signal(SignalKind::interrupt()).ok(),
-        }
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            () = of(&mut self.terminate) => {}
-            () = of(&mut self.interrupt) => {}
-        }
-    }
-}
-
-async fn of(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => {
-            signal.recv().await;
-        }
         None => std::future::pending().await,
     }
 }
