@@ -121,8 +121,9 @@ impl Journal {
     /// nothing of its own past.
     pub fn earlier_reports(folder: &Path, boot: &str, policy: &Policy) -> Vec<Report> {
         let mut reports: Vec<Report> = Vec::new();
-        let mut own: Option<Policy> = None;
         let mut life: Option<Machine> = None;
+        // The life has its head, and has not read its node yet.
+        let mut fresh = false;
         let mut end = |life: &mut Option<Machine>| {
             let told = life.take().and_then(|mut machine| machine.report());
             reports.extend(told.filter(|told| told.boot == boot));
@@ -135,16 +136,20 @@ impl Journal {
                     Ok(Line { at, what: What::Event(event) }) => (at, event),
                     Ok(Line { what: What::Life(head), .. }) => {
                         end(&mut life);
-                        own = (head.format == FORMAT).then_some(head.policy);
+                        let own = Some(head.policy).filter(|_| head.format == FORMAT);
+                        life = Some(Machine::new(own.unwrap_or_else(|| policy.clone())));
+                        fresh = true;
                         continue;
                     }
                     Ok(Line { what: What::Effect(_), .. }) | Err(_) => continue,
                 };
                 if let Event::Started(node) = &event {
-                    end(&mut life);
-                    // Taken: a head that cannot be read must not leave its life under the policy of the one before.
-                    let policy = own.take().unwrap_or_else(|| policy.clone());
-                    life = (node.boot == boot).then(|| Machine::new(policy));
+                    // A head that cannot be read must not leave its life under the policy of the one before.
+                    if !std::mem::take(&mut fresh) {
+                        end(&mut life);
+                        life = Some(Machine::new(policy.clone()));
+                    }
+                    life.take_if(|_| node.boot != boot);
                 }
                 if let Some(machine) = &mut life {
                     machine.handle(at, event);

@@ -23,9 +23,15 @@ pub struct Life {
 }
 
 impl Life {
-    /// Its first event is the agent's start: nothing of it is missing.
+    /// Nothing of it is missing.
     pub fn is_whole(&self) -> bool {
-        self.steps.first().is_none_or(|step| matches!(step.event, Event::Started(_)))
+        self.head.is_some() || self.steps.first().is_none_or(|step| matches!(step.event, Event::Started(_)))
+    }
+
+    /// It ends where an agent that wrote no head reads its node.
+    fn ends_before(&self, event: &Event) -> bool {
+        let has_started = || self.steps.iter().any(|step| matches!(step.event, Event::Started(_)));
+        matches!(event, Event::Started(_)) && !self.steps.is_empty() && (self.head.is_none() || has_started())
     }
 }
 
@@ -158,8 +164,7 @@ impl Reader {
                 life.into_iter().for_each(|life| life.head = Some(head.clone()));
             }
             What::Event(event) => {
-                let begins = matches!(event, Event::Started(_));
-                if self.lives.last().is_none_or(|life| begins && !life.steps.is_empty()) {
+                if self.lives.last().is_none_or(|life| life.ends_before(&event)) {
                     // The rest of a life that was rotated away, or a life of a version that wrote no head.
                     self.lives.push(Life::default());
                 }

@@ -28,30 +28,14 @@ fn a_pod_that_was_gone_before_a_restart_is_in_the_report_that_the_journal_gives_
         tainted: false,
         standing: None,
     };
-    let pod = PodFacts {
-        uid: PodUid("uid-1".into()),
-        namespace: "default".into(),
-        name: "web".into(),
-        priority: 0,
-        role: Role::Active,
-        owner: Owner::Replicated,
-        grace: Span::from_secs(30),
-        terminating: None,
-        running: true,
-        engine: None,
-        restore_decided: false,
-    };
+    let pod = a_pod();
+    let gone = Event::PodGone(PodUid("uid-1".into()));
     let notice = Notice {
         kind: NoticeKind::Interruption(InstanceAction::Terminate),
         id: "n".into(),
         left_ms: 120_000,
     };
-    let life = [
-        Event::Started(node),
-        Event::PodSeen(Box::new(pod.clone())),
-        Event::Noticed(notice),
-        Event::PodGone(pod.uid.clone()),
-    ];
+    let life = [Event::Started(node), pod, Event::Noticed(notice), gone];
     let mut journal = Journal::open(folder.path()).unwrap();
     for (at, event) in (1_000..).zip(life) {
         journal.write(Moment::from_millis(at), What::Event(event));
@@ -105,6 +89,22 @@ fn an_earlier_life_is_replayed_under_its_own_policy_and_under_the_new_one_where_
 }
 
 #[test]
+fn a_pod_that_was_seen_before_the_node_was_read_is_in_the_report_of_its_life() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(folder.path()).unwrap();
+    let head = What::Life(Box::new(Head::new(&Policy::default())));
+    let life = [What::Event(a_pod()), What::Event(started("boot")), What::Event(terminate(120_000))];
+    for what in std::iter::once(head).chain(life) {
+        journal.write(Moment::from_millis(1), what);
+    }
+    let told = Journal::earlier_reports(folder.path(), "boot", &Policy::default());
+    assert_eq!(told[0].pods.len(), 1);
+    assert!(Journal::earlier_reports(folder.path(), "another", &Policy::default()).is_empty());
+    let lives = lives::read(folder.path()).unwrap();
+    assert_eq!((lives.len(), lives[0].steps.len(), lives[0].is_whole()), (1, 3, true));
+}
+
+#[test]
 fn a_journal_that_grows_too_long_is_set_aside_and_both_files_are_one() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(folder.path()).unwrap();
@@ -131,4 +131,20 @@ fn a_line_that_was_torn_does_not_swallow_the_first_line_of_the_next_life() {
     journal.write(Moment::from_millis(2), What::Event(Event::Woke));
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text.lines().collect::<Vec<_>>(), ["{\"at\":1,\"eve", "{\"at\":2,\"event\":\"woke\"}"]);
+}
+
+fn a_pod() -> Event {
+    Event::PodSeen(Box::new(PodFacts {
+        uid: PodUid("uid-1".into()),
+        namespace: "default".into(),
+        name: "web".into(),
+        priority: 0,
+        role: Role::Active,
+        owner: Owner::Replicated,
+        grace: Span::from_secs(30),
+        terminating: None,
+        running: true,
+        engine: None,
+        restore_decided: false,
+    }))
 }
