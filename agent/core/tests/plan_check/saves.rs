@@ -165,6 +165,21 @@ fn a_part_that_is_committed_as_the_whole_is_a_violation_of_guarantee_5() {
 }
 
 #[test]
+fn a_part_that_a_pre_copy_commits_as_the_whole_is_a_violation_of_guarantee_5() {
+    let copied = |partial| {
+        let round = evacuation::effect::Round::PreCopy;
+        let mut pen = Pen::new(Policy::default(), &[engine("gold")]);
+        pen.asks(Action::Save { pod: uid("gold"), round, rank: 0 });
+        let saved = Done::Saved { bytes: 10, sent: 10, left_out: Some("a file that grew".into()) };
+        pen.answer("save", 1_100, Outcome::Done(saved));
+        pen.asks(Action::Commit { pod: uid("gold"), round, partial });
+        pen
+    };
+    copied(true).is_good();
+    copied(false).breaks(5, "with the wrong word on whether it is whole");
+}
+
+#[test]
 fn bytes_that_do_not_wait_for_those_of_a_higher_tier_are_a_violation_of_guarantee_10() {
     let both = |link: Option<u64>, rank| {
         let mut pen = Pen::cordoned(&[important("high"), engine("low")]);
