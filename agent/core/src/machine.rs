@@ -156,9 +156,11 @@ impl Machine {
         self.node = Some(node);
     }
 
-    fn pod_seen(&mut self, facts: PodFacts) {
+    fn pod_seen(&mut self, mut facts: PodFacts) {
         let uid = facts.uid.clone();
         let pod = self.pods.entry(uid).or_insert_with(|| Pod::new(facts.clone()));
+        // A termination never ends: a list of an API server that lags behind may show the pod as it was before.
+        facts.terminating = facts.terminating.or(pod.facts.terminating);
         pod.facts = facts;
         let mut ctx = context!(self);
         let takes_all = self.evacuation.as_ref().is_some_and(Evacuation::takes_all);

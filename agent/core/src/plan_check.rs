@@ -330,6 +330,7 @@ impl Checker {
             | Action::Flush { pod, .. }
             | Action::Save { pod, .. }
             | Action::Commit { pod, .. } => self.keeps(pod, &effect.action),
+            Action::Rank { pod, .. } => self.moves(pod),
             Action::FindLineage { pod }
             | Action::Claim { pod, .. }
             | Action::RenewClaim { pod, .. }

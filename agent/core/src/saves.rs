@@ -16,7 +16,7 @@ use crate::uplink::Uplink;
 use std::cmp::Reverse;
 
 /// Ranks from here on are of what does not fit: behind all that does, in the same order.
-const DROPPED: u64 = 1 << 32;
+pub(crate) const DROPPED: u64 = 1 << 32;
 
 /// The next steps of all saves, in saving order: whoever is first gets the flush slots first.
 pub(crate) fn advance(pods: &mut Pods, uplink: &Uplink, ctx: &mut Context<'_>) {

@@ -35,6 +35,7 @@ pub const STEPS: &[&str] = &[
     "resume",
     "flush",
     "save",
+    "rank",
     "commit",
     "evict",
     "mark_disrupted",

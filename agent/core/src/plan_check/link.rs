@@ -43,9 +43,10 @@ impl Checker {
                 Some(rate) => takes(bytes, rate).max(UNKNOWN),
                 None => UNKNOWN,
             };
-            takes(bytes, link) + flush
+            takes(bytes, link).saturating_add(flush)
         };
-        let all: u64 = self.pods.values().filter(|pod| pod.is_unsaved()).map(one).sum();
+        let all: u64 =
+            self.pods.values().filter(|pod| pod.is_unsaved()).map(one).fold(0, u64::saturating_add);
         // One that takes longer than expected may take as long again.
         let hangs = self
             .open
@@ -53,6 +54,6 @@ impl Checker {
             .filter(|open| matches!(open.action, Action::Flush { round: Round::Final, .. }))
             .map(|open| self.now.saturating_sub(open.asked))
             .max();
-        (all + hangs.unwrap_or(0) + UNKNOWN).saturating_mul(MARGIN) < left
+        all.saturating_add(hangs.unwrap_or(0)).saturating_add(UNKNOWN).saturating_mul(MARGIN) < left
     }
 }

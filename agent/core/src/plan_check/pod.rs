@@ -94,7 +94,9 @@ impl Pod {
     pub(super) fn seen(&mut self, facts: &PodFacts) {
         self.restored |= facts.restore_decided;
         self.stayed |= facts.stays().is_some();
-        self.facts.clone_from(facts);
+        // A termination never ends: a list that shows the pod without it is older.
+        let terminating = facts.terminating.or(self.facts.terminating);
+        self.facts = PodFacts { terminating, ..facts.clone() };
         if facts.terminating.is_some() || facts.stays().is_some() {
             self.refused_at = None;
         }

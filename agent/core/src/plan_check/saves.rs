@@ -57,6 +57,17 @@ impl Checker {
         self.all_wrong(format!("{} of {name}", action.name()), wrong);
     }
 
+    /// Only a save that is under way has a place on the link to change.
+    pub(super) fn moves(&mut self, uid: &PodUid) {
+        let saves = self
+            .open
+            .values()
+            .any(|open| matches!(&open.action, Action::Save { pod, round: Round::Final, .. } if pod == uid));
+        if !saves {
+            self.wrong(10, format!("the save of {uid} is moved, and none is under way"));
+        }
+    }
+
     /// Nothing is done to the engine of a pod that has nothing to save, or that stays.
     fn out_of_place(&self, pod: &Pod, action: &Action, evacuation: Option<&Evacuation>) -> Vec<(u8, String)> {
         let mut wrong = Vec::new();

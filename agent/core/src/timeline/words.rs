@@ -7,6 +7,7 @@ use crate::event::{Done, FailureKind, Outcome};
 use crate::moment::{Moment, Span};
 use crate::notice::{Notice, NoticeKind};
 use crate::report::{DepartureOutcome, PodReport, Report, StateOutcome};
+use crate::saves::DROPPED;
 
 /// `T+3.2`: seconds since `zero`, rounded down.
 pub(super) fn stamp(at: Moment, zero: Moment) -> String {
@@ -83,9 +84,8 @@ pub(super) fn asked(action: &Action, held: bool, zero: Moment) -> String {
         | Action::Save { round: Round::PreCopy, .. }
         | Action::Commit { round: Round::PreCopy, .. } => "pre-copy".into(),
         Action::Flush { .. } => "flush".into(),
-        Action::Save { rank: 0, .. } => "save".into(),
-        Action::Save { rank: 1, .. } => "save, behind 1 other".into(),
-        Action::Save { rank, .. } => format!("save, behind {rank} others"),
+        Action::Save { rank, .. } => format!("save{}", place(*rank)),
+        Action::Rank { rank, .. } => format!("its save goes on{}", place(*rank)),
         Action::Commit { partial: false, .. } => "commit".into(),
         Action::Commit { partial: true, .. } => "commit what is whole".into(),
         Action::Evict { grace, .. } => {
@@ -236,4 +236,14 @@ pub(super) fn outcome(pod: &PodReport, zero: Moment) -> String {
         text.push_str(&format!(" ({reason})"));
     }
     text
+}
+
+/// A place on the link.
+fn place(rank: u64) -> String {
+    match rank {
+        0 => String::new(),
+        1 => ", behind 1 other".into(),
+        rank if rank >= DROPPED => ", behind all that fits".into(),
+        rank => format!(", behind {rank} others"),
+    }
 }

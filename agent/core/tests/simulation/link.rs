@@ -59,6 +59,12 @@ impl Link {
         Some(self.transfers.remove(at).left)
     }
 
+    /// Moves a transfer to another rank.
+    pub fn move_to(&mut self, life: u32, id: u64, rank: u64) {
+        let found = self.transfers.iter_mut().find(|transfer| (transfer.life, transfer.id) == (life, id));
+        found.into_iter().for_each(|transfer| transfer.rank = rank);
+    }
+
     /// Takes what is complete.
     pub fn complete(&mut self) -> Vec<Transfer> {
         let (done, open) = self.transfers.drain(..).partition(|transfer| transfer.left == 0);

@@ -43,7 +43,9 @@ const fn side(action: &Action) -> Side {
         | Action::Prove { .. }
         | Action::HandOver { .. }
         | Action::Verify { .. } => Side::Engine,
-        Action::SetHold { .. } | Action::Cancel { .. } | Action::Anomaly { .. } => Side::Local,
+        Action::SetHold { .. } | Action::Rank { .. } | Action::Cancel { .. } | Action::Anomaly { .. } => {
+            Side::Local
+        }
     }
 }
 
@@ -220,6 +222,15 @@ impl World<'_> {
             Action::Save { rank, .. } => {
                 self.save(life, effect, &pod, *rank);
                 None
+            }
+            Action::Rank { rank, .. } => {
+                self.link.settle(self.now);
+                let of_pod = self.saving.iter().find(|((of, _), (saved, ..))| *of == life && *saved == pod);
+                if let Some((&(_, id), _)) = of_pod {
+                    self.link.move_to(life, id, *rank);
+                }
+                self.schedule_link();
+                at_once(nothing)
             }
             Action::Commit { round, .. } => at_once(self.store.commit(life, &pod, *round == Round::Final)),
             Action::WriteReport(_)

@@ -197,3 +197,13 @@ fn a_daemon_set_that_is_rolled_in_the_middle_does_not_delay_the_complete_report(
     assert!(stage.report().unwrap().complete, "it is still terminating");
     assert_eq!(stage.entry("agent").unwrap().departure, DepartureOutcome::Stays);
 }
+
+#[test]
+fn a_list_that_shows_a_terminating_pod_as_it_was_before_changes_nothing() {
+    let mut stage = Stage::with(&[pod("web")]);
+    stage.sees_deleted(&pod("web"));
+    stage.sees(&pod("web"));
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(5_000);
+    assert!(stage.order("evict").is_empty(), "it is on its way out already: {}", stage.story());
+}

@@ -38,6 +38,15 @@ impl Link {
         self.transfers.sort_by_key(|transfer| (transfer.rank, transfer.id));
     }
 
+    /// Moves a transfer to another rank.
+    pub fn move_to(&mut self, id: u64, rank: u64) {
+        self.transfers
+            .iter_mut()
+            .filter(|transfer| transfer.id == id)
+            .for_each(|transfer| transfer.rank = rank);
+        self.transfers.sort_by_key(|transfer| (transfer.rank, transfer.id));
+    }
+
     /// Ends a transfer; what it had left.
     pub fn remove(&mut self, id: u64) -> Option<u64> {
         let at = self.transfers.iter().position(|transfer| transfer.id == id)?;

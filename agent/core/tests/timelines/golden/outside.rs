@@ -28,6 +28,13 @@ impl World {
                 Done::Nothing
             }
             Action::Save { rank, .. } => return self.save(effect, &name, *rank),
+            Action::Rank { rank, .. } => {
+                self.link.settle(self.now);
+                let open = self.saves.iter().find(|(_, (of, _))| *of == name).map(|(id, _)| *id);
+                open.into_iter().for_each(|id| self.link.move_to(id, *rank));
+                self.plan_link();
+                Done::Nothing
+            }
             Action::Commit { round, .. } => return self.commit(effect.id, &name, *round),
             Action::Intend { departure, .. } => {
                 let actor = self.actors.get_mut(&name);
