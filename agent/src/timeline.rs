@@ -3,6 +3,7 @@
 //! ```text
 //!  journal ─► journal::lives ─► one life after the other ─┬─► evacuation::timeline ─► text or JSON
 //!                                                         └─► replay: the same effects, byte for byte
+//!                  all lives together, with --replay ───────────► evacuation::plan_check: every guarantee
 //! ```
 
 mod replay;
@@ -11,6 +12,7 @@ mod tests;
 
 use crate::journal::lives::{self, Life};
 use clap::{Args, ValueEnum};
+use evacuation::plan_check::{self, Violation};
 use evacuation::timeline::Timeline;
 use replay::Replayed;
 use serde_json::{Value, json};
@@ -89,7 +91,26 @@ fn text(lives: &[Life], replay: bool) -> Told {
             text.push_str(&Timeline::of(&life.steps).text());
         }
     }
-    Told { text, same: !replay || all_same(&replays) }
+    let violations = judged(lives, replay);
+    match violations.as_deref() {
+        None => {}
+        Some([]) => text.push_str("Guarantees 1 to 11: none is violated in this journal\n"),
+        Some(violations) => {
+            for violation in violations {
+                let _ = writeln!(text, "VIOLATED: {violation}");
+            }
+        }
+    }
+    let kept = violations.is_none_or(|violations| violations.is_empty());
+    Told { text, same: !replay || (all_same(&replays) && kept) }
+}
+
+/// The guarantees that the lives of this journal broke together, judged by rules that share nothing with the core; `None`
+/// without a replay, or where the first policy is not known.
+fn judged(lives: &[Life], replay: bool) -> Option<Vec<Violation>> {
+    let whole = lives.iter().all(Life::is_whole);
+    let head = lives.first().and_then(|life| life.head.as_ref()).filter(|_| replay && whole)?;
+    Some(plan_check::check(&head.policy, lives.iter().flat_map(|life| &life.steps)))
 }
 
 /// Nothing differs, and there was something to compare.
@@ -129,6 +150,8 @@ fn document(lives: &[Life], replay: bool) -> Told {
             document
         })
         .collect();
-    let text = format!("{:#}\n", json!({ "lives": documents }));
-    Told { text, same: !replay || all_same(&replays) }
+    let violations = judged(lives, replay);
+    let kept = violations.as_ref().is_none_or(Vec::is_empty);
+    let text = format!("{:#}\n", json!({ "lives": documents, "violations": violations }));
+    Told { text, same: !replay || (all_same(&replays) && kept) }
 }

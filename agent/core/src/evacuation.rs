@@ -122,19 +122,14 @@ impl Evacuation {
         if self.hibernates() {
             return;
         }
-        let order: Vec<PodUid> = order::evicting(
-            ctx.policy,
-            pods.values().filter(|pod| pod.departure.is_some()).map(|pod| &pod.facts),
-        )
-        .into_iter()
-        .map(|facts| facts.uid.clone())
-        .collect();
         let asking =
             pods.values().filter_map(|pod| pod.departure.as_ref()).filter(|d| d.leave.is_asking()).count();
         let mut slots = ctx.policy.eviction_slots.saturating_sub(asking);
         let open_tier = self.open_tier(pods, ctx);
-        for uid in order {
-            let Some(pod) = pods.get_mut(&uid) else { continue };
+        let mut order: Vec<&mut Pod> =
+            pods.values_mut().filter(|pod| pod.departure.is_some() && pod.facts.stays().is_none()).collect();
+        order.sort_by(|a, b| order::evicting(ctx.policy, &a.facts, &b.facts));
+        for pod in order {
             let ready = pod.is_ready(ctx);
             let Some(departure) = &mut pod.departure else { continue };
             // A replacement must not land on this node again: the cordon comes first. It is not
@@ -189,8 +184,9 @@ impl Evacuation {
 
     /// The report as it would be written now, without its `written`.
     pub(crate) fn report(&self, node: &str, pods: &Pods, ctx: &Context<'_>) -> Report {
-        let order = order::evicting(ctx.policy, pods.values().map(|pod| &pod.facts));
-        let staying = pods.values().map(|pod| &pod.facts).filter(|facts| facts.stays().is_some());
+        let (mut order, staying): (Vec<&Pod>, Vec<&Pod>) =
+            pods.values().partition(|pod| pod.facts.stays().is_none());
+        order.sort_by(|a, b| order::evicting(ctx.policy, &a.facts, &b.facts));
         Report {
             format: 1,
             node: node.to_owned(),
@@ -207,7 +203,6 @@ impl Evacuation {
             pods: order
                 .into_iter()
                 .chain(staying)
-                .filter_map(|facts| pods.get(&facts.uid))
                 .map(|pod| {
                     let mut entry = pod.report(ctx.now);
                     if self.hibernates() {

@@ -94,20 +94,30 @@ impl Free {
 
     /// Takes the first `needs` of it that lies after `release`; when that is over.
     fn take(&mut self, release: u64, mut needs: u64) -> u64 {
-        let mut left = Vec::with_capacity(self.0.len() + 1);
         let mut done = release;
-        for &(from, to) in &self.0 {
-            let start = from.max(release);
-            if needs == 0 || start >= to {
-                left.push((from, to));
+        let mut index = 0;
+        while needs > 0
+            && let Some((from, to)) = self.0.get_mut(index)
+        {
+            let start = (*from).max(release);
+            if start >= *to {
+                index += 1;
                 continue;
             }
-            let end = start.saturating_add(needs).min(to);
+            let end = start.saturating_add(needs).min(*to);
             needs -= end - start;
             done = end;
-            left.extend([(from, start), (end, to)].into_iter().filter(|(from, to)| from < to));
+            let before = (*from < start).then_some((*from, start));
+            *from = end;
+            let used_up = end == *to;
+            match before {
+                Some(before) if used_up => self.0.splice(index..=index, [before]).for_each(drop),
+                Some(before) => self.0.insert(index, before),
+                None if used_up => _ = self.0.remove(index),
+                None => {}
+            }
+            index += usize::from(before.is_some());
         }
-        self.0 = left;
         done
     }
 }
@@ -231,6 +241,7 @@ fn fill(free: &Free, jobs: &[Job]) -> Chosen {
     }
     // Earliest cut-off first, of every set: a filling that takes longer and is worth less is never the better start.
     let mut ways = vec![Filling { used: 0, value: 0, chosen: Chosen::default() }];
+    let mut more: Vec<Filling> = Vec::new();
     for (position, job) in jobs.iter().enumerate().take(Chosen::MOST) {
         let (release, cutoff) = (free.until(job.release), free.until(job.cutoff));
         let with = |way: &Filling| Filling {
@@ -238,8 +249,8 @@ fn fill(free: &Free, jobs: &[Job]) -> Chosen {
             value: way.value.saturating_add(job.value),
             chosen: way.chosen.with(position),
         };
-        let more: Vec<Filling> = ways.iter().map(with).filter(|way| way.used <= cutoff).collect();
-        ways.extend(more);
+        more.extend(ways.iter().map(with).filter(|way| way.used <= cutoff));
+        ways.append(&mut more);
         prune(&mut ways);
     }
     ways.last().map_or(Chosen::default(), |way| way.chosen)

@@ -20,25 +20,25 @@ pub type Saving<'a> = (&'a PodFacts, Moment, u64);
 /// question: [`crate::forecast`].
 pub fn saving(a: Saving<'_>, b: Saving<'_>) -> Ordering {
     let key = |(pod, cutoff, bytes): Saving<'_>| (Reverse(pod.priority), pod.role, cutoff, bytes);
-    let name = |pod: &'_ PodFacts, other: &'_ PodFacts| {
-        (&pod.namespace, &pod.name, &pod.uid).cmp(&(&other.namespace, &other.name, &other.uid))
-    };
-    key(a).cmp(&key(b)).then_with(|| name(a.0, b.0))
+    key(a).cmp(&key(b)).then_with(|| by_name(a.0, b.0))
 }
 
 /// Who is evicted first among those that are ready to go: what is shed, then by priority as the
-/// policy says, then by role. Pods that stay are not in the answer.
-pub fn evicting<'a>(policy: &Policy, pods: impl IntoIterator<Item = &'a PodFacts>) -> Vec<&'a PodFacts> {
-    let mut order: Vec<_> = pods.into_iter().filter(|pod| pod.stays().is_none()).collect();
-    order.sort_by_key(|pod| {
+/// policy says, then by role.
+pub fn evicting(policy: &Policy, a: &PodFacts, b: &PodFacts) -> Ordering {
+    let key = |pod: &PodFacts| {
         let priority = i64::from(pod.priority);
         let tier = match policy.evict_order {
             EvictOrder::HighestFirst => -priority,
             EvictOrder::LowestFirst => priority,
         };
-        (!is_shed(policy, pod), tier, pod.role, &pod.namespace, &pod.name, &pod.uid)
-    });
-    order
+        (!is_shed(policy, pod), tier, pod.role)
+    };
+    key(a).cmp(&key(b)).then_with(|| by_name(a, b))
+}
+
+fn by_name(a: &PodFacts, b: &PodFacts) -> Ordering {
+    (&a.namespace, &a.name, &a.uid).cmp(&(&b.namespace, &b.name, &b.uid))
 }
 
 #[cfg(test)]
@@ -99,9 +99,14 @@ mod tests {
             pod("batch", 50, Role::Batch, Owner::Replicated, false),
             pod("static", 2000, Role::Active, Owner::Static, false),
         ];
+        let order = |policy: &Policy| {
+            let mut order: Vec<&PodFacts> = pods.iter().collect();
+            order.sort_by(|a, b| evicting(policy, a, b));
+            names(&order)
+        };
         let mut policy = Policy::default();
-        assert_eq!(names(&evicting(&policy, &pods)), ["batch", "negative", "thousand", "ten"]);
+        assert_eq!(order(&policy), ["batch", "negative", "static", "thousand", "ten"]);
         policy.evict_order = EvictOrder::LowestFirst;
-        assert_eq!(names(&evicting(&policy, &pods)), ["negative", "batch", "ten", "thousand"]);
+        assert_eq!(order(&policy), ["negative", "batch", "ten", "thousand", "static"]);
     }
 }

@@ -31,11 +31,12 @@ use node::Node;
 use notices::Notices;
 use pod::Pod;
 use reports::Reports;
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// One guarantee that was not kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Violation {
     /// Its number in docs/guarantees.md, 1 to 11.
     pub guarantee: u8,

@@ -220,3 +220,22 @@ fn the_timeline_is_text_for_people_and_json_for_programs() {
     let line = std::fs::read_to_string(folder.path().join(NAME)).unwrap().lines().next().unwrap().to_owned();
     assert!(matches!(serde_json::from_str::<Line>(&line).unwrap().what, What::Life(_)));
 }
+
+#[test]
+fn a_journal_that_breaks_a_guarantee_says_which_also_where_its_core_would_do_the_same() {
+    let folder = a_life();
+    let told = replayed(folder.path());
+    assert!(told.same && told.text.contains("Guarantees 1 to 11: none is violated"), "{}", told.text);
+    // Somebody's agent evicts a pod before the cordon, and goes on.
+    edit(folder.path(), |lines| {
+        let mark = lines.iter().position(|line| line.contains("\"mark\"")).unwrap();
+        let mut evict: Value = serde_json::from_str(&lines[mark]).unwrap();
+        evict["effect"]["id"] = 900.into();
+        evict["effect"]["action"] = json!({ "evict": { "pod": "uid-web", "grace": 30_000 } });
+        lines.insert(mark + 1, evict.to_string());
+    });
+    let told = replayed(folder.path());
+    assert!(!told.same && told.text.contains("VIOLATED: guarantee 1:"), "{}", told.text);
+    let document = document(&lives::read(folder.path()).unwrap(), true);
+    assert!(document.text.contains("\"guarantee\": 1"), "{}", document.text);
+}
