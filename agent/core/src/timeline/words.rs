@@ -242,8 +242,8 @@ pub(super) fn outcome(pod: &PodReport, zero: Moment) -> String {
 fn place(rank: u64) -> String {
     match rank {
         0 => String::new(),
-        1 => ", behind 1 other".into(),
         rank if rank >= DROPPED => ", behind all that fits".into(),
-        rank => format!(", behind {rank} others"),
+        // Not how many are in front of it: saves that are over keep their ranks.
+        rank => format!(", rank {rank}"),
     }
 }
