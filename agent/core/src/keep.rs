@@ -269,12 +269,13 @@ impl Keep {
                     Some(ctx.ask(Span::from_secs(2), times.cutoff, self.tries.next(), purpose(), action));
             }
             Step::Flush => {
+                // From here on it waits: for a slot as for its turn.
+                let ready = *self.flush_ready.get_or_insert(ctx.now);
                 if *around.flush_slots == 0 || !self.tries.may_start(ctx) {
                     return;
                 }
                 // Equal shares of disk and cores would make the most important flush as slow as all of them
                 // together. An engine that hangs is not waited for long.
-                let ready = *self.flush_ready.get_or_insert(ctx.now);
                 let head_start = ctx.policy.flush_turn.min(times.cutoff.left(ready).div(6));
                 if around.outranked && !ctx.has_come(ready + head_start) {
                     return;

@@ -80,7 +80,10 @@ fn an_earlier_life_is_replayed_under_its_own_policy_and_under_the_new_one_where_
     journal.write(Moment::from_millis(1), What::Life(Box::new(Head::new(&policy(9)))));
     journal.write(Moment::from_millis(1), What::Event(started("boot")));
     journal.write(Moment::from_millis(1), What::Event(terminate(120_000)));
-    journal.file.write_all(b"{\"at\":2,\"life\":{\"format\":1,\"agent\":\"9\",\"policy\":{\"margin\":\"long\"}}}\n").unwrap();
+    journal
+        .file
+        .write_all(b"{\"at\":2,\"life\":{\"format\":1,\"agent\":\"9\",\"policy\":{\"margin\":\"long\"}}}\n")
+        .unwrap();
     journal.write(Moment::from_millis(2), What::Event(started("boot")));
     journal.write(Moment::from_millis(2), What::Event(terminate(120_000)));
     let told = Journal::earlier_reports(folder.path(), "boot", &policy(20));

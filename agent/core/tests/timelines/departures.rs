@@ -242,6 +242,16 @@ fn a_hanging_engine_delays_the_flush_of_a_lower_tier_by_five_seconds_at_most() {
 }
 
 #[test]
+fn a_lower_tier_waits_one_turn_in_all_for_its_slot_and_for_what_outranks_it() {
+    let mut stage = Stage::new(Policy { flush_slots: 1, ..Policy::default() }).by_hand(&["flush gold"]);
+    stage.sees(&PodFacts { priority: 100, ..stateful("gold") });
+    stage.sees(&stateful("silver"));
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(120_000);
+    assert_eq!(stage.times("flush", "silver"), [5_000], "{}", stage.story());
+}
+
+#[test]
 fn shadow_batch_and_negative_priorities_are_shed_at_once_and_never_saved() {
     let shadow = PodFacts { role: Role::Shadow, ..holding("shadow") };
     let batch = PodFacts { role: Role::Batch, priority: 50, ..pod("batch") };
