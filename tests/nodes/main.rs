@@ -19,6 +19,7 @@ mod metadata_service;
 mod notices;
 mod others_drain;
 mod outages;
+mod plan;
 mod planted;
 mod rebalance;
 mod short_link;
