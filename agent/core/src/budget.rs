@@ -27,17 +27,24 @@ pub fn cutoff(policy: &Policy, pod: &PodFacts, began: Moment, deadline: Moment, 
     let after = if held {
         AFTER_RELEASE.min(window.div(10))
     } else {
-        let lead = match pod.owner {
-            Owner::Named => policy.named_lead.min(window.div(4)),
-            Owner::Static
-            | Owner::Finished
-            | Owner::Bare { .. }
-            | Owner::Daemon { .. }
-            | Owner::Replicated => Span::ZERO,
-        };
-        pod.grace.min(policy.grace_after_save).min(window.div(4)) + lead
+        pod.grace.min(policy.grace_after_save).min(window.div(4)) + lead(policy, pod, window)
     };
     (deadline - after - reserve).max(began)
+}
+
+/// How long before the deadline the pod itself must be gone: a StatefulSet creates no replacement before.
+fn lead(policy: &Policy, pod: &PodFacts, window: Span) -> Span {
+    match pod.owner {
+        Owner::Named => policy.named_lead.min(window.div(4)),
+        Owner::Static | Owner::Finished | Owner::Bare { .. } | Owner::Daemon { .. } | Owner::Replicated => {
+            Span::ZERO
+        }
+    }
+}
+
+/// When the pod itself is to be gone.
+pub fn gone_by(policy: &Policy, pod: &PodFacts, began: Moment, deadline: Moment) -> Moment {
+    deadline - lead(policy, pod, deadline.since(began))
 }
 
 /// The cut-off of any pod, of whatever kind and however it leaves: see [`cutoff`].
@@ -51,12 +58,12 @@ pub fn end(policy: &Policy, pod: &PodFacts, began: Moment, deadline: Moment, hel
     cutoff(policy, pod, began, deadline, held || pod.terminating.is_some())
 }
 
-/// The grace for an eviction or a delete at `now`, chosen once: a termination that has begun cannot
+/// The grace for an eviction or a delete at `now` of a pod that is to be gone by `end`, chosen once: a termination that has begun cannot
 /// be shortened (facts/testbed.md §4). A held pod gets all that is left, since it ends when it is
 /// released; any other gets its own, as far as that fits. Never zero: the API server takes zero as
 /// "without the kubelet's word that it has ended".
-pub fn grace(pod: &PodFacts, now: Moment, deadline: Moment, held: bool) -> Span {
-    let left = deadline.left(now);
+pub fn grace(pod: &PodFacts, now: Moment, end: Moment, held: bool) -> Span {
+    let left = end.left(now);
     let wanted = if held { left } else { pod.grace.min(left) };
     Span::from_secs(wanted.as_secs().max(1))
 }

@@ -140,7 +140,8 @@ impl Pod {
 
     fn times(&self, began: Moment, deadline: Moment, held: bool, ctx: &Context<'_>) -> Times {
         let cutoff = budget::end(ctx.policy, &self.facts, began, deadline, held);
-        Times { deadline, cutoff, held }
+        let gone_by = budget::gone_by(ctx.policy, &self.facts, began, deadline);
+        Times { deadline, cutoff, gone_by, held }
     }
 
     /// Its state is being saved, or was.
@@ -267,7 +268,7 @@ impl Pod {
         match &self.departure {
             Some(departure) if departure.keep.is_over() => self.holding.set(&self.facts, Hold::Released, ctx),
             Some(departure) => {
-                let hold = Hold::Until(departure.times.deadline);
+                let hold = Hold::Until(departure.times.gone_by);
                 self.holding.set(&self.facts, hold, ctx);
             }
             None if self.facts.running && self.look.state_bytes() > 0 => {

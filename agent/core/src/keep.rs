@@ -67,6 +67,8 @@ pub(crate) struct Keep {
     tries: Attempts,
     /// It could have begun its flush.
     flush_ready: Option<Moment>,
+    /// Its turn at the flush slots began.
+    turn_began: Option<Moment>,
     flush_began: Option<Moment>,
     /// The cut-off under which the flush was asked for.
     flush_by: Moment,
@@ -100,6 +102,8 @@ pub(crate) struct Times {
     pub(crate) deadline: Moment,
     /// The save ends.
     pub(crate) cutoff: Moment,
+    /// The pod itself is to be gone.
+    pub(crate) gone_by: Moment,
     /// The pod waits inside its own eviction.
     pub(crate) held: bool,
 }
@@ -126,6 +130,7 @@ impl Keep {
             departure: departure.to_owned(),
             tries: Attempts::default(),
             flush_ready: None,
+            turn_began: None,
             flush_began: None,
             flush_by: Moment::default(),
             last_problem: None,
@@ -172,8 +177,13 @@ impl Keep {
 
     /// A flush is under way, and takes one of the slots: for its turn, not for as long as an engine that crawls takes.
     pub(crate) fn takes_a_slot(&self, ctx: &mut Context<'_>) -> bool {
-        let turn = self.flush_began.map(|began| began + ctx.policy.flush_turn);
-        self.step == Step::Flush && self.tries.open.is_some() && turn.is_some_and(|end| !ctx.has_come(end))
+        let turn = self.turn_began.map(|began| began + ctx.policy.flush_turn);
+        let under_way = match self.step {
+            Step::Quiesce => true,
+            Step::Flush => self.tries.open.is_some() || self.tries.made == 0,
+            _ => false,
+        };
+        under_way && turn.is_some_and(|end| !ctx.has_come(end))
     }
 
     fn go(&mut self, step: Step) {
@@ -260,6 +270,12 @@ impl Keep {
                 if times.held && !self.may_begin(pod, look, times, around, ctx) {
                     return;
                 }
+                // It serves until it is its turn: an engine that is told to admit nothing new stands idle.
+                if !self.may_take_turn(times, around, ctx) {
+                    return;
+                }
+                *around.flush_slots -= 1;
+                self.turn_began = Some(ctx.now);
                 self.go(Step::Quiesce);
                 self.advance(pod, look, times, to_send, around, ctx);
             }
@@ -269,18 +285,17 @@ impl Keep {
                     Some(ctx.ask(Span::from_secs(2), times.cutoff, self.tries.next(), purpose(), action));
             }
             Step::Flush => {
-                // From here on it waits: for a slot as for its turn.
-                let ready = *self.flush_ready.get_or_insert(ctx.now);
-                if *around.flush_slots == 0 || !self.tries.may_start(ctx) {
+                if !self.tries.may_start(ctx) {
                     return;
                 }
-                // Equal shares of disk and cores would make the most important flush as slow as all of them
-                // together. An engine that hangs is not waited for long.
-                let head_start = ctx.policy.flush_turn.min(times.cutoff.left(ready).div(6));
-                if around.outranked && !ctx.has_come(ready + head_start) {
-                    return;
+                // It has the slot since its quiesce; a flush that failed takes another turn.
+                if self.tries.made > 0 {
+                    if *around.flush_slots == 0 {
+                        return;
+                    }
+                    *around.flush_slots -= 1;
                 }
-                *around.flush_slots -= 1;
+                self.turn_began = Some(ctx.now);
                 let timeout = pod.engine.as_ref().map_or(Span::ZERO, |engine| engine.flush_timeout);
                 let action = Action::Flush { pod: pod.uid.clone(), round: Round::Final };
                 self.flush_began = Some(ctx.now);
@@ -309,6 +324,16 @@ impl Keep {
             }
             Step::Nothing | Step::Safe { .. } | Step::Lost { .. } => {}
         }
+    }
+
+    /// There is a slot for its flush, and nothing that counts more flushes, or it has let that go first for long enough.
+    fn may_take_turn(&mut self, times: Times, around: &Surroundings<'_>, ctx: &mut Context<'_>) -> bool {
+        // From here on it waits: for a slot as for what outranks it.
+        let ready = *self.flush_ready.get_or_insert(ctx.now);
+        // Equal shares of disk and cores would make the most important flush as slow as all of them together. An engine
+        // that hangs is not waited for long.
+        let head_start = ctx.policy.flush_turn.min(times.cutoff.left(ready).div(6));
+        *around.flush_slots > 0 && (!around.outranked || ctx.has_come(ready + head_start))
     }
 
     /// A save that is under way changes its place with what is known of the link; once a second at most.

@@ -167,7 +167,7 @@ impl Leave {
                 if !(ready || late) || !self.tries.may_start(ctx) {
                     return false;
                 }
-                let grace = budget::grace(pod, ctx.now, times.deadline, times.held);
+                let grace = budget::grace(pod, ctx.now, times.gone_by, times.held);
                 let by = if ctx.now < times.cutoff { times.cutoff } else { times.deadline };
                 let attempt = self.tries.next();
                 let action = Action::Evict { pod: pod.uid.clone(), grace };
@@ -179,7 +179,7 @@ impl Leave {
                 if !self.tries.may_start(ctx) {
                     return false;
                 }
-                let grace = budget::grace(pod, ctx.now, times.deadline, times.held);
+                let grace = budget::grace(pod, ctx.now, times.gone_by, times.held);
                 let attempt = self.tries.next();
                 let action = Action::LetGo { pod: pod.uid.clone(), grace };
                 let deadline = times.deadline;

@@ -147,6 +147,8 @@ impl PreCopy {
                 Step::Commit { partial: left_out.is_some() }
             }
             (Step::Commit { .. }, Outcome::Done(Done::Committed { generation, bytes })) => {
+                // A round that takes long is not followed by the next at once: half of the time belongs to the engine.
+                self.next = self.next.max(ctx.now + ctx.now.since(self.began));
                 self.changes = self.committed.is_some().then_some(self.sent);
                 self.committed = Some((generation, bytes));
                 self.rounds = self.rounds.saturating_add(1);

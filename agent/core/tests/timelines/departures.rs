@@ -1,7 +1,7 @@
 //! One notice of two minutes: who is saved, who is evicted, when.
 
 use crate::stage::{Stage, TERMINATE, failed, holding, pod, stateful};
-use evacuation::effect::Action;
+use evacuation::effect::{Action, Hold};
 use evacuation::event::{Done, Event, FailureKind, Outcome};
 use evacuation::moment::Span;
 use evacuation::pod::{Owner, PodFacts, Role};
@@ -249,6 +249,31 @@ fn a_lower_tier_waits_one_turn_in_all_for_its_slot_and_for_what_outranks_it() {
     stage.notice(TERMINATE, "n", 120);
     stage.until(120_000);
     assert_eq!(stage.times("flush", "silver"), [5_000], "{}", stage.story());
+}
+
+#[test]
+fn an_engine_serves_until_it_is_its_turn_to_flush() {
+    let mut stage = Stage::with(&[PodFacts { priority: 100, ..stateful("gold") }, stateful("silver")])
+        .by_hand(&["flush gold"]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(3_000);
+    assert!(stage.times("quiesce", "silver").is_empty(), "{}", stage.story());
+    stage.done("flush", "gold");
+    assert_eq!(stage.times("quiesce", "silver"), [3_000]);
+}
+
+#[test]
+fn a_stateful_set_pod_gets_no_grace_beyond_the_moment_at_which_its_name_must_be_free() {
+    let mut stage = Stage::with(&[PodFacts { owner: Owner::Named, ..holding("db-0") }]).by_hand(&["save"]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(90_000);
+    // 15 s before the deadline of 115 s; it was saved until 83 s.
+    assert_eq!((stage.times("evict", "db-0"), stage.grace("evict", "db-0")), (vec![83_000], 17));
+    let holds = stage.actions("set_hold", "db-0");
+    let late = holds.iter().any(|action| {
+        matches!(action, Action::SetHold { hold: Hold::Until(until), .. } if until.as_millis() > 1_100_000)
+    });
+    assert!(!late, "{}", stage.story());
 }
 
 #[test]

@@ -114,6 +114,16 @@ fn pre_copies_take_no_more_than_their_share_of_the_link() {
 }
 
 #[test]
+fn a_round_that_takes_longer_than_its_interval_is_not_followed_by_the_next_at_once() {
+    let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["save"]);
+    stage.notice(NoticeKind::Rebalance, "r", 0);
+    stage.until(50_000);
+    stage.done("save", "gold");
+    stage.until(120_000);
+    assert_eq!(stage.times("flush", "gold"), [0, 100_000], "as long as it took");
+}
+
+#[test]
 fn what_is_left_to_send_after_a_pre_copy_decides_what_fits() {
     let mut stage = short_link();
     stage.by_hand.clear();
