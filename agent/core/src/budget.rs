@@ -161,6 +161,7 @@ mod tests {
         let cutoff = BEGAN + Span::from_secs(100);
         let second = Span::from_secs(1);
         assert_eq!(last_moment(cutoff, 1, None, second), None);
+        assert_eq!(last_moment(cutoff, 1, Some(0), second), None, "a rate of zero is none");
         let fast = last_moment(cutoff, 1 << 30, Some(1 << 30), second).unwrap();
         let slow = last_moment(cutoff, 1 << 30, Some(1 << 26), second).unwrap();
         assert!(slow < fast && fast < cutoff);
@@ -172,5 +173,6 @@ mod tests {
         assert_eq!(flush(80_000_000_000, Some(200_000_000)), Span::from_secs(400));
         assert_eq!(flush(1 << 40, None), Span::from_secs(1));
         assert_eq!(flush(u64::MAX, Some(1)).as_millis(), u64::MAX);
+        assert_eq!(flush(1, Some(0)), Span::from_secs(1), "a rate of zero is none");
     }
 }

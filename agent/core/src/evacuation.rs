@@ -126,8 +126,7 @@ impl Evacuation {
             pods.values().filter_map(|pod| pod.departure.as_ref()).filter(|d| d.leave.is_asking()).count();
         let mut slots = ctx.policy.eviction_slots.saturating_sub(asking);
         let open_tier = self.open_tier(pods, ctx);
-        let mut order: Vec<&mut Pod> =
-            pods.values_mut().filter(|pod| pod.departure.is_some() && pod.facts.stays().is_none()).collect();
+        let mut order: Vec<&mut Pod> = pods.values_mut().filter(|pod| pod.departure.is_some()).collect();
         order.sort_by(|a, b| order::evicting(ctx.policy, &a.facts, &b.facts));
         for pod in order {
             let ready = pod.is_ready(ctx);
@@ -138,7 +137,7 @@ impl Evacuation {
             let tier = open_tier.is_none_or(|open| pod.facts.priority <= open)
                 || order::is_shed(ctx.policy, &pod.facts);
             let ready = ready && tier && cordoned;
-            if slots == 0 && ctx.now < departure.times.cutoff {
+            if slots == 0 && !ctx.has_come(departure.times.cutoff) {
                 continue;
             }
             if departure.leave.advance(&pod.facts, departure.times, ready, ctx) {

@@ -11,6 +11,7 @@ use evacuation::notice::{InstanceAction, Notice, NoticeKind, Standing};
 use evacuation::pod::{EngineFacts, EvictWhen, OnDelete, Owner, PodFacts, PodUid, RestoreMode, Role};
 use evacuation::policy::Policy;
 use evacuation::report::{PodReport, Report};
+use evacuation::status::Status;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The boot clock when a timeline starts.
@@ -169,6 +170,10 @@ impl Stage {
     pub fn boot(&mut self, boot: &str) {
         self.node.boot = boot.into();
         self.restart(&[]);
+    }
+
+    pub fn status(&self) -> Status {
+        self.machine.status()
     }
 
     pub fn node(&self) -> &NodeFacts {
