@@ -1,5 +1,7 @@
 //! Everything the core may ask for. Each effect is idempotent (a restart may repeat it), carries a
 //! deadline, and is answered exactly once.
+//!
+//! Decides nothing: words only. It must not know how any of it is done.
 
 use crate::moment::{Moment, Span};
 use crate::notice::Standing;

@@ -1,7 +1,7 @@
 //! One node under a notice: from the first sight of it to the report.
 //!
 //! Decides when pods begin to depart, in which order they go, and when the report is written. How a
-//! single pod is saved and evicted is in [`crate::keep`] and [`crate::leave`].
+//! single pod is saved and evicted is in [`crate::keep`] and [`crate::leave`]; it must not know their steps.
 
 use crate::departure::Pod;
 use crate::effect::{Action, Subject};

@@ -1,4 +1,6 @@
 //! Everything that can happen, as the core sees it.
+//!
+//! Decides nothing: words only. It must not know where any of it comes from.
 
 use crate::effect::EffectId;
 use crate::moment::Span;

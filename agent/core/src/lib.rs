@@ -10,7 +10,8 @@
 //!  (shell)    │ advance: every part takes its next steps, in this order:      │
 //!             │   standing   the mark on the node: annotation, taint, cordon  │
 //!             │   evacuation who begins to depart                             │
-//!             │     keep       one pod's save, in saving order                │ ───► Effect
+//!             │     saves      whose bytes move first, what is dropped        │
+//!             │     keep       one pod's save, in that order                  │ ───► Effect
 //!             │     holding    the file by which a pod waits for it           │      (shell)
 //!             │     leave      one pod's eviction, in eviction order          │
 //!             │     report     what became of it all                          │
@@ -18,6 +19,10 @@
 //!             │   precopy     saves of pods that go on serving                │
 //!             └───────────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! What decides is small and pure: [`order`] says who goes before whom, [`budget`] cuts up the time of one departure,
+//! [`forecast`] says which states fit. [`plan`] asks the same three of [`facts`], before anything happens. What happened is a
+//! [`trace`]: [`timeline`] tells it to people, and [`plan_check`] judges it by rules of its own.
 //!
 //! # The contract
 //! - [`Machine::handle`] is a function of the policy and of the events so far: no I/O, no clock, no

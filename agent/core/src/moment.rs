@@ -3,6 +3,8 @@
 //! The shell reads `CLOCK_BOOTTIME`, which starts at boot, never jumps and is the same for every
 //! process of one boot. A deadline written to the node's annotation therefore means the same
 //! moment to the agent that is started after a crash (together with the boot id).
+//!
+//! Decides nothing: arithmetic that saturates. It must not know any clock.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

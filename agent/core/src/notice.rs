@@ -1,4 +1,6 @@
 //! What EC2 says of this instance, and what each saying means (the table of design §1).
+//!
+//! Decides nothing: words only; what each begins is in `machine/notices.rs`. It must not know pods.
 
 use crate::moment::Moment;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,7 @@
 //! What the core knows of a pod. The shell distils it from the API object and the annotations;
 //! the core never sees Kubernetes types.
+//!
+//! Decides who stays and who can be held, by what is known of the pod alone. It must not know the time, or other pods.
 
 use crate::moment::{Moment, Span};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,6 @@
 //! Every figure and choice the core works with. The shell fills it from validated flags.
+//!
+//! Decides nothing. It must not know what the figures are used for.
 
 use crate::moment::Span;
 use serde::{Deserialize, Serialize};

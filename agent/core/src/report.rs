@@ -1,4 +1,6 @@
 //! What an evacuation did, pod by pod: the one document that outlives the node.
+//!
+//! Decides nothing: words only. It must not know how it came to that.
 
 use crate::moment::Moment;
 use crate::notice::NoticeKind;

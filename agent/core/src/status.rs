@@ -1,4 +1,6 @@
 //! What the core is doing, for `/status`, the probes and the shutdown of the agent.
+//!
+//! Decides whether something would be lost if the agent ended now. It must not change anything.
 
 use crate::machine::Machine;
 use crate::moment::Span;
