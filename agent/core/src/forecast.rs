@@ -107,16 +107,13 @@ impl Free {
             let end = start.saturating_add(needs).min(*to);
             needs -= end - start;
             done = end;
-            let before = (*from < start).then_some((*from, start));
+            let before = (*from, start);
+            // Perhaps nothing is left of it: an empty stretch is passed over.
             *from = end;
-            let used_up = end == *to;
-            match before {
-                Some(before) if used_up => self.0.splice(index..=index, [before]).for_each(drop),
-                Some(before) => self.0.insert(index, before),
-                None if used_up => _ = self.0.remove(index),
-                None => {}
+            if before.0 < before.1 {
+                self.0.insert(index, before);
+                index += 1;
             }
-            index += usize::from(before.is_some());
         }
         done
     }
@@ -151,7 +148,7 @@ pub fn forecast(resources: Resources, loads: &[Load]) -> Vec<Fit> {
         let jobs = jobs(tier, loads, rate, &mut busy);
         let chosen = fill(&free, &jobs);
         for (position, job) in jobs.iter().enumerate() {
-            let fit = if chosen.contains(position) {
+            let fit = if chosen.is_none_or(|chosen| chosen.contains(position)) {
                 Fit::By(Moment::from_millis(free.take(job.release, job.needs)))
             } else {
                 let has = free.until(job.cutoff).saturating_sub(free.until(job.release));
@@ -163,7 +160,7 @@ pub fn forecast(resources: Resources, loads: &[Load]) -> Vec<Fit> {
         }
         // What is dropped flushes last: only what fits keeps the slots busy for the tiers behind it.
         let kept: Vec<usize> = (jobs.iter().enumerate())
-            .filter(|(position, _)| chosen.contains(*position))
+            .filter(|(position, _)| chosen.is_none_or(|chosen| chosen.contains(*position)))
             .map(|(_, job)| job.index)
             .collect();
         self::jobs(&kept, loads, rate, &mut slots);
@@ -192,15 +189,10 @@ pub fn completions(resources: Resources, loads: &[Load]) -> Option<Vec<Moment>> 
 fn jobs(tier: &[usize], loads: &[Load], rate: u64, slots: &mut [u64]) -> Vec<Job> {
     let job = |index: &usize| {
         let load = loads.get(*index)?;
-        let mut release = slots.iter().copied().min().unwrap_or(0);
-        if load.flush > Span::ZERO
-            && let Some(slot) = slots.iter_mut().min()
-        {
+        let release = slots.iter_mut().min().map_or(0, |slot| {
             *slot = slot.saturating_add(load.flush.as_millis());
-            release = *slot;
-        } else if let Some(first) = slots.iter().min() {
-            release = *first;
-        }
+            *slot
+        });
         let needs = u64::try_from(u128::from(load.send) * 1000 / u128::from(rate)).unwrap_or(u64::MAX);
         Some(Job { index: *index, value: load.value, release, needs, cutoff: load.cutoff.as_millis() })
     };
@@ -233,11 +225,11 @@ struct Filling {
     chosen: Chosen,
 }
 
-/// The jobs of a tier that are worth the most together, each over by its cut-off.
-fn fill(free: &Free, jobs: &[Job]) -> Chosen {
+/// The jobs of a tier that are worth the most together, each over by its cut-off; `None` for all of them.
+fn fill(free: &Free, jobs: &[Job]) -> Option<Chosen> {
     let mut all = free.clone();
     if jobs.iter().all(|job| all.take(job.release, job.needs) <= job.cutoff) {
-        return (0..jobs.len()).fold(Chosen::default(), Chosen::with);
+        return None;
     }
     // Earliest cut-off first, of every set: a filling that takes longer and is worth less is never the better start.
     let mut ways = vec![Filling { used: 0, value: 0, chosen: Chosen::default() }];
@@ -253,7 +245,7 @@ fn fill(free: &Free, jobs: &[Job]) -> Chosen {
         ways.append(&mut more);
         prune(&mut ways);
     }
-    ways.last().map_or(Chosen::default(), |way| way.chosen)
+    ways.last().map(|way| way.chosen)
 }
 
 /// Keeps the ways that no other one beats, in the order of their value; too many are thinned evenly.

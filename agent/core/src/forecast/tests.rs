@@ -83,6 +83,34 @@ fn nothing_is_known_without_a_rate_and_nothing_panics_at_the_ends_of_the_numbers
     assert!(!forecast(link(u64::MAX), &[load(1, u64::MAX, 5)])[0].is_dropped());
 }
 
+#[test]
+fn a_tier_of_more_states_than_are_told_apart_is_whole_if_it_fits_and_else_its_first_ones_are_chosen_from() {
+    let many = vec![load(9, 10, 60); 200];
+    assert!(kept(100, &many).iter().all(|kept| *kept), "20 s of 60");
+    let kept = kept(100, &vec![load(9, 100, 60); 200]);
+    assert_eq!(kept.iter().filter(|kept| **kept).count(), 60);
+}
+
+#[test]
+fn when_each_is_over_is_known_with_a_rate_only_and_counts_what_does_not_fit() {
+    let loads = [load(9, 1000, 5), load(1, 500, 5)];
+    assert_eq!(completions(Resources { link: None, ..link(1) }, &loads), None);
+    assert_eq!(completions(link(0), &loads), None);
+    let over = [NOW + Span::from_secs(10), NOW + Span::from_secs(15)];
+    assert_eq!(completions(link(100), &loads).as_deref(), Some(over.as_slice()));
+}
+
+#[test]
+fn what_is_interrupted_goes_on_in_the_next_free_stretch_and_leaves_the_rest_free() {
+    // Two that flush until 10 s and 20 s send for 2 s each; the third, which counts least, has what is between.
+    let late = |priority, flush| Load { flush: Span::from_secs(flush), ..load(priority, 200, 60) };
+    let loads = [late(9, 10), late(8, 20), load(1, 1500, 60), load(0, 400, 60)];
+    let seconds: Vec<u64> = (forecast(link(100), &loads).iter())
+        .map(|fit| if let Fit::By(at) = fit { at.since(NOW).as_secs() } else { 0 })
+        .collect();
+    assert_eq!(seconds, [12, 22, 17, 23]);
+}
+
 fn draw(rng: &mut fastrand::Rng, most: usize) -> Vec<Load> {
     let one = |rng: &mut fastrand::Rng| Load {
         flush: Span::from_millis(rng.u64(0..8_000) * rng.u64(0..2)),
