@@ -111,6 +111,21 @@ fn what_is_interrupted_goes_on_in_the_next_free_stretch_and_leaves_the_rest_free
     assert_eq!(seconds, [12, 22, 17, 23]);
 }
 
+#[test]
+fn ways_to_fill_the_time_are_thinned_evenly_and_the_best_and_the_shortest_stay() {
+    let way = |n| Filling { used: n, value: n, chosen: Chosen::default() };
+    let mut ways: Vec<Filling> = (0..2_000).map(way).collect();
+    prune(&mut ways);
+    assert!((WAYS..=WAYS + 1).contains(&ways.len()), "{}", ways.len());
+    assert_eq!((ways[0].used, ways.last().map(|way| way.value)), (0, Some(1_999)));
+    let gaps = ways.windows(2).map(|pair| pair[1].used - pair[0].used).max();
+    assert!(gaps <= Some(4), "{gaps:?}");
+    // What takes longer and is worth no more goes first.
+    let mut beaten = vec![way(5), Filling { used: 9, ..way(5) }, Filling { used: 7, ..way(4) }, way(8)];
+    prune(&mut beaten);
+    assert_eq!(beaten.iter().map(|way| way.used).collect::<Vec<_>>(), [5, 8]);
+}
+
 fn draw(rng: &mut fastrand::Rng, most: usize) -> Vec<Load> {
     let one = |rng: &mut fastrand::Rng| Load {
         flush: Span::from_millis(rng.u64(0..8_000) * rng.u64(0..2)),

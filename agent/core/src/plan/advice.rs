@@ -44,13 +44,13 @@ pub struct Advice {
 /// The best change; `None` where none of them would save a byte more.
 pub(super) fn best(facts: &Facts, plan: &Plan) -> Option<Advice> {
     let all = [Change::EvictFirst, Change::ShorterGrace, Change::PreCopy, Change::SmallerState];
-    let tried = all.into_iter().filter_map(|change| {
-        let (facts, pods) = with(facts, plan, change)?;
+    let better = all.into_iter().filter_map(|change| {
+        let (facts, pods) = tried(facts, plan, change)?;
         let then = Plan::without_advice(&facts);
         (then.value() > plan.value()).then_some((change, pods, then))
     });
     // Of two that bring the same, the one that costs less: they are listed in that order.
-    let best = tried.reduce(|best, other| {
+    let best = better.reduce(|best, other| {
         let worth = |(_, _, plan): &(Change, Vec<String>, Plan)| (plan.value(), plan.headroom);
         if worth(&other) > worth(&best) { other } else { best }
     })?;
@@ -60,7 +60,7 @@ pub(super) fn best(facts: &Facts, plan: &Plan) -> Option<Advice> {
 }
 
 /// The facts with the change made wherever it can be, and where it was; `None` where it cannot be made.
-fn with(facts: &Facts, plan: &Plan, change: Change) -> Option<(Facts, Vec<String>)> {
+pub(super) fn tried(facts: &Facts, plan: &Plan, change: Change) -> Option<(Facts, Vec<String>)> {
     let mut facts = facts.clone();
     let mut pods = Vec::new();
     let short = Span::from_secs(5);
@@ -137,7 +137,7 @@ fn words(change: Change, before: &Plan, then: &Plan) -> String {
             "pre-copy: set lifeboat.dev/interval, so that the last save sends only what has changed (assumed: a quarter)"
         }
         Change::SmallerState => {
-            "a smaller state (lifeboat.dev/max-bytes, or fewer slots): no more than half of what fits"
+            "a smaller state (fewer slots, a shorter context): no more than the link has time for"
         }
     };
     format!("{what}; {brings}")

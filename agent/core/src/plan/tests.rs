@@ -156,3 +156,71 @@ fn under_a_notice_what_is_done_is_done_and_counts_for_nothing_any_more() {
     assert_eq!(fates(&plan).iter().map(|(_, fate)| *fate).collect::<Vec<_>>(), [Fate::Safe, Fate::Safe]);
     assert_eq!(plan.headroom, Some(43_000 - 41_000));
 }
+
+/// Everybody's change that is tried, whatever the best one is: `(change, pods)`.
+fn changed(pods: &[PodState], change: Change) -> Vec<String> {
+    let facts = with(pods);
+    advice::tried(&facts, &Plan::without_advice(&facts), change).map_or(Vec::new(), |(_, pods)| pods)
+}
+
+#[test]
+fn a_change_is_made_only_where_it_can_be_made_and_is_not_made_already() {
+    let edit = |name: &str, edit: fn(&mut PodState)| {
+        let mut pod = state(name, 1, 10);
+        edit(&mut pod);
+        pod
+    };
+    let pods = [
+        edit("plain", |_| {}),
+        edit("empty", |state| state.bytes = Some(0)),
+        edit("unseen", |state| state.bytes = None),
+        edit("named", |state| state.pod.owner = Owner::Named),
+        edit("short", |state| state.pod.grace = Span::from_secs(5)),
+        edit("leaving", |state| state.pod.terminating = Some(Moment::from_millis(1))),
+        edit("stateless", |state| state.pod.engine = None),
+        edit("copied", |state| (state.copied, state.send) = (Some(9 * GB), Some(9 * GB))),
+        edit("quarter", |state| state.send = Some(5 * GB / 2)),
+        edit("held", |state| {
+            state.pod.engine = Some(EngineFacts { holds: true, ..EngineFacts::default() });
+        }),
+        edit("last", |state| {
+            let evict = crate::pod::EvictWhen::Last;
+            state.pod.engine = Some(EngineFacts { holds: true, evict, ..EngineFacts::default() });
+        }),
+    ];
+    assert_eq!(
+        changed(&pods, Change::EvictFirst),
+        ["/plain", "/short", "/copied", "/quarter", "/last"],
+        "no StatefulSet's, none that leaves already, none that is held"
+    );
+    assert_eq!(changed(&pods, Change::ShorterGrace), ["/plain", "/named", "/copied", "/quarter", "/last"]);
+    assert_eq!(
+        changed(&pods, Change::PreCopy),
+        ["/plain", "/named", "/short", "/leaving", "/held", "/last"],
+        "none that is copied, none of which a quarter is left"
+    );
+    assert_eq!(changed(&pods, Change::SmallerState).len(), 1, "the first that is at risk");
+    assert!(changed(&pods[1..3], Change::PreCopy).is_empty());
+}
+
+#[test]
+fn of_two_changes_that_bring_the_same_the_one_that_costs_less_is_advised_and_says_what_it_brings() {
+    // Held or with a short grace: either way the 10 s that are missing are there, with the same time to spare.
+    let copied = |gb, grace| PodState {
+        pod: PodFacts { grace: Span::from_secs(grace), ..state("gold", 1, 0).pod },
+        copied: Some(40 * GB),
+        send: Some(gb * GB),
+        ..state("gold", 1, 40)
+    };
+    let plan = Plan::of(&with(&[copied(10, 15)]));
+    let advice = plan.advice.unwrap();
+    assert_eq!(
+        (advice.change, advice.pods.as_slice(), advice.safe),
+        (Change::EvictFirst, ["/gold".to_owned()].as_slice(), 40 * GB)
+    );
+    assert!(advice.what.contains("everything would be safe, with 11 s to spare"), "{}", advice.what);
+    // Not all of it, but more: the second tier is lost in any case.
+    let lost = PodState { copied: Some(80 * GB), send: Some(80 * GB), ..state("lost", 0, 80) };
+    let advice = Plan::of(&with(&[copied(10, 15), lost])).advice.unwrap();
+    assert!(advice.what.contains("40000000000 bytes more would be safe"), "{}", advice.what);
+}
