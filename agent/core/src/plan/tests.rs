@@ -155,6 +155,10 @@ fn under_a_notice_what_is_done_is_done_and_counts_for_nothing_any_more() {
     let plan = Plan::of(&facts);
     assert_eq!(fates(&plan).iter().map(|(_, fate)| *fate).collect::<Vec<_>>(), [Fate::Safe, Fate::Safe]);
     assert_eq!(plan.headroom, Some(43_000 - 41_000));
+    // The reserves are shares of the whole window, also when most of it is over.
+    let late =
+        Facts { left: Some(Span::from_secs(20)), since: Span::from_secs(95), ..with(&[state("gold", 1, 1)]) };
+    assert_eq!(Plan::of(&late).pods[0].cutoff, Some(Span::from_secs(20 - 15 - 2)));
 }
 
 /// Everybody's change that is tried, whatever the best one is: `(change, pods)`.
