@@ -228,3 +228,85 @@ fn of_two_changes_that_bring_the_same_the_one_that_costs_less_is_advised_and_say
     let advice = Plan::of(&with(&[copied(10, 15), lost])).advice.unwrap();
     assert!(advice.what.contains("40000000000 bytes more would be safe"), "{}", advice.what);
 }
+
+#[test]
+fn every_pod_says_why_it_has_nothing_to_save_and_when_its_save_would_end() {
+    let daemon = |drain| Owner::Daemon { drain, tolerates_all: false };
+    let edit = |name: &str, edit: &dyn Fn(&mut PodFacts)| {
+        let mut pod = state(name, 5, 1);
+        pod.bytes = None;
+        edit(&mut pod.pod);
+        pod
+    };
+    let late = |pod: &mut PodFacts| pod.owner = daemon(DaemonDrain::Late);
+    let plan = Plan::of(&with(&[
+        edit("stays", &|pod| pod.owner = daemon(DaemonDrain::Stay)),
+        edit("shadow", &|pod| pod.role = Role::Shadow),
+        edit("low", &|pod| pod.priority = -1),
+        edit("late", &|pod| (late(pod), pod.engine = None).1),
+        edit("late-with-state", &late),
+        edit("leaving", &|pod| {
+            (pod.terminating, pod.engine) = (Some(Moment::from_millis(1)), None);
+        }),
+        edit("leaving-with-state", &|pod| pod.terminating = Some(Moment::from_millis(1))),
+        edit("restoring", &|pod| pod.restore_decided = false),
+        edit("unseen", &|_| {}),
+        edit("stateless", &|pod| pod.engine = None),
+    ]));
+    let mut said: Vec<(&str, Fate, bool, &str)> = (plan.pods.iter())
+        .map(|pod| (pod.name.as_str(), pod.state, pod.cutoff.is_some(), pod.why.as_str()))
+        .collect();
+    said.sort_by_key(|(name, ..)| *name);
+    let expected = [
+        ("late", Fate::None, false, "a late DaemonSet: 10.000 s before the deadline"),
+        ("late-with-state", Fate::Unknown, true, "a late DaemonSet: 10.000 s before the deadline"),
+        ("leaving", Fate::None, false, "it is being deleted already"),
+        ("leaving-with-state", Fate::Unknown, true, "nobody has looked at its engine yet"),
+        ("low", Fate::None, false, "its priority is below what is kept: shed at once, with nothing saved"),
+        ("restoring", Fate::None, false, "its restore is not decided: nothing of its own to save"),
+        ("shadow", Fate::None, false, "its role is shed at once, with nothing saved"),
+        ("stateless", Fate::None, false, "no state of its own"),
+        ("stays", Fate::None, false, "DaemonSet pod"),
+        ("unseen", Fate::Unknown, true, "nobody has looked at its engine yet"),
+    ];
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn what_has_become_of_a_state_is_told_with_every_outcome() {
+    let told = |outcome| {
+        let done = PodState { outcome: Some(outcome), ..state("gold", 1, 1) };
+        let plan = Plan::of(&with(&[done]));
+        (plan.pods[0].state, plan.pods[0].why.clone())
+    };
+    let words = |fate, why: &str| (fate, why.to_owned());
+    assert_eq!(told(StateOutcome::Saved), words(Fate::Safe, "it is in the store"));
+    assert_eq!(told(StateOutcome::Partial), words(Fate::AtRisk, "a part of it is in the store"));
+    assert_eq!(
+        told(StateOutcome::Earlier),
+        words(Fate::AtRisk, "only an earlier generation is in the store")
+    );
+    assert_eq!(told(StateOutcome::Lost), words(Fate::AtRisk, "nothing of it is in the store"));
+    assert_eq!(told(StateOutcome::Pending).0, Fate::Safe, "there is time");
+    let kept = PodState { copied: Some(7), ..state("gold", 1, 80) };
+    assert!(Plan::of(&with(&[kept])).pods[0].why.ends_with("; the generation of before holds 7 bytes"));
+}
+
+#[test]
+fn with_lowest_first_the_lowest_tier_leaves_first_and_roles_come_in_their_order() {
+    let pods = [
+        state("high", 9, 1),
+        PodState {
+            pod: PodFacts { role: Role::Canary, ..state("a-canary", 1, 1).pod },
+            ..state("a-canary", 1, 1)
+        },
+        state("low", 1, 1),
+    ];
+    let names = |order| {
+        let mut facts = with(&pods);
+        facts.policy.evict_order = order;
+        Plan::of(&facts).pods.into_iter().map(|pod| pod.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(EvictOrder::HighestFirst), ["high", "low", "a-canary"]);
+    assert_eq!(names(EvictOrder::LowestFirst), ["low", "a-canary", "high"]);
+}
