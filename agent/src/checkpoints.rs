@@ -34,8 +34,8 @@ mod tests;
 
 use self::target::{Place, Target};
 use crate::config::StoreArgs;
-use crate::page::{self, Page};
-use clap::{Args, Subcommand, ValueEnum};
+use crate::page::{self, Output, Page};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -153,15 +153,6 @@ struct Common {
     output: Output,
     #[command(flatten)]
     store: StoreArgs,
-}
-
-/// `--output`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Tables for people
-    Text,
-    /// One JSON document
-    Json,
 }
 
 /// Why a verb has no answer: one line that names what to correct.

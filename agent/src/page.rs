@@ -4,6 +4,15 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
+/// `--output` of every command that has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people
+    Text,
+    /// One JSON document
+    Json,
+}
+
 /// What is written to standard output, built first and written once.
 #[derive(Debug, Default)]
 pub struct Page(String);

@@ -13,9 +13,9 @@ mod table;
 
 use crate::clock;
 use crate::cluster::Cluster;
-use crate::page::{self, Page};
+use crate::page::{self, Output, Page};
 use bytesize::ByteSize;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use evacuation::facts::Facts;
 use evacuation::moment::Span;
 use evacuation::plan::Plan;
@@ -67,15 +67,6 @@ pub struct PlanArgs {
     /// Print the facts instead of the plan: to be changed by hand and given to --facts
     #[arg(long)]
     show_facts: bool,
-}
-
-/// `--output`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A table for people
-    Text,
-    /// One JSON document; times in milliseconds
-    Json,
 }
 
 /// Why there is no plan: one line that names what to correct.

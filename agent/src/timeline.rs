@@ -11,7 +11,8 @@ mod replay;
 mod tests;
 
 use crate::journal::lives::{self, Life};
-use clap::{Args, ValueEnum};
+use crate::page::Output;
+use clap::Args;
 use evacuation::plan_check::{self, Violation};
 use evacuation::timeline::Timeline;
 use replay::Replayed;
@@ -39,17 +40,8 @@ pub struct TimelineArgs {
     replay: bool,
 
     /// What is written to standard output
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-}
-
-/// `--format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// One JSON document
-    Json,
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 /// Prints it and returns the exit code.
@@ -61,9 +53,9 @@ pub fn run(args: &TimelineArgs) -> u8 {
             return FAILED;
         }
     };
-    let told = match args.format {
-        Format::Text => text(&lives, args.replay),
-        Format::Json => document(&lives, args.replay),
+    let told = match args.output {
+        Output::Text => text(&lives, args.replay),
+        Output::Json => document(&lives, args.replay),
     };
     // Standard output may be a closed pipe: that is the reader's choice.
     let _ = std::io::stdout().write_all(told.text.as_bytes());

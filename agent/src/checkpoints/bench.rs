@@ -1,8 +1,9 @@
 //! What the tests look at: a directory store with checkpoints that were saved and committed as the agent does it.
 
 use super::target::Target;
-use super::{Answer, Output, render};
+use super::{Answer, render};
 use crate::config::StoreArgs;
+use crate::page::Output;
 use checkpoint::chunk::Chunking;
 use checkpoint::claim::{ClaimRequest, Claims, HeldClaim, Holder};
 use checkpoint::dispatcher::{self, Class, Dispatcher};

@@ -1,6 +1,6 @@
 //! A look at one node from outside, by a person: the agent's own facts where one runs, its pods where none does.
 
-use super::call::{Call, is_name, pod_path};
+use super::call::{Call, node_path, pod_path};
 use super::daemon::DaemonRules;
 use super::distill::Distiller;
 use super::{Cluster, ClusterError, Options, access};
@@ -10,7 +10,7 @@ use evacuation::facts::{Facts, PodState};
 use evacuation::moment::Moment;
 use evacuation::policy::Policy;
 use k8s_openapi::List;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use std::path::Path;
 
 /// The agent's pods, as the manifests label them.
@@ -32,15 +32,13 @@ impl Cluster {
     /// Looks at a node.
     ///
     /// # Errors
-    /// As the API server answers: 403 names the right that is missing.
+    /// As the API server answers: 404 where there is no such node, 403 names the right that is missing.
     pub async fn survey(
         kubeconfig: Option<&Path>,
         node: &str,
         deadline: Moment,
     ) -> Result<Survey, ClusterError> {
-        if !is_name(node) {
-            return Err(ClusterError::NodeName { name: node.to_owned() });
-        }
+        let path = node_path(node)?;
         let config = access::personal(kubeconfig).await?;
         let options = Options {
             kubeconfig: None,
@@ -52,6 +50,8 @@ impl Cluster {
             bare_may_go: false,
         };
         let cluster = Self::with_config(config, options, Metrics::new())?;
+        // A name that no node has must not look like a node without pods.
+        let _: Node = cluster.send(Call::get(path, format!("node {node}")), deadline).await?;
         let pods: List<Pod> = cluster
             .send(
                 Call::get(

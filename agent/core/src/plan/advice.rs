@@ -127,7 +127,7 @@ fn words(change: Change, before: &Plan, then: &Plan) -> String {
     };
     let what = match change {
         Change::EvictFirst => {
-            "evict first: give their containers the preStop that waits for the hold (docs/protocol.md), so that their \
+            "evict first: give their containers the preStop that waits for the hold (README: Opting in), so that their \
              replacements start at once and their saves may take until the end"
         }
         Change::ShorterGrace => {
