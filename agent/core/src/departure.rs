@@ -77,6 +77,13 @@ impl Pod {
         })
     }
 
+    /// It leaves, nothing is saved of it, and nobody was asked to end it yet.
+    pub(crate) fn was_to_leave_without_a_save(&self) -> bool {
+        self.departure
+            .as_ref()
+            .is_some_and(|departure| departure.keep.step == Step::Nothing && departure.leave.has_not_begun())
+    }
+
     /// Begins its departure under a notice.
     pub(crate) fn depart(&mut self, notice: &str, began: Moment, deadline: Moment, ctx: &mut Context<'_>) {
         let deleted = self.facts.terminating.is_some() && self.facts.owner != Owner::Finished;

@@ -4,7 +4,7 @@
 //! `machine/notices.rs`. It must not know how a pod is saved, evicted or restored. See the crate's documentation for
 //! the contract.
 
-use crate::departure::{Cause, Pod};
+use crate::departure::Pod;
 use crate::effect::Effect;
 use crate::evacuation::{Evacuation, Pods};
 use crate::event::{Event, NodeFacts};
@@ -124,7 +124,7 @@ impl Machine {
         match event {
             Event::Started(node) => self.started(node),
             Event::NodeSeen(node) => {
-                self.mark.seen(&node);
+                self.mark.seen(&node, self.now);
                 self.node = Some(node);
             }
             Event::PodSeen(facts) => self.pod_seen(*facts),
@@ -161,8 +161,13 @@ impl Machine {
         let pod = self.pods.entry(uid).or_insert_with(|| Pod::new(facts.clone()));
         // A termination never ends: a list of an API server that lags behind may show the pod as it was before.
         facts.terminating = facts.terminating.or(pod.facts.terminating);
+        let opened = facts.restore_decided && !pod.facts.restore_decided;
         pod.facts = facts;
         let mut ctx = context!(self);
+        if opened && pod.was_to_leave_without_a_save() {
+            // The request of an earlier life has opened its gate: what is in its engine is its own.
+            pod.take_back(&mut ctx);
+        }
         let takes_all = self.evacuation.as_ref().is_some_and(Evacuation::takes_all);
         if pod.facts.terminating.is_some() && pod.is_staying() {
             // It was to stay, and somebody deletes it.
@@ -248,9 +253,8 @@ impl Machine {
         let evacuating = self.evacuation.is_some();
         self.pods.retain(|_, pod| {
             let told = match &pod.departure {
-                Some(departure) => {
-                    departure.keep.is_over() && !(evacuating && departure.cause == Cause::Notice)
-                }
+                // The report speaks of all that left meanwhile, whoever sent them.
+                Some(departure) => departure.keep.is_over() && !evacuating,
                 None => !evacuating,
             };
             pod.present || !told

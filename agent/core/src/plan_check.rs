@@ -220,7 +220,7 @@ impl Checker {
             Event::NodeSeen(node) => self.node.seen(now, node),
             Event::PodSeen(facts) => {
                 let pod = self.pods.entry(facts.uid.clone()).or_insert_with(|| Pod::new((**facts).clone()));
-                pod.seen(facts);
+                pod.seen(facts, now);
             }
             Event::PodGone(uid) => {
                 if let Some(pod) = self.pods.get_mut(uid) {

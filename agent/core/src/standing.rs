@@ -24,6 +24,8 @@ pub(crate) struct NodeMark {
     cordon: bool,
     /// The watch shows the node without what we put there.
     missing: bool,
+    /// The watch shows a mark of ours, since this moment, and none is wanted.
+    stray: Option<(Moment, Standing)>,
     writing: Option<Standing>,
     tries: Attempts,
     uncordon: bool,
@@ -99,9 +101,11 @@ impl NodeMark {
     }
 
     /// The node as a watch shows it: somebody may have taken our taint or the cordon away.
-    pub(crate) fn seen(&mut self, node: &NodeFacts) {
+    pub(crate) fn seen(&mut self, node: &NodeFacts, now: Moment) {
         let hard = self.wanted.as_ref().is_some_and(Standing::is_hard);
         self.missing = !node.tainted || (hard && !node.unschedulable);
+        let stray = node.standing.clone().filter(|_| self.wanted.is_none());
+        self.stray = stray.map(|standing| (self.stray.as_ref().map_or(now, |(since, _)| *since), standing));
     }
 
     /// What the watch shows is believed once it cannot be older than our own PATCH.
@@ -113,6 +117,14 @@ impl NodeMark {
         {
             self.acknowledged = None;
             self.cordon = false;
+        }
+        // A PATCH that was given up may arrive after the one that took the mark back.
+        if self.wanted.is_none()
+            && self.acknowledged.is_none()
+            && let Some((since, standing)) = &self.stray
+            && ctx.has_come((*since).max(self.acknowledged_at) + WATCH_LAG)
+        {
+            self.take_back(standing.clone());
         }
     }
 
@@ -141,6 +153,7 @@ impl NodeMark {
             self.cordon = written.as_ref().is_some_and(|written| written.is_hard());
             self.uncordon &= written.is_some();
             self.missing = false;
+            self.stray = None;
             self.acknowledged = written;
             self.acknowledged_at = ctx.now;
             self.tries = Attempts::default();

@@ -161,7 +161,10 @@ impl Machine {
         }
         if self.maintenance.as_ref().is_some_and(|(notice, _)| notice == id) {
             self.maintenance = None;
-            self.mark.clear(&mut ctx);
+            // Another notice's mark may stand.
+            if self.mark.wanted().is_some_and(|standing| standing.notice == id) {
+                self.mark.clear(&mut ctx);
+            }
         }
         self.seen_notices.remove(id);
     }

@@ -60,8 +60,10 @@ impl Checker {
         let serves = self.notices.evacuation.as_ref().is_none_or(|evacuation| evacuation.withdrawn.is_some());
         let mut wrong = Vec::new();
         for (uid, pod) in &self.pods {
-            let Some(since) = pod.over_since.filter(|since| now > since + 2_500) else { continue };
-            // Under a withdrawn notice it may serve again, and is then kept a few seconds ahead.
+            // Under a withdrawn notice it may serve again, and is then kept a few seconds ahead, until somebody deletes it.
+            let again = pod.deleted_since.filter(|_| serves).unwrap_or(0);
+            let since = pod.over_since.map(|since| since.max(again));
+            let Some(since) = since.filter(|since| now > since + 2_500) else { continue };
             let serves = serves && pod.facts.terminating.is_none();
             let holds = pod.facts.engine.as_ref().is_some_and(|engine| engine.holds);
             if pod.gone || serves || !holds || pod.hold == Some(Hold::Released) {

@@ -43,6 +43,8 @@ pub(super) struct Pod {
     pub(super) partial: Option<bool>,
     pub(super) given_up: bool,
     pub(super) over_since: Option<u64>,
+    /// It was first seen to be deleted at this moment.
+    pub(super) deleted_since: Option<u64>,
     pub(super) refused_at: Option<u64>,
     pub(super) slots_were_full: bool,
     /// An eviction or a delete was asked for, under this notice; and in this life.
@@ -80,6 +82,7 @@ impl Pod {
             partial: None,
             given_up: false,
             over_since: None,
+            deleted_since: None,
             refused_at: None,
             slots_were_full: false,
             asked: false,
@@ -91,7 +94,10 @@ impl Pod {
         }
     }
 
-    pub(super) fn seen(&mut self, facts: &PodFacts) {
+    pub(super) fn seen(&mut self, facts: &PodFacts, now: u64) {
+        if facts.terminating.is_some() {
+            self.deleted_since.get_or_insert(now);
+        }
         self.restored |= facts.restore_decided;
         self.stayed |= facts.stays().is_some();
         // A termination never ends: a list that shows the pod without it is older.

@@ -2,8 +2,9 @@
 
 use crate::stage::{Stage, TERMINATE, failed, holding, pod, stateful};
 use evacuation::effect::{Action, Round};
-use evacuation::event::{Done, FailureKind, Outcome};
+use evacuation::event::{Done, Event, FailureKind, NodeFacts, Outcome};
 use evacuation::notice::{InstanceAction, NoticeKind};
+use evacuation::pod::OnDelete;
 use evacuation::policy::{Policy, RebalancePolicy};
 use evacuation::report::StateOutcome;
 
@@ -290,4 +291,47 @@ fn a_node_that_outlives_its_deadline_is_evacuated_again_under_another_notice() {
     stage.notice(TERMINATE, "other", 120);
     assert_eq!((stage.deadline(), stage.mark().unwrap().was_schedulable), (Some(295_000), true));
     assert_eq!(stage.times("evict", "new"), [180_000]);
+}
+
+#[test]
+fn a_cancelled_maintenance_leaves_the_mark_of_a_rebalance_that_came_after_it() {
+    let mut stage = Stage::with(&[]);
+    stage.notice(NoticeKind::Maintenance, "m", 900);
+    stage.until(1_000);
+    stage.notice(NoticeKind::Rebalance, "r", 0);
+    stage.until(2_000);
+    stage.withdrawn("m");
+    stage.until(10_000);
+    assert!(stage.times("unmark", "").is_empty(), "{}", stage.story());
+    assert_eq!(stage.mark().unwrap().notice, "r");
+}
+
+#[test]
+fn a_mark_that_arrives_after_it_was_taken_back_is_taken_back_once_more() {
+    let mut stage = Stage::with(&[]);
+    stage.notice(NoticeKind::Rebalance, "r", 0);
+    let late = NodeFacts { tainted: true, standing: stage.mark(), ..stage.node().clone() };
+    stage.until(2_000_000);
+    assert_eq!(stage.times("unmark", "").len(), 1);
+    stage.hear(Event::NodeSeen(late));
+    // The watch may lag behind the answer.
+    stage.until(2_001_900);
+    assert_eq!(stage.times("unmark", "").len(), 1);
+    stage.until(2_002_000);
+    assert_eq!(stage.times("unmark", "").len(), 2);
+}
+
+#[test]
+fn the_report_speaks_of_a_pod_whose_eviction_arrived_although_it_was_given_up() {
+    let mut gold = stateful("gold");
+    if let Some(engine) = &mut gold.engine {
+        engine.on_delete = OnDelete::Release;
+    }
+    let mut stage = Stage::with(&[gold.clone()]).by_hand(&["evict", "let_go", "mark_disrupted"]);
+    stage.notice(TERMINATE, "n", 60);
+    stage.until(56_000);
+    stage.withdrawn("n");
+    stage.sees_deleted(&gold);
+    stage.gone("gold");
+    assert!(stage.entry("gold").is_some(), "{}", stage.story());
 }

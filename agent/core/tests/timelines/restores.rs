@@ -235,3 +235,16 @@ fn a_pod_whose_restore_is_undecided_at_the_notice_is_evicted_at_once_and_restore
     stage.done("fetch", "new");
     assert_eq!(stage.gate("new").unwrap().0, "Restored");
 }
+
+#[test]
+fn a_gate_that_an_earlier_life_opened_in_the_moment_of_the_notice_is_seen_in_time_to_save_its_state() {
+    let mut stage = stage(&[]).by_hand(&["mark"]);
+    let mut new = new_pod("new");
+    stage.sees(&new);
+    stage.notice(TERMINATE, "n", 120);
+    assert!(stage.order("intend").is_empty());
+    new.restore_decided = true;
+    stage.sees(&new);
+    stage.done("mark", "");
+    assert_eq!(stage.order("commit"), ["new"], "{}", stage.story());
+}
