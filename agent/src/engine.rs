@@ -98,6 +98,9 @@ pub struct Looked {
     pub state_bytes: u64,
     /// It is working on a request.
     pub busy: bool,
+    /// Tokens that the first requests after a restore have found in its cache, as the engine itself counts them, since
+    /// the last look. Each restored conversation counts once.
+    pub tokens_found: u64,
 }
 
 /// Answer to [`Engine::prove`].

@@ -259,7 +259,9 @@ async fn perform(
                 Action::FindLineage { .. }
                 | Action::Claim { .. }
                 | Action::RenewClaim { .. }
+                | Action::Prefetch { .. }
                 | Action::Fetch { .. }
+                | Action::Recall { .. }
                 | Action::Prove { .. }
                 | Action::HandOver { .. }
                 | Action::Verify { .. }

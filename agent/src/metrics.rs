@@ -159,6 +159,17 @@ impl Metrics {
         self.series.count(Id::Tokens, &["verified"], tokens);
     }
 
+    /// Tokens that the first requests after a restore found in the engine's cache.
+    pub fn tokens_found(&self, tokens: u64) {
+        self.series.count(Id::Tokens, &["found"], tokens);
+    }
+
+    /// Bytes of state that came from the store: while the checkpoint was still announced, or after its commit.
+    pub fn fetched(&self, announced: bool, bytes: u64) {
+        let when = if announced { "announced" } else { "committed" };
+        self.series.count(Id::FetchedBytes, &[when], bytes);
+    }
+
     /// The uplink as last measured.
     pub fn link(&self, bytes_per_second: u64) {
         self.series.set(Id::Link, &[], bytes_per_second as f64);

@@ -2,12 +2,16 @@
 //!
 //! ```text
 //!   find ─► claim ─► fetch into .lifeboat/restore/… ─► prove ─► install, hand over ─► verify ─► finish
-//!            │  renewed meanwhile, by itself
+//!            │  renewed meanwhile, by itself; while a commit is waited for, the generation before it is fetched
+//!
+//!   recall ─► prove ─► hand over ─► verify      after a restart of the container: from the pod's own volume
 //! ```
+
+pub(crate) mod kept;
 
 use crate::clock;
 use crate::executor::Tools;
-use crate::executor::bench::{Baseline, Bench, Fetched};
+use crate::executor::bench::{Baseline, Bench, Fetched, Material, Prefetched};
 use crate::executor::commit::claim_request;
 use crate::executor::failure::Failure;
 use crate::executor::source::{opened, store};
@@ -17,11 +21,13 @@ use checkpoint::generation;
 use checkpoint::intent::IntentState as Intent;
 use checkpoint::key::{GenerationNumber, LineageId};
 use checkpoint::lineage::{self, LineageState};
-use checkpoint::manifest;
-use checkpoint::restore::{self as state, FetchProgress, FetchRequest, Verify};
+use checkpoint::manifest::{self, Manifest};
+use checkpoint::restore::{self as state, Earlier, FetchProgress, FetchRequest, Verify};
+use checkpoint::store::Store;
 use evacuation::effect::Action;
 use evacuation::event::{Candidate, Done, FailureKind, IntentState, Source};
 use evacuation::moment::{Moment, Span};
+use kept::Kept;
 use std::sync::Arc;
 
 pub(crate) async fn perform(
@@ -39,9 +45,15 @@ pub(crate) async fn perform(
             held.renew(clock::instant(deadline)).await?;
             Ok(Done::Nothing)
         }
-        Action::Fetch { lineage, generation, .. } => {
-            fetch(tools, bench, &lineage, &generation, deadline).await
+        Action::Prefetch { lineage, generation, .. } => {
+            let wanted = Wanted::read(tools, bench, &lineage, &generation, deadline).await?;
+            prefetch(tools, bench, wanted).await
         }
+        Action::Fetch { lineage, generation, .. } => {
+            let wanted = Wanted::read(tools, bench, &lineage, &generation, deadline).await?;
+            fetch(tools, bench, wanted).await
+        }
+        Action::Recall { .. } => recall(tools, bench).await,
         Action::Prove { .. } => prove(tools, bench, deadline).await,
         Action::HandOver { .. } => hand_over(tools, bench, deadline).await,
         Action::Verify { .. } => verify(tools, bench, deadline).await,
@@ -182,42 +194,107 @@ async fn claim(tools: &Tools, bench: &Bench, lineage: &str, deadline: Moment) ->
     Ok(Done::Claimed { epoch })
 }
 
-async fn fetch(
-    tools: &Tools,
-    bench: &Bench,
-    lineage: &str,
-    generation: &str,
-    deadline: Moment,
-) -> Result<Done, Failure> {
-    let store = store(tools).await?;
-    let workload = bench.workload(tools)?;
-    let lineage = LineageId::new(lineage)?;
-    let number = GenerationNumber::parse(generation).ok_or_else(|| {
-        Failure::new(FailureKind::Mismatch, format!("{generation:?} is no generation's number"))
-    })?;
-    let until = clock::instant(deadline);
-    let found = generation::read(store.as_ref(), &workload, &lineage, number, until).await?;
-    let manifest =
-        state::load_manifest(&store, &workload, found.manifest, tools.mac_key.as_ref(), until).await?;
-    let folder = bench.folder(tools)?;
-    let staging = state::staging(number);
-    let progress = Arc::new(FetchProgress::default());
-    // Those of a higher priority first.
-    let rank = u64::from(i32::MAX.abs_diff(bench.record().facts.priority));
-    let verify = if tools.mac_key.is_some() { Verify::Names } else { Verify::Checksums };
-    let request =
-        FetchRequest { manifest: &manifest, folder: &folder, into: &staging, verify, rank, deadline: until };
-    state::fetch(&store, request, &tools.dispatcher, &progress).await?;
+/// A generation that is to be fetched.
+struct Wanted {
+    store: Store,
+    lineage: LineageId,
+    number: GenerationNumber,
+    manifest: Arc<Manifest>,
+    until: tokio::time::Instant,
+}
+
+impl Wanted {
+    async fn read(
+        tools: &Tools,
+        bench: &Bench,
+        lineage: &str,
+        generation: &str,
+        deadline: Moment,
+    ) -> Result<Self, Failure> {
+        let store = store(tools).await?;
+        let workload = bench.workload(tools)?;
+        let lineage = LineageId::new(lineage)?;
+        let number = GenerationNumber::parse(generation).ok_or_else(|| {
+            Failure::new(FailureKind::Mismatch, format!("{generation:?} is no generation's number"))
+        })?;
+        let until = clock::instant(deadline);
+        let found = generation::read(store.as_ref(), &workload, &lineage, number, until).await?;
+        let manifest =
+            state::load_manifest(&store, &workload, found.manifest, tools.mac_key.as_ref(), until).await?;
+        Ok(Self { store, lineage, number, manifest: Arc::new(manifest), until })
+    }
+
+    /// Into a folder of its own, with what is there of the one before it.
+    async fn fetch(
+        &self,
+        tools: &Tools,
+        bench: &Bench,
+        before: Option<&Prefetched>,
+        announced: bool,
+    ) -> Result<(), Failure> {
+        let folder = bench.folder(tools)?;
+        let request = FetchRequest {
+            manifest: &self.manifest,
+            folder: &folder,
+            into: &state::staging(self.number),
+            earlier: before.map(|it| Earlier { manifest: &it.manifest, staging: &it.staging }),
+            verify: if tools.mac_key.is_some() { Verify::Names } else { Verify::Checksums },
+            // Those of a higher priority first.
+            rank: u64::from(i32::MAX.abs_diff(bench.record().facts.priority)),
+            deadline: self.until,
+        };
+        let progress = Arc::new(FetchProgress::default());
+        let done = state::fetch(&self.store, request, &tools.dispatcher, &progress).await;
+        let (fetched, kept) = (progress.bytes_fetched(), progress.bytes_kept());
+        tracing::info!(generation = %self.number, announced, fetched, kept, "fetched");
+        tools.metrics.fetched(announced, fetched);
+        Ok(done?)
+    }
+}
+
+/// What is committed already of a checkpoint that is still coming.
+async fn prefetch(tools: &Tools, bench: &Bench, wanted: Wanted) -> Result<Done, Failure> {
+    let (manifest, staging) = (Arc::clone(&wanted.manifest), state::staging(wanted.number));
+    // Before it begins: a part of it counts too.
+    *bench.prefetched.lock().await = Some(Prefetched { manifest, staging });
+    wanted.fetch(tools, bench, None, true).await?;
+    Ok(Done::Fetched { bytes: wanted.manifest.bytes_total() })
+}
+
+async fn fetch(tools: &Tools, bench: &Bench, wanted: Wanted) -> Result<Done, Failure> {
+    let before = bench.prefetched.lock().await.clone();
+    wanted.fetch(tools, bench, before.as_ref(), false).await?;
+    let Wanted { lineage, number, manifest, .. } = wanted;
     let bytes = manifest.bytes_total();
-    let manifest = Arc::new(manifest);
-    *bench.restore.lock().await = Some(Fetched { manifest, lineage, number, staging, installed: false });
+    *bench.restore.lock().await = Some(Material {
+        fingerprint: manifest.fingerprint.clone(),
+        facts: manifest.engine.clone(),
+        files: manifest.files.iter().map(|file| file.path.clone()).collect(),
+        bytes,
+        fetched: Some(Fetched {
+            manifest,
+            lineage,
+            number,
+            staging: state::staging(number),
+            installed: false,
+        }),
+    });
+    Ok(Done::Fetched { bytes })
+}
+
+/// What the engine's own last flush left in its pod's volume.
+async fn recall(tools: &Tools, bench: &Bench) -> Result<Done, Failure> {
+    let kept = Kept::read(&bench.folder(tools)?).await?;
+    let (files, bytes) = (kept.paths(), kept.bytes());
+    let Kept { fingerprint, facts, .. } = kept;
+    *bench.restore.lock().await = Some(Material { fingerprint, facts, files, bytes, fetched: None });
     Ok(Done::Fetched { bytes })
 }
 
 async fn prove(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
     let expected = {
         let fetched = bench.restore.lock().await;
-        fetched.as_ref().ok_or_else(nothing_fetched)?.manifest.fingerprint.clone()
+        fetched.as_ref().ok_or_else(nothing_fetched)?.fingerprint.clone()
     };
     bench.has_address().await;
     let proven = bench.engine(tools).await?.prove(&expected, deadline).await?;
@@ -226,24 +303,29 @@ async fn prove(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, F
 }
 
 async fn hand_over(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
-    let mut fetched = bench.restore.lock().await;
-    let fetched = fetched.as_mut().ok_or_else(nothing_fetched)?;
-    if !fetched.installed {
-        state::install(bench.folder(tools)?.as_ref(), &fetched.staging, &fetched.manifest).await?;
+    let mut material = bench.restore.lock().await;
+    let material = material.as_mut().ok_or_else(nothing_fetched)?;
+    let folder = bench.folder(tools)?;
+    if let Some(fetched) = material.fetched.as_mut().filter(|fetched| !fetched.installed) {
+        state::install(folder.as_ref(), &fetched.staging, &fetched.manifest).await?;
         fetched.installed = true;
     }
-    let files: Vec<String> = fetched.manifest.files.iter().map(|file| file.path.clone()).collect();
-    let count = bench.engine(tools).await?.hand_over(&fetched.manifest.engine, &files, deadline).await?;
+    let count = bench.engine(tools).await?.hand_over(&material.facts, &material.files, deadline).await?;
     if let Some(tokens) = count {
         tools.metrics.tokens_restored(tokens);
+    }
+    if material.fetched.is_some() {
+        // From here on its container can be restarted without the store.
+        let (facts, files) = (material.facts.clone(), material.files.clone());
+        Kept::record(&folder, material.fingerprint.clone(), facts, files).await;
     }
     Ok(Done::Tokens { count })
 }
 
 async fn verify(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
-    let fetched = bench.restore.lock().await;
-    let fetched = fetched.as_ref().ok_or_else(nothing_fetched)?;
-    let count = bench.engine(tools).await?.verify(&fetched.manifest.engine, deadline).await?;
+    let material = bench.restore.lock().await;
+    let material = material.as_ref().ok_or_else(nothing_fetched)?;
+    let count = bench.engine(tools).await?.verify(&material.facts, deadline).await?;
     if let Some(tokens) = count {
         tools.metrics.tokens_verified(tokens);
     }
@@ -255,8 +337,9 @@ async fn finish(bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
         let mut held = bench.claim.lock().await;
         held.as_mut().ok_or_else(not_held)?.finish(clock::instant(deadline)).await?;
     }
-    let fetched = bench.restore.lock().await;
-    let fetched = fetched.as_ref().ok_or_else(nothing_fetched)?;
+    let material = bench.restore.lock().await;
+    let fetched = material.as_ref().and_then(|material| material.fetched.as_ref());
+    let fetched = fetched.ok_or_else(nothing_fetched)?;
     // The pod's own first generation names this one as its parent, and shares its packs.
     let mut side = bench.source.lock().await;
     side.baseline = Some(Baseline {

@@ -180,6 +180,7 @@ impl World {
             manifest,
             folder: &folder,
             into: ".lifeboat/restore/1",
+            earlier: None,
             verify: Verify::Names,
             rank: 0,
             deadline,

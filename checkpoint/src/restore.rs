@@ -11,6 +11,7 @@
 //! resolved beneath the folder and sizes are bounded by the manifest's rules.
 
 mod assembly;
+mod earlier;
 mod plan;
 mod source;
 
@@ -30,8 +31,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub use self::earlier::Earlier;
 use self::{
     assembly::{Assembly, Piece, Wrong},
+    earlier::Kept,
     source::ReadFailure,
 };
 use crate::{
@@ -40,7 +43,6 @@ use crate::{
     hash::ContentHash,
     key::Workload,
     manifest::{BYTES_MAX, Extent, FileEntry, MacKey, Manifest, ManifestError},
-    path::OURS,
     retry,
     store::{Store, StoreError},
 };
@@ -117,10 +119,13 @@ pub enum RestoreError {
     Store(StoreError),
 }
 
+/// Where generations are staged.
+const STAGING: &str = ".lifeboat/restore";
+
 /// The staging folder of a generation, beneath `.lifeboat/`.
 #[must_use]
 pub fn staging(generation: crate::key::GenerationNumber) -> String {
-    format!("{OURS}/restore/{generation}")
+    format!("{STAGING}/{generation}")
 }
 
 /// Reads a manifest and verifies its name, its workload and, if there is a key, its MAC.
@@ -172,6 +177,8 @@ pub struct FetchRequest<'a> {
     /// A folder beneath `.lifeboat/` in it (see [`staging`]). What an earlier fetch left there is kept as far as it
     /// verifies.
     pub into: &'a str,
+    /// What may have been fetched of another generation already: it is not fetched again.
+    pub earlier: Option<Earlier<'a>>,
     /// How its bytes are verified.
     pub verify: Verify,
     /// Among several fetches the lower goes first.
@@ -190,7 +197,7 @@ pub async fn fetch(
     dispatcher: &Dispatcher,
     progress: &Arc<FetchProgress>,
 ) -> Result<(), RestoreError> {
-    let FetchRequest { manifest, folder, into, verify: _, rank, deadline } = request;
+    let FetchRequest { manifest, folder, into, earlier, verify: _, rank, deadline } = request;
     let total = manifest.bytes_total();
     progress.total.store(total, Relaxed);
     progress.kept.store(0, Relaxed);
@@ -200,11 +207,18 @@ pub async fn fetch(
 
     // Staging: one file after another, as it reads what is there.
     let mut missing = Vec::new();
+    let kept = earlier.filter(|earlier| earlier.staging != into).map(|earlier| Arc::new(Kept::of(earlier)));
     for (index, file) in manifest.files.iter().enumerate() {
         let (folder, staged, file) = (folder.clone(), format!("{into}/{}", file.path), file.clone());
-        let extents = timeout_at(deadline, blocking(move || stage(&folder, &staged, &file)))
-            .await
-            .map_err(|_| out_of_time())??;
+        let kept = kept.clone();
+        let staging = blocking(move || {
+            let missing = stage(&folder, &staged, &file)?;
+            Ok(match kept {
+                Some(kept) if !missing.is_empty() => kept.copy(&folder, &staged, &file, missing)?,
+                _ => missing,
+            })
+        });
+        let extents = timeout_at(deadline, staging).await.map_err(|_| out_of_time())??;
         let absent: u64 = extents.iter().map(|at| manifest.files[index].extents[*at].len).sum();
         progress.kept.fetch_add(manifest.files[index].size - absent, Relaxed);
         missing.extend(extents.into_iter().map(|extent| (index, extent)));
@@ -298,7 +312,9 @@ pub async fn install(folder: &Folder, staging: &str, manifest: &Manifest) -> Res
             folder.sync_dir(Some(above))?;
         }
         folder.sync_dir(None)?;
-        folder.remove_tree(&staging)?;
+        // Ours whole, and what was fetched of other generations with it.
+        let all = staging.rsplit_once('/').map(|(above, _)| above).filter(|above| *above == STAGING);
+        folder.remove_tree(all.unwrap_or(&staging))?;
         Ok(())
     })
     .await

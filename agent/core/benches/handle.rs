@@ -99,6 +99,7 @@ fn pod(index: usize) -> PodFacts {
         running: true,
         engine: Some(EngineFacts { holds: index.is_multiple_of(2), ..EngineFacts::default() }),
         restore_decided: true,
+        restarts: 0,
     }
 }
 

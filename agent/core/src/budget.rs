@@ -124,6 +124,7 @@ mod tests {
             running: true,
             engine: None,
             restore_decided: true,
+            restarts: 0,
         }
     }
     const BEGAN: Moment = Moment::from_millis(1_000_000);

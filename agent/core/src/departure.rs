@@ -14,6 +14,7 @@ use crate::moment::{Moment, Span};
 use crate::order;
 use crate::pod::{OnDelete, Owner, PodFacts};
 use crate::precopy::PreCopy;
+use crate::recall::Recall;
 use crate::restoration::Restoration;
 use crate::saves;
 
@@ -49,6 +50,7 @@ pub(crate) struct Pod {
     pub(crate) holding: Holding,
     pub(crate) precopy: PreCopy,
     pub(crate) restoration: Restoration,
+    pub(crate) recall: Recall,
 }
 
 impl Pod {
@@ -61,6 +63,7 @@ impl Pod {
             holding: Holding::default(),
             precopy: PreCopy::default(),
             restoration: Restoration::default(),
+            recall: Recall::default(),
         }
     }
 
@@ -206,8 +209,26 @@ impl Pod {
         self.facts.engine.as_ref().is_some_and(|engine| engine.holds)
     }
 
+    /// Its engine's state is put back: from the store into a new pod, from its own volume after a restart.
+    pub(crate) fn advance_restore(&mut self, ctx: &mut Context<'_>) {
+        if self.recall.was_restarted(&self.facts) && !self.restoration.begins_again(ctx) {
+            self.precopy.cancel(ctx);
+            self.recall.begin(&self.facts, ctx);
+        }
+        self.restoration.advance(&self.facts, ctx);
+        if self.restoration.is_over() {
+            self.recall.advance(&self.facts, ctx);
+        }
+    }
+
+    /// Its engine has what it is to have, and may be asked for it.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.restoration.is_over() && !self.recall.is_under_way() && self.facts.running
+    }
+
     fn stop_other_work(&mut self, ctx: &mut Context<'_>) {
         self.precopy.cancel(ctx);
+        self.recall.cancel(ctx);
         if !self.restoration.is_over() {
             self.restoration.cancel(ctx);
         }

@@ -159,6 +159,8 @@ pub enum Action {
     Claim { pod: PodUid, lineage: String },
     /// Renews the claim.
     RenewClaim { pod: PodUid, lineage: String },
+    /// While an announced checkpoint is waited for: fetches the generation before it, of which most will be in it again.
+    Prefetch { pod: PodUid, lineage: String, generation: String },
     /// Fetches and verifies a generation into the pod's volume, apart from the engine's files.
     Fetch { pod: PodUid, lineage: String, generation: String },
     /// Waits for the engine to answer, and compares its fingerprint with the fetched one.
@@ -169,6 +171,8 @@ pub enum Action {
     Verify { pod: PodUid },
     /// The claim is done: nobody else may restore this lineage.
     FinishClaim { pod: PodUid, lineage: String },
+    /// The engine was restarted in its pod: reads what its own last flush left in the pod's volume.
+    Recall { pod: PodUid },
     /// Sets the condition `lifeboat.dev/restored`.
     OpenGate { pod: PodUid, outcome: RestoreOutcome, message: String },
 
@@ -180,7 +184,7 @@ pub enum Action {
 
 impl Action {
     /// Every name that [`Action::name`] gives: for metric labels, coverage and fault plans.
-    pub const NAMES: [&'static str; 28] = [
+    pub const NAMES: [&'static str; 30] = [
         "mark",
         "unmark",
         "set_hold",
@@ -201,11 +205,13 @@ impl Action {
         "find_lineage",
         "claim",
         "renew_claim",
+        "prefetch",
         "fetch",
         "prove",
         "hand_over",
         "verify",
         "finish_claim",
+        "recall",
         "open_gate",
         "cancel",
         "anomaly",
@@ -234,11 +240,13 @@ impl Action {
             Action::FindLineage { .. } => "find_lineage",
             Action::Claim { .. } => "claim",
             Action::RenewClaim { .. } => "renew_claim",
+            Action::Prefetch { .. } => "prefetch",
             Action::Fetch { .. } => "fetch",
             Action::Prove { .. } => "prove",
             Action::HandOver { .. } => "hand_over",
             Action::Verify { .. } => "verify",
             Action::FinishClaim { .. } => "finish_claim",
+            Action::Recall { .. } => "recall",
             Action::OpenGate { .. } => "open_gate",
             Action::Cancel { .. } => "cancel",
             Action::Anomaly { .. } => "anomaly",
@@ -264,11 +272,13 @@ impl Action {
             | Action::FindLineage { pod }
             | Action::Claim { pod, .. }
             | Action::RenewClaim { pod, .. }
+            | Action::Prefetch { pod, .. }
             | Action::Fetch { pod, .. }
             | Action::Prove { pod }
             | Action::HandOver { pod }
             | Action::Verify { pod }
             | Action::FinishClaim { pod, .. }
+            | Action::Recall { pod }
             | Action::OpenGate { pod, .. }
             | Action::Publish { about: Subject::Pod(pod), .. } => Some(pod),
             Action::Mark(_)

@@ -196,7 +196,7 @@ pub enum Done {
         /// The epoch under which the holder writes.
         epoch: u64,
     },
-    /// Answer to `Fetch`.
+    /// Answer to `Prefetch`, `Fetch` and `Recall`.
     Fetched {
         /// Bytes of state.
         bytes: u64,

@@ -32,6 +32,10 @@ pub(crate) enum Purpose {
     Restore(PodUid),
     /// The renewal of a pod's claim.
     Renew(PodUid),
+    /// What is fetched for a pod before it is committed.
+    Prefetch(PodUid),
+    /// What a restarted engine gets back from its own volume.
+    Recall(PodUid),
     /// Nobody waits for it.
     Fire,
 }

@@ -57,6 +57,7 @@ pub mod plan_check;
 pub mod pod;
 pub mod policy;
 mod precopy;
+mod recall;
 pub mod report;
 mod restoration;
 mod saves;

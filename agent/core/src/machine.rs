@@ -192,6 +192,7 @@ impl Machine {
         let mut ctx = context!(self);
         pod.present = false;
         pod.precopy.cancel(&mut ctx);
+        pod.recall.cancel(&mut ctx);
         if !pod.restoration.is_over() {
             pod.restoration.cancel(&mut ctx);
         }
@@ -234,8 +235,8 @@ impl Machine {
         serving.sort_by_key(|pod| std::cmp::Reverse(pod.facts.priority));
         for (rank, pod) in (0u64..).zip(serving) {
             // Frozen or not: a gate is opened in time, and a claim that ran out meanwhile is noticed.
-            pod.restoration.advance(&pod.facts, &mut ctx);
-            if !pod.restoration.is_over() || !pod.facts.running {
+            pod.advance_restore(&mut ctx);
+            if !pod.is_settled() {
                 continue;
             }
             pod.look.advance(&pod.facts, &mut ctx);

@@ -67,6 +67,7 @@ mod tests {
                 restore: RestoreMode::Gate,
             }),
             restore_decided: true,
+            restarts: 0,
         }
     }
 

@@ -335,7 +335,9 @@ impl Checker {
             Action::FindLineage { pod }
             | Action::Claim { pod, .. }
             | Action::RenewClaim { pod, .. }
+            | Action::Prefetch { pod, .. }
             | Action::Fetch { pod, .. }
+            | Action::Recall { pod }
             | Action::Prove { pod }
             | Action::HandOver { pod }
             | Action::Verify { pod }

@@ -193,6 +193,9 @@ pub struct PodFacts {
     /// The condition `lifeboat.dev/restored` is decided: nothing is restored into it any more.
     #[serde(default = "yes")]
     pub restore_decided: bool,
+    /// How often its engine's container was restarted: another number is another life, which begins with nothing.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 const fn thirty_seconds() -> Span {

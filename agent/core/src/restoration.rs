@@ -5,15 +5,21 @@
 //!
 //! ```text
 //! find ─► (once more) ─► claim ─► await the commit ─► fetch ─► prove ─► hand over ─► verify ─► finish
-//!   │                      │            │               │ corrupt: the generation before it   │
+//!   │                      │       (prefetch what is    │ corrupt: the generation before it   │
+//!   │                      │        committed already)  │                                     │
 //!   └──────────── nothing to restore, refused, timed out, fenced, failed ────────────────► open the gate
 //! ```
 
 use crate::effect::{Action, RestoreOutcome, Subject};
-use crate::event::{Candidate, Done, FailureKind, IntentState, Outcome, Source};
+use crate::event::{Candidate, Done, FailureKind, IntentState, Outcome};
 use crate::ledger::{Attempts, Context, Purpose};
 use crate::moment::{Moment, Span};
 use crate::pod::{PodFacts, PodUid, RestoreMode};
+
+mod choice;
+
+pub use choice::choose;
+use choice::why_nothing;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Step {
@@ -46,21 +52,11 @@ pub(crate) struct Restoration {
     refused: Vec<String>,
     holds_claim: bool,
     renewal: Attempts,
+    prefetch: Attempts,
+    /// Nothing more is to be fetched before the commit.
+    prefetched: bool,
     taken: Option<u64>,
     outcome: Option<(RestoreOutcome, String)>,
-}
-
-/// Which lineage a new pod may take: of its own spec key, not taken, with something in it or coming,
-/// and whose source is not alive; its own name first, then the newest.
-pub fn choose(candidates: &[Candidate]) -> Option<&Candidate> {
-    candidates
-        .iter()
-        .filter(|candidate| candidate.spec_matches && !candidate.taken)
-        .filter(|candidate| candidate.source != Source::Living)
-        .filter(|candidate| {
-            !candidate.generations.is_empty() || matches!(candidate.intent, IntentState::Coming { .. })
-        })
-        .max_by_key(|candidate| (candidate.own_name, candidate.newest_unix_ms, &candidate.lineage))
 }
 
 impl Restoration {
@@ -77,10 +73,31 @@ impl Restoration {
     /// Stops without a word: the pod leaves again. Its claim runs out. If it stays after all, it
     /// begins anew.
     pub(crate) fn cancel(&mut self, ctx: &mut Context<'_>) {
-        for open in [self.tries.open.take(), self.renewal.open.take()].into_iter().flatten() {
+        self.cancel_open(ctx);
+        *self = Self::default();
+    }
+
+    fn cancel_open(&mut self, ctx: &mut Context<'_>) {
+        let open = [self.tries.open.take(), self.renewal.open.take(), self.prefetch.open.take()];
+        for open in open.into_iter().flatten() {
             ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
         }
-        *self = Self::default();
+    }
+
+    /// The engine was restarted: what it has taken is gone, and it takes it again. False where it had all of it: that
+    /// is not this restore's business.
+    pub(crate) fn begins_again(&mut self, ctx: &mut Context<'_>) -> bool {
+        match self.step {
+            Step::HandOver | Step::Verify => {
+                if let Some(open) = self.tries.open.take() {
+                    ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
+                }
+                self.go(Step::Prove);
+                true
+            }
+            Step::Idle | Step::Find | Step::Claim | Step::AwaitCommit | Step::Fetch | Step::Prove => true,
+            Step::Finish | Step::Open { .. } | Step::Decided => false,
+        }
     }
 
     fn go(&mut self, step: Step) {
@@ -89,9 +106,7 @@ impl Restoration {
     }
 
     fn open(&mut self, outcome: RestoreOutcome, message: impl Into<String>, ctx: &mut Context<'_>) {
-        for open in [self.tries.open.take(), self.renewal.open.take()].into_iter().flatten() {
-            ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
-        }
+        self.cancel_open(ctx);
         let message = message.into();
         self.outcome = Some((outcome, message.clone()));
         self.go(Step::Open { outcome, message });
@@ -130,6 +145,7 @@ impl Restoration {
             );
         }
         self.renew(pod, ctx);
+        self.prefetch(pod, by, ctx);
         if !self.tries.may_start(ctx) {
             return;
         }
@@ -158,6 +174,31 @@ impl Restoration {
         };
         let attempt = self.tries.next();
         self.tries.open = Some(ctx.ask(span, by, attempt, Purpose::Restore(pod.uid.clone()), action));
+    }
+
+    /// The source has pre-copied: most of the generation that it committed last will be in the announced one.
+    fn prefetch(&mut self, pod: &PodFacts, by: Moment, ctx: &mut Context<'_>) {
+        if self.step != Step::AwaitCommit || self.prefetched || !self.prefetch.may_start(ctx) {
+            return;
+        }
+        let Some(chosen) = &self.chosen else { return };
+        let Some(generation) = chosen.generations.first().cloned() else { return };
+        let action = Action::Prefetch { pod: pod.uid.clone(), lineage: chosen.lineage.clone(), generation };
+        let attempt = self.prefetch.next();
+        let purpose = Purpose::Prefetch(pod.uid.clone());
+        self.prefetch.open = Some(ctx.ask(by.left(ctx.now), by, attempt, purpose, action));
+    }
+
+    /// Takes the answer to a prefetch. What failed of it is fetched when the commit is there.
+    pub(crate) fn prefetched(&mut self, outcome: &Outcome, now: Moment) {
+        self.prefetched = match outcome {
+            Outcome::Done(_) => true,
+            Outcome::Failed { kind: FailureKind::Transient | FailureKind::Throttled, .. } => {
+                self.prefetch.made >= 3
+            }
+            Outcome::Failed { .. } | Outcome::TimedOut | Outcome::Panicked => true,
+        };
+        self.prefetch.failed(now, Span::from_secs(1));
     }
 
     fn renew(&mut self, pod: &PodFacts, ctx: &mut Context<'_>) {
@@ -290,6 +331,10 @@ impl Restoration {
             self.tries = Attempts { not_before: ctx.now + ctx.policy.intent_poll, ..Attempts::default() };
             return;
         }
+        if let Some(open) = self.prefetch.open.take() {
+            // What has arrived counts.
+            ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
+        }
         self.generation = now.generations.first().cloned();
         self.chosen = Some(now.clone());
         if self.generation.is_some() {
@@ -355,19 +400,4 @@ impl Restoration {
             Step::Open { .. } | Step::Decided => "",
         }
     }
-}
-
-/// Says why none of the lineages may be taken.
-fn why_nothing(found: &[Candidate]) -> String {
-    if found.is_empty() {
-        return "this workload has no checkpoint".into();
-    }
-    let count = |reject: fn(&Candidate) -> bool| found.iter().filter(|candidate| reject(candidate)).count();
-    format!(
-        "of {} lineages {} are of another pod template, {} have a living source, {} are taken",
-        found.len(),
-        count(|candidate| !candidate.spec_matches),
-        count(|candidate| candidate.source == Source::Living),
-        count(|candidate| candidate.taken),
-    )
 }

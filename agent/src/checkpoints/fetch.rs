@@ -53,8 +53,15 @@ pub(super) async fn fetch(
     let deadline = Instant::now() + retry::attempt_limit(manifest.bytes_total()) + SLACK;
     let progress = Arc::new(FetchProgress::default());
     let store = &catalog.store;
-    let request =
-        FetchRequest { manifest, folder: &folder, into: &staging, verify: Verify::Names, rank: 0, deadline };
+    let request = FetchRequest {
+        manifest,
+        folder: &folder,
+        into: &staging,
+        earlier: None,
+        verify: Verify::Names,
+        rank: 0,
+        deadline,
+    };
     let dispatcher = Dispatcher::new(Limits::slots(parallel));
     let done = match restore::fetch(store, request, &dispatcher, &progress).await {
         Ok(()) => restore::install(&folder, &staging, manifest).await,

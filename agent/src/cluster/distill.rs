@@ -85,6 +85,7 @@ impl Distiller {
                 restore: settings.restore,
             }),
             restore_decided: restore_decided(pod),
+            restarts: status.and_then(|status| u32::try_from(status.restart_count).ok()).unwrap_or(0),
             uid,
         };
         let record = PodRecord {

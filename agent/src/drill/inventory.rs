@@ -138,6 +138,7 @@ impl Found<'_> {
             manifest: &manifest,
             folder: &folder,
             into: "all",
+            earlier: None,
             verify: Verify::Names,
             rank: 0,
             deadline,

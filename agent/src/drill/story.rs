@@ -124,7 +124,7 @@ impl Teller {
                 format!("the report is written{}", if report.complete { "" } else { ", incomplete so far" })
             }
             (Action::Claim { lineage, .. }, _) => format!("claims lineage {lineage}"),
-            (Action::Fetch { .. }, Done::Fetched { bytes }) => {
+            (Action::Prefetch { .. } | Action::Fetch { .. }, Done::Fetched { bytes }) => {
                 format!("fetched {}", bytesize::ByteSize(*bytes))
             }
             (Action::Prove { .. }, _) => "has the same fingerprint".to_owned(),

@@ -174,7 +174,7 @@ impl Engine for HttpEngine {
     async fn look(&self, deadline: Moment) -> Result<Looked, EngineError> {
         let info = self.info(deadline).await?;
         let (state_bytes, busy) = (info.state_bytes, info.busy);
-        Ok(Looked { fingerprint: self.fingerprint(info)?, state_bytes, busy })
+        Ok(Looked { fingerprint: self.fingerprint(info)?, state_bytes, busy, tokens_found: 0 })
     }
 
     async fn quiesce(&self, deadline: Moment) -> Result<(), EngineError> {

@@ -12,6 +12,7 @@
 
 mod api;
 mod facts;
+mod first_requests;
 mod identity;
 mod restoring;
 mod saving;
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 use checkpoint::fingerprint::Fingerprint;
 use evacuation::effect::Round;
 use evacuation::moment::{Moment, Span};
+use first_requests::FirstRequests;
 use identity::Identity;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -49,6 +51,8 @@ struct Server {
     slots: Mutex<()>,
     /// What is known of the server in this life.
     identity: Mutex<Option<Identity>>,
+    /// What the first requests after a restore find.
+    first_requests: FirstRequests,
 }
 
 impl LlamaServer {
@@ -58,7 +62,13 @@ impl LlamaServer {
     /// As [`super::connect`].
     pub fn new(target: EngineTarget) -> Result<Self, EngineError> {
         let client = Client::new(&target)?;
-        let server = Server { client, target, slots: Mutex::default(), identity: Mutex::default() };
+        let server = Server {
+            client,
+            target,
+            slots: Mutex::default(),
+            identity: Mutex::default(),
+            first_requests: FirstRequests::default(),
+        };
         Ok(Self { server: Arc::new(server) })
     }
 }
@@ -88,6 +98,7 @@ impl Engine for LlamaServer {
         let slots = self.server.slots(deadline).await?;
         let identity = identity::known(&self.server, deadline).await?;
         Ok(Looked {
+            tokens_found: self.server.first_requests.answered(&slots),
             state_bytes: identity.state_bytes(&slots),
             busy: slots.iter().any(|slot| slot.is_processing),
             fingerprint: identity.fingerprint(&self.server.target),

@@ -38,7 +38,9 @@ pub(crate) struct Bench {
     /// The source's side; held for the length of a flush, save or commit, so that these never overlap.
     pub(crate) source: tokio::sync::Mutex<SourceSide>,
     /// The replacement's side.
-    pub(crate) restore: tokio::sync::Mutex<Option<Fetched>>,
+    pub(crate) restore: tokio::sync::Mutex<Option<Material>>,
+    /// The generation that is fetched while the next one is waited for.
+    pub(crate) prefetched: tokio::sync::Mutex<Option<Prefetched>>,
     /// Apart, so that it can be renewed while state is fetched.
     pub(crate) claim: tokio::sync::Mutex<Option<HeldClaim>>,
     unsaved: AtomicBool,
@@ -91,6 +93,27 @@ pub(crate) struct FlushedState {
     pub(crate) missing: Vec<String>,
 }
 
+/// State that is put back, wherever it comes from.
+#[derive(Debug)]
+pub(crate) struct Material {
+    /// What the engine must be.
+    pub(crate) fingerprint: Fingerprint,
+    /// What it must be told.
+    pub(crate) facts: Map<String, Value>,
+    /// Its files, in the state volume.
+    pub(crate) files: Vec<String>,
+    pub(crate) bytes: u64,
+    /// The generation it is; `None` for what has never left the pod's own volume.
+    pub(crate) fetched: Option<Fetched>,
+}
+
+/// A generation whose fetch was begun.
+#[derive(Clone, Debug)]
+pub(crate) struct Prefetched {
+    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) staging: String,
+}
+
 /// A generation fetched for this pod.
 #[derive(Debug)]
 pub(crate) struct Fetched {
@@ -119,6 +142,7 @@ impl Bench {
             fingerprint: Mutex::default(),
             source: tokio::sync::Mutex::default(),
             restore: tokio::sync::Mutex::default(),
+            prefetched: tokio::sync::Mutex::default(),
             claim: tokio::sync::Mutex::default(),
             unsaved: AtomicBool::new(false),
             rank: Rank::default(),

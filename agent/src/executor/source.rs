@@ -6,6 +6,7 @@ use super::commit::commit;
 use super::failure::Failure;
 use crate::clock;
 use crate::cluster::About;
+use crate::restore::kept::Kept;
 use crate::store::Opened;
 use crate::volume;
 use checkpoint::dispatcher::{Class, Rank};
@@ -53,8 +54,7 @@ pub(super) async fn perform(
         Action::LetGo { grace, .. } => tools.cluster.delete(&pod, grace, deadline).await?,
         Action::OpenGate { outcome, message, .. } => {
             tools.cluster.open_gate(&pod, outcome, &message, deadline).await?;
-            let bytes =
-                bench.restore.lock().await.as_ref().map_or(0, |fetched| fetched.manifest.bytes_total());
+            let bytes = bench.restore.lock().await.as_ref().map_or(0, |material| material.bytes);
             tools.metrics.restore(outcome, clock::now().since(bench.first_seen()), bytes);
             let reason = outcome.as_str();
             let ordinary = matches!(reason, "Restored" | "NothingToRestore");
@@ -76,6 +76,7 @@ pub(super) async fn perform(
 async fn look(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
     let looked = bench.engine(tools).await?.look(deadline).await?;
     bench.set_fingerprint(looked.fingerprint);
+    tools.metrics.tokens_found(looked.tokens_found);
     Ok(Done::Looked { state_bytes: looked.state_bytes, busy: looked.busy })
 }
 
@@ -204,6 +205,10 @@ async fn flush(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> 
     }
     if !flushed.missing.is_empty() {
         tracing::warn!(missing = ?flushed.missing, "the flush is partial");
+    }
+    if let Some(fingerprint) = bench.fingerprint().filter(|_| !files.is_empty()) {
+        let paths = files.iter().map(|file| file.path.clone()).collect();
+        Kept::record(&folder, fingerprint, flushed.facts.clone(), paths).await;
     }
     side.saved = None;
     side.flushed = Some(FlushedState { files, facts: flushed.facts, missing: flushed.missing });

@@ -149,5 +149,6 @@ fn a_pod() -> Event {
         running: true,
         engine: None,
         restore_decided: false,
+        restarts: 0,
     }))
 }

@@ -112,6 +112,7 @@ pub enum Id {
     CommitSeconds,
     SavedBytes,
     SentBytes,
+    FetchedBytes,
     RestoredBytes,
     Restores,
     RestoreSeconds,
@@ -187,7 +188,7 @@ const fn row(
 }
 
 /// Every metric, in the order of the documentation.
-pub const TABLE: [Row; 37] = [
+pub const TABLE: [Row; 38] = [
     row(
         Id::ImdsPolls,
         "imds_polls",
@@ -315,6 +316,14 @@ pub const TABLE: [Row; 37] = [
         "State held by checkpoints that were saved",
     ),
     row(Id::SentBytes, "state_sent", Kind::Counter, Unit::Bytes, &[], "Bytes sent to the store for them"),
+    row(
+        Id::FetchedBytes,
+        "state_fetched",
+        Kind::Counter,
+        Unit::Bytes,
+        &[Label { name: "when", values: &["announced", "committed"] }],
+        "Bytes of state that came from the store: while a checkpoint was still announced, and after its commit",
+    ),
     row(Id::RestoredBytes, "state_restored", Kind::Counter, Unit::Bytes, &[], "State put back into engines"),
     row(
         Id::Restores,
@@ -350,8 +359,9 @@ pub const TABLE: [Row; 37] = [
         "tokens",
         Kind::Counter,
         Unit::None,
-        &[Label { name: "stage", values: &["saved", "restored", "verified"] }],
-        "Tokens in committed checkpoints, taken by engines, and shown to be used by them",
+        &[Label { name: "stage", values: &["saved", "restored", "verified", "found"] }],
+        "Tokens in committed checkpoints, taken by engines, shown to be used by them, and found in their cache by the first \
+         request of each restored conversation",
     ),
     row(
         Id::Link,

@@ -21,6 +21,7 @@ fn pod(name: &str) -> Event {
         running: true,
         engine: None,
         restore_decided: true,
+        restarts: 0,
     }))
 }
 

@@ -152,6 +152,7 @@ fuzz_target!(|scene: Scene| {
             manifest: &manifest,
             folder: &folder,
             into: STAGING,
+            earlier: None,
             verify: Verify::Names,
             rank: 0,
             deadline: never(),

@@ -162,3 +162,68 @@ async fn a_manifest_that_is_not_its_name_or_not_this_workloads_is_refused() {
     fs::remove_file(&path).unwrap();
     assert!(load(world.workload.clone()).await.unwrap_err().to_string().contains("not in the store"));
 }
+
+/// Two generations, the second with a new beginning and one file less; the first is fetched already.
+async fn fetched_before(chunking: crate::chunk::Chunking) -> (World, Manifest, Manifest) {
+    let world = World::new();
+    let mut grown = noise(9 << 20, 1);
+    world.write("slots/0.bin", &grown);
+    world.write("slots/gone.bin", &noise(1 << 20, 5));
+    let (first, _) = world.checkpoint(chunking, None).await;
+    world.fetch(&first, soon()).await.unwrap();
+    fs::rename(
+        world.restored().join(".lifeboat/restore/1"),
+        world.restored().join(".lifeboat/restore/before"),
+    )
+    .unwrap();
+    grown.splice(0..0, noise(64 << 10, 9));
+    world.write("slots/0.bin", &grown);
+    fs::remove_file(world.state().join("slots/gone.bin")).unwrap();
+    let (second, _) = world.checkpoint(chunking, Some(&first)).await;
+    (world, first, second)
+}
+
+async fn fetch_again(world: &World, first: &Manifest, second: &Manifest) -> Arc<FetchProgress> {
+    let folder = Folder::open(&world.restored()).unwrap();
+    let progress = Arc::new(FetchProgress::default());
+    let request = FetchRequest {
+        manifest: second,
+        folder: &folder,
+        into: ".lifeboat/restore/1",
+        earlier: Some(Earlier { manifest: first, staging: ".lifeboat/restore/before" }),
+        verify: Verify::Names,
+        rank: 0,
+        deadline: soon(),
+    };
+    fetch(&world.store, request, &Dispatcher::new(crate::dispatcher::Limits::slots(4)), &progress)
+        .await
+        .unwrap();
+    install(&folder, ".lifeboat/restore/1", second).await.unwrap();
+    progress
+}
+
+#[tokio::test]
+async fn what_was_fetched_of_the_generation_before_is_not_fetched_again() {
+    let (world, first, second) = fetched_before(ContentDefined).await;
+    let progress = fetch_again(&world, &first, &second).await;
+    let total = second.bytes_total();
+    assert!(progress.bytes_fetched() < total / 10, "{} of {total} fetched", progress.bytes_fetched());
+    assert_eq!(progress.bytes_kept() + progress.bytes_fetched(), total);
+    world.assert_same();
+    assert!(
+        !world.restored().join(".lifeboat/restore").exists(),
+        "the other generation's staging stays behind"
+    );
+}
+
+#[tokio::test]
+async fn what_was_changed_in_the_staging_of_the_generation_before_is_fetched_again() {
+    let (world, first, second) = fetched_before(ContentDefined).await;
+    let staged = world.restored().join(".lifeboat/restore/before/slots/0.bin");
+    let mut tampered = fs::read(&staged).unwrap();
+    tampered.iter_mut().for_each(|byte| *byte ^= 0x55);
+    fs::write(&staged, tampered).unwrap();
+    let progress = fetch_again(&world, &first, &second).await;
+    assert_eq!(progress.bytes_kept(), 0);
+    world.assert_same();
+}

@@ -49,8 +49,15 @@ async fn a_full_disk_is_named_before_anything_is_fetched_and_nothing_of_the_rest
     let progress = Arc::new(FetchProgress::default());
     let dispatcher = Dispatcher::new(Limits::slots(4));
     let (into, deadline) = (".lifeboat/restore/1", soon());
-    let request =
-        FetchRequest { manifest: &manifest, folder: &folder, into, verify: Verify::Names, rank: 0, deadline };
+    let request = FetchRequest {
+        manifest: &manifest,
+        folder: &folder,
+        into,
+        earlier: None,
+        verify: Verify::Names,
+        rank: 0,
+        deadline,
+    };
     let fetch = restore::fetch(&world.store, request, &dispatcher, &progress);
     let error = fetch.await.unwrap_err();
     let RestoreError::Folder(FolderError::DiskFull { path, needed }) = &error else { panic!("{error}") };

@@ -254,6 +254,7 @@ impl Replica {
             manifest: &manifest,
             folder: &folder,
             into: &staging,
+            earlier: None,
             verify: Verify::Checksums,
             rank: 0,
             deadline: soon(),

@@ -64,6 +64,16 @@ impl Machine {
                     pod.restoration.renewed(&outcome, &mut ctx);
                 }
             }
+            Purpose::Prefetch(uid) => {
+                if let Some(pod) = self.pods.get_mut(&uid) {
+                    pod.restoration.prefetched(&outcome, self.now);
+                }
+            }
+            Purpose::Recall(uid) => {
+                if let Some(pod) = self.pods.get_mut(&uid) {
+                    pod.recall.answered(&uid, outcome, &mut ctx);
+                }
+            }
         }
     }
 }

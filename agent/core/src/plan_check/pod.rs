@@ -99,6 +99,9 @@ impl Pod {
             self.deleted_since.get_or_insert(now);
         }
         self.restored |= facts.restore_decided;
+        if facts.restarts != self.facts.restarts {
+            self.restore.restarted();
+        }
         self.stayed |= facts.stays().is_some();
         // A termination never ends: a list that shows the pod without it is older.
         let terminating = facts.terminating.or(self.facts.terminating);

@@ -15,16 +15,28 @@ pub(super) struct Progress {
     fetched: bool,
     proven: bool,
     mismatch: bool,
+    /// The engine was restarted, and its state is read from its own volume.
+    restarted: bool,
+    recalls: bool,
     free_since: Option<u64>,
 }
 
 impl Progress {
+    /// Another life of the engine: what the one before it was shown to be counts no more.
+    pub(super) fn restarted(&mut self) {
+        (self.restarted, self.recalls, self.proven) = (true, false, false);
+    }
+
     pub(super) fn answered(&mut self, action: &Action, outcome: &Outcome) {
         let done = matches!(outcome, Outcome::Done(_));
         match action {
             Action::Claim { lineage, .. } if done => self.claimed = Some(lineage.clone()),
             Action::Fetch { .. } => self.fetched = done,
+            Action::Recall { .. } => self.recalls = done,
             Action::Prove { .. } if done => self.proven = true,
+            Action::Prove { .. } | Action::HandOver { .. } if self.recalls => {
+                self.recalls = !matches!(outcome, Outcome::Failed { kind: FailureKind::Mismatch, .. });
+            }
             Action::Prove { .. } | Action::HandOver { .. } => {
                 self.mismatch |= matches!(outcome, Outcome::Failed { kind: FailureKind::Mismatch, .. });
             }
@@ -48,22 +60,40 @@ impl Checker {
         if open {
             say("while the same is open");
         }
-        if pod.restored && !matches!(action, Action::OpenGate { .. }) {
+        let of_a_recall = progress.recalls
+            && matches!(action, Action::Prove { .. } | Action::HandOver { .. } | Action::Verify { .. });
+        let may_go_on = of_a_recall || matches!(action, Action::OpenGate { .. } | Action::Recall { .. });
+        let decided = pod.restored && !may_go_on;
+        if decided {
             say("although its restore is decided");
         }
         match action {
+            _ if decided => {}
             Action::Claim { lineage, .. }
                 if progress.claimed.as_ref().is_some_and(|claimed| claimed != lineage) =>
             {
                 say("while it holds another claim");
             }
-            Action::Fetch { .. } if progress.claimed.is_none() => say("without a claim"),
-            Action::Prove { .. } if !progress.fetched => say("before anything is fetched"),
+            Action::Fetch { .. } | Action::Prefetch { .. } if progress.claimed.is_none() => {
+                say("without a claim");
+            }
+            Action::Recall { .. } => {
+                if !progress.restarted {
+                    say("although its engine was not restarted");
+                }
+                if !pod.restored {
+                    say("before its restore is decided");
+                }
+                // Asked again of an engine that has what it was given.
+                (progress.restarted, progress.proven) = (true, false);
+            }
+            Action::Prove { .. } if !progress.fetched && !of_a_recall => say("before anything is fetched"),
             Action::HandOver { .. } => {
-                if progress.claimed.is_none() || !progress.fetched || !progress.proven {
+                let found = progress.claimed.is_some() && progress.fetched;
+                if !(found || of_a_recall) || !progress.proven {
                     say("before claim, fetch and proof");
                 }
-                if progress.mismatch {
+                if progress.mismatch && !of_a_recall {
                     say("although it does not fit");
                 }
             }

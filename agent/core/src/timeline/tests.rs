@@ -57,6 +57,7 @@ fn seen(uid: &str, namespace: &str, name: &str) -> Event {
         running: true,
         engine: None,
         restore_decided: true,
+        restarts: 0,
     }))
 }
 

@@ -98,11 +98,13 @@ pub(super) fn asked(action: &Action, held: bool, zero: Moment) -> String {
         Action::FindLineage { .. } => "look for a checkpoint".into(),
         Action::Claim { .. } => "claim it".into(),
         Action::RenewClaim { .. } => "renew the claim".into(),
+        Action::Prefetch { .. } => "fetch what it is likely to hold".into(),
         Action::Fetch { .. } => "fetch".into(),
         Action::Prove { .. } => "prove that it fits".into(),
         Action::HandOver { .. } => "hand it to the engine".into(),
         Action::Verify { .. } => "verify that the engine uses it".into(),
         Action::FinishClaim { .. } => "finish the claim".into(),
+        Action::Recall { .. } => "its engine was restarted: look for its own state in its volume".into(),
         Action::OpenGate { outcome, message, .. } if message.is_empty() => {
             format!("open the gate: {}", outcome.as_str())
         }

@@ -38,6 +38,7 @@ pub fn web(name: &str) -> PodFacts {
         running: true,
         engine: None,
         restore_decided: true,
+        restarts: 0,
     }
 }
 

@@ -117,3 +117,49 @@ fn a_gate_that_stays_closed_is_a_violation_of_guarantee_11() {
     pen.woke(902_001);
     pen.breaks(11, "the gate of ns/new (new) is still closed");
 }
+
+/// Its restore is decided, and its engine was restarted.
+fn restarted() -> Pen {
+    let mut pen = Pen::new(Policy::default(), &[engine("new")]);
+    pen.sees(1_100, &PodFacts { restarts: 1, ..engine("new") });
+    pen
+}
+
+#[test]
+fn a_recall_in_order_is_no_violation() {
+    let mut pen = restarted();
+    pen.asks(Action::Recall { pod: uid("new") });
+    pen.answer("recall", 1_200, Outcome::Done(Done::Fetched { bytes: 5 }));
+    pen.asks(Action::Prove { pod: uid("new") });
+    pen.answer("prove", 1_300, Outcome::Done(Done::Proven { state_bytes: 0 }));
+    pen.asks(Action::HandOver { pod: uid("new") });
+    pen.is_good();
+}
+
+#[test]
+fn a_recall_without_a_restart_and_one_that_proves_nothing_are_violations_of_guarantee_6() {
+    let mut pen = Pen::new(Policy::default(), &[engine("new")]);
+    pen.asks(Action::Recall { pod: uid("new") });
+    pen.breaks(6, "although its engine was not restarted");
+
+    let mut pen = restarted();
+    pen.asks(Action::Recall { pod: uid("new") });
+    pen.answer("recall", 1_200, Outcome::Done(Done::Fetched { bytes: 5 }));
+    pen.asks(Action::HandOver { pod: uid("new") });
+    pen.breaks(6, "before claim, fetch and proof");
+
+    let mut pen = restarted();
+    pen.asks(Action::Recall { pod: uid("new") });
+    pen.answer("recall", 1_200, Outcome::Done(Done::Fetched { bytes: 5 }));
+    pen.asks(Action::Prove { pod: uid("new") });
+    pen.answer("prove", 1_300, Outcome::Failed { kind: FailureKind::Mismatch, why: "weights".into() });
+    pen.asks(Action::HandOver { pod: uid("new") });
+    pen.breaks(6, "although its restore is decided");
+}
+
+#[test]
+fn a_prefetch_without_a_claim_is_a_violation_of_guarantee_6() {
+    let mut pen = Pen::new(Policy::default(), &[new_pod()]);
+    pen.asks(Action::Prefetch { pod: uid("new"), lineage: "l".into(), generation: "l/1-1".into() });
+    pen.breaks(6, "without a claim");
+}

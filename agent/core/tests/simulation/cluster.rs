@@ -27,6 +27,9 @@ pub struct Pod {
     pub budget: Option<usize>,
     /// Bytes that its last flush wrote.
     pub flushed: u64,
+    /// Of these, what is still in its volume after a restart, and whether the restarted engine is to get it.
+    pub kept: u64,
+    pub recalled: bool,
     /// Grows with every restart of its engine.
     pub engine_start: u32,
     /// Grows with every change to when it ends.
@@ -69,6 +72,8 @@ impl Cluster {
             flush_rate: actor.flush_rate.max(1),
             budget: actor.budget,
             flushed: 0,
+            kept: 0,
+            recalled: false,
             engine_start: 0,
             plan: 0,
             terminating_at: now,

@@ -34,6 +34,7 @@ const fn side(action: &Action) -> Side {
         | Action::FindLineage { .. }
         | Action::Claim { .. }
         | Action::RenewClaim { .. }
+        | Action::Prefetch { .. }
         | Action::Fetch { .. }
         | Action::FinishClaim { .. } => Side::Store,
         Action::Look { .. }
@@ -43,9 +44,11 @@ const fn side(action: &Action) -> Side {
         | Action::Prove { .. }
         | Action::HandOver { .. }
         | Action::Verify { .. } => Side::Engine,
-        Action::SetHold { .. } | Action::Rank { .. } | Action::Cancel { .. } | Action::Anomaly { .. } => {
-            Side::Local
-        }
+        Action::SetHold { .. }
+        | Action::Rank { .. }
+        | Action::Recall { .. }
+        | Action::Cancel { .. }
+        | Action::Anomaly { .. } => Side::Local,
     }
 }
 
@@ -250,11 +253,22 @@ impl World<'_> {
             Action::FindLineage { .. }
             | Action::Claim { .. }
             | Action::RenewClaim { .. }
+            | Action::Prefetch { .. }
             | Action::Fetch { .. }
             | Action::Prove { .. }
             | Action::HandOver { .. }
             | Action::Verify { .. }
             | Action::FinishClaim { .. } => self.restore(&effect.action, &pod),
+            Action::Recall { .. } => {
+                let Some(engine) = self.cluster.pods.get_mut(&pod) else {
+                    return at_once(failed(FailureKind::NotFound, "no such pod"));
+                };
+                engine.recalled = engine.kept > 0;
+                at_once(match engine.kept {
+                    0 => failed(FailureKind::NotFound, "nothing was flushed"),
+                    bytes => Outcome::Done(Done::Fetched { bytes }),
+                })
+            }
         }
     }
 
@@ -271,10 +285,15 @@ impl World<'_> {
             Action::Claim { lineage, .. } => Some((1, self.restores.claim(pod, lineage, past))),
             Action::RenewClaim { lineage, .. } => Some((1, self.restores.renew(pod, lineage, past))),
             Action::FinishClaim { lineage, .. } => Some((1, self.restores.finish(pod, lineage, past))),
-            Action::Fetch { .. } if torn => {
+            Action::Prove { .. } | Action::HandOver { .. } | Action::Verify { .. } if self.recalls(pod) => {
+                Some((30, self.recall(action, pod, other_weights)))
+            }
+            Action::Prefetch { .. } | Action::Fetch { .. } if torn => {
                 Some((past.fetch_takes, failed(FailureKind::Mismatch, "a torn pack")))
             }
-            Action::Fetch { generation, .. } => Some((past.fetch_takes, Restores::fetch(past, generation))),
+            Action::Prefetch { generation, .. } | Action::Fetch { generation, .. } => {
+                Some((past.fetch_takes, Restores::fetch(past, generation)))
+            }
             Action::Prove { .. } if other_weights => Some((
                 past.starts_after + 1,
                 failed(FailureKind::Mismatch, "the probe's first token differs"),
@@ -285,6 +304,28 @@ impl World<'_> {
             Action::HandOver { .. } => Some((30, self.restores.hand_over(pod, past))),
             Action::Verify { .. } => Restores::verify(past).map(|outcome| (30, outcome)),
             _ => None,
+        }
+    }
+
+    fn recalls(&self, pod: &str) -> bool {
+        self.cluster.pods.get(pod).is_some_and(|engine| engine.recalled)
+    }
+
+    /// A restarted engine and what is in its own volume.
+    fn recall(&mut self, action: &Action, pod: &str, other_weights: bool) -> Outcome {
+        let Some(engine) = self.cluster.pods.get_mut(pod) else {
+            return failed(FailureKind::NotFound, "no such pod");
+        };
+        match action {
+            Action::Prove { .. } if other_weights => {
+                failed(FailureKind::Mismatch, "the probe's first token differs")
+            }
+            Action::Prove { .. } => Outcome::Done(Done::Proven { state_bytes: engine.state }),
+            Action::HandOver { .. } => {
+                engine.state = engine.kept;
+                Outcome::Done(Done::Tokens { count: Some(7) })
+            }
+            _ => Outcome::Done(Done::Tokens { count: Some(6) }),
         }
     }
 

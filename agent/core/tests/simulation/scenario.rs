@@ -183,6 +183,7 @@ fn actor(seed: u64, index: usize) -> Actor {
             running: true,
             engine,
             restore_decided: !new,
+            restarts: 0,
         },
         state: if new { 0 } else { state },
         busy_for: rng.u64(0..150_000) * rng.u64(0..2),

@@ -37,7 +37,10 @@ impl World<'_> {
             Script::RestartEngine(uid) => {
                 if let Some(pod) = self.cluster.pods.get_mut(&uid) {
                     pod.engine_start += 1;
-                    (pod.state, pod.flushed) = (0, 0);
+                    pod.facts.restarts = pod.engine_start;
+                    pod.kept = pod.kept.max(pod.flushed);
+                    (pod.state, pod.flushed, pod.recalled) = (0, 0, false);
+                    self.show_pod(&uid, 20);
                 }
             }
             Script::Uncordon => {

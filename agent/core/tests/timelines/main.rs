@@ -11,6 +11,7 @@ mod evictions;
 mod golden;
 mod notices;
 mod others;
+mod recalls;
 mod restarts;
 mod restores;
 mod shortage;

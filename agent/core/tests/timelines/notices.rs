@@ -327,7 +327,7 @@ fn the_report_speaks_of_a_pod_whose_eviction_arrived_although_it_was_given_up() 
     if let Some(engine) = &mut gold.engine {
         engine.on_delete = OnDelete::Release;
     }
-    let mut stage = Stage::with(&[gold.clone()]).by_hand(&["evict", "let_go", "mark_disrupted"]);
+    let mut stage = Stage::with(std::slice::from_ref(&gold)).by_hand(&["evict", "let_go", "mark_disrupted"]);
     stage.notice(TERMINATE, "n", 60);
     stage.until(56_000);
     stage.withdrawn("n");

@@ -84,6 +84,42 @@ fn an_announced_checkpoint_is_claimed_and_waited_for() {
 }
 
 #[test]
+fn what_is_committed_already_is_fetched_while_the_announced_rest_is_waited_for() {
+    let mut stage = stage(&[lineage(&["old/1-1"], COMING)]).by_hand(&["prefetch"]);
+    stage.sees(&new_pod("new"));
+    stage.until(5_000);
+    assert!(
+        matches!(&stage.actions("prefetch", "new")[..], [Action::Prefetch { generation, .. }] if generation == "old/1-1")
+    );
+    assert!(stage.order("fetch").is_empty());
+    // The commit is not waited for any longer: what has arrived of the other counts.
+    stage
+        .answers
+        .insert("find_lineage new".into(), found(&[lineage(&["old/1-2", "old/1-1"], IntentState::None)]));
+    stage.until(6_000);
+    assert_eq!(stage.times("cancel", "").len(), 1);
+    assert!(
+        matches!(&stage.actions("fetch", "new")[..], [Action::Fetch { generation, .. }] if generation == "old/1-2")
+    );
+    assert_eq!(stage.gate("new").unwrap().0, "Restored");
+}
+
+#[test]
+fn a_prefetch_that_fails_is_tried_three_times_and_costs_nothing_but_time() {
+    for (kind, times) in [(FailureKind::Transient, 3), (FailureKind::Mismatch, 1)] {
+        let mut stage = stage(&[lineage(&["old/1-1"], COMING)]);
+        stage.answers.insert("prefetch new".into(), failed(kind));
+        stage.sees(&new_pod("new"));
+        stage.until(20_000);
+        assert_eq!(stage.times("prefetch", "new").len(), times);
+        assert!(stage.gate("new").is_none());
+        stage.answers.insert("find_lineage new".into(), found(&[lineage(&["old/1-2"], IntentState::None)]));
+        stage.until(21_000);
+        assert_eq!(stage.gate("new").unwrap().0, "Restored");
+    }
+}
+
+#[test]
 fn an_abandoned_announcement_falls_back_to_what_was_committed_before_it() {
     for (generations, outcome) in [(&["old/1-1"][..], "Restored"), (&[][..], "NothingToRestore")] {
         let mut stage = stage(&[lineage(generations, COMING)]);

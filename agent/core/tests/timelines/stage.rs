@@ -33,6 +33,7 @@ pub fn pod(name: &str) -> PodFacts {
         running: true,
         engine: None,
         restore_decided: true,
+        restarts: 0,
     }
 }
 

@@ -77,6 +77,7 @@ fn pod(rng: &mut Rng, index: usize, disk: u64) -> Drawn {
         running: true,
         engine: Some(engine),
         restore_decided: true,
+        restarts: 0,
     };
     Drawn { facts, priority, bytes, flush: bytes / (disk / 1_000) }
 }

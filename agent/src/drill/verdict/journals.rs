@@ -71,6 +71,7 @@ mod tests {
             running: true,
             engine: None,
             restore_decided: true,
+            restarts: 0,
         };
         let kind = NoticeKind::Interruption(InstanceAction::Terminate);
         vec![

@@ -17,6 +17,9 @@ pub(super) struct Slot {
     pub(super) is_processing: bool,
     #[serde(default)]
     pub(super) n_prompt_tokens: Option<u64>,
+    /// Of these, what was found in the cache.
+    #[serde(default)]
+    pub(super) n_prompt_tokens_cache: Option<u64>,
     /// Counts up: the order of last use.
     #[serde(default)]
     pub(super) id_task: Option<i64>,

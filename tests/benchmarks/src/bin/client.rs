@@ -202,6 +202,7 @@ impl Desk {
             manifest: &manifest,
             folder,
             into: &staging,
+            earlier: None,
             verify: Verify::Checksums,
             rank: 0,
             deadline: *deadline,
