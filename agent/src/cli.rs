@@ -5,6 +5,7 @@ use crate::config::RunArgs;
 use crate::drill::arguments::DrillArgs;
 use crate::plan::PlanArgs;
 use crate::timeline::TimelineArgs;
+use crate::wait::WaitArgs;
 use clap::{Parser, Subcommand};
 
 /// Makes EC2 Spot safe for stateful inference on Kubernetes.
@@ -29,4 +30,6 @@ pub enum Command {
     Checkpoints(Box<CheckpointsArgs>),
     /// Read an agent's journal as a timeline, or replay it; nothing is asked but the file
     Timeline(Box<TimelineArgs>),
+    /// In an init container: wait until this pod's state is back in its volume, or it is clear that it will not be
+    Wait(WaitArgs),
 }

@@ -10,6 +10,7 @@
 
 pub mod conformance;
 pub mod contract;
+pub mod files;
 pub mod http;
 pub mod llama_server;
 pub mod target;
@@ -150,17 +151,28 @@ pub enum EngineKind {
     Http,
     /// llama.cpp's server, by its slots API.
     LlamaServer,
+    /// A directory of files that are never written to again ([`files`]).
+    Files,
 }
 
 impl EngineKind {
     /// Every kind.
-    pub const ALL: [EngineKind; 2] = [EngineKind::Http, EngineKind::LlamaServer];
+    pub const ALL: [EngineKind; 3] = [EngineKind::Http, EngineKind::LlamaServer, EngineKind::Files];
+
+    /// It answers at an address, and only once its pod runs.
+    pub const fn is_asked(self) -> bool {
+        match self {
+            EngineKind::Http | EngineKind::LlamaServer => true,
+            EngineKind::Files => false,
+        }
+    }
 
     /// The annotation's value.
     pub const fn as_str(self) -> &'static str {
         match self {
             EngineKind::Http => "http",
             EngineKind::LlamaServer => "llama-server",
+            EngineKind::Files => "files",
         }
     }
 
@@ -179,5 +191,11 @@ pub fn connect(kind: EngineKind, target: EngineTarget) -> Result<Arc<dyn Engine>
     Ok(match kind {
         EngineKind::Http => Arc::new(http::HttpEngine::new(target)?),
         EngineKind::LlamaServer => Arc::new(llama_server::LlamaServer::new(target)?),
+        EngineKind::Files => Arc::new(files::FilesEngine::new(
+            target.folder,
+            target.compat_key,
+            target.max_bytes,
+            target.flush_timeout,
+        )),
     })
 }

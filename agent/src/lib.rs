@@ -52,3 +52,4 @@ pub mod store;
 pub mod telemetry;
 pub mod timeline;
 pub mod volume;
+pub mod wait;

@@ -16,6 +16,8 @@ use crate::executor::commit::claim_request;
 use crate::executor::failure::Failure;
 use crate::executor::source::{opened, store};
 use crate::store::Opened;
+use crate::volume::{self, small};
+use crate::wait;
 use checkpoint::claim::ClaimState;
 use checkpoint::generation;
 use checkpoint::intent::IntentState as Intent;
@@ -73,8 +75,35 @@ fn nothing_fetched() -> Failure {
     Failure::new(FailureKind::Transient, "nothing is fetched: the agent was restarted")
 }
 
+/// Tells an init container that waits for the state (`lifeboat wait`) that there is an agent here. Without it that one waits
+/// for nobody for a minute; a failure is no more than that.
+async fn announce(tools: &Tools, bench: &Bench) {
+    if bench.settings().is_ok_and(|settings| !settings.engine.is_asked())
+        && let Ok(folder) = bench.folder(tools)
+        && let Err(error) = small::write(&folder, volume::OURS, wait::RESTORING, Vec::new()).await
+    {
+        tracing::debug!(%error, "the pod is not told that its state is looked for");
+    }
+}
+
+/// Tells it how it ended.
+pub(crate) async fn tell_the_pod(tools: &Tools, bench: &Bench, outcome: &str, message: &str) {
+    if bench.settings().map_or(true, |settings| settings.engine.is_asked()) {
+        return;
+    }
+    let decision = wait::Decision { outcome: outcome.to_owned(), message: message.to_owned() };
+    let written = async {
+        let bytes = serde_json::to_vec(&decision).unwrap_or_default();
+        Ok::<_, Failure>(small::write(&bench.folder(tools)?, volume::OURS, wait::RESTORED, bytes).await?)
+    };
+    if let Err(failure) = written.await {
+        tracing::warn!(why = %failure.why, "the pod is not told how its restore ended: its init container waits in vain");
+    }
+}
+
 /// The lineages of the pod's workload.
 async fn find(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
+    announce(tools, bench).await;
     let Opened { store, claims, .. } = opened(tools).await?;
     let workload = bench.workload(tools)?;
     let states = lineage::survey(store.as_ref(), &claims, &workload, clock::instant(deadline)).await?;
@@ -284,6 +313,10 @@ async fn fetch(tools: &Tools, bench: &Bench, wanted: Wanted) -> Result<Done, Fai
 
 /// What the engine's own last flush left in its pod's volume.
 async fn recall(tools: &Tools, bench: &Bench) -> Result<Done, Failure> {
+    if !bench.settings()?.engine.is_asked() {
+        // Its files are where it left them.
+        return Err(Failure::new(FailureKind::NotFound, "nothing has to be handed to it"));
+    }
     let kept = Kept::read(&bench.folder(tools)?).await?;
     let (files, bytes) = (kept.paths(), kept.bytes());
     let Kept { fingerprint, facts, .. } = kept;
@@ -296,7 +329,9 @@ async fn prove(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, F
         let fetched = bench.restore.lock().await;
         fetched.as_ref().ok_or_else(nothing_fetched)?.fingerprint.clone()
     };
-    bench.has_address().await;
+    if bench.settings()?.engine.is_asked() {
+        bench.has_address().await;
+    }
     let proven = bench.engine(tools).await?.prove(&expected, deadline).await?;
     bench.set_fingerprint(proven.fingerprint);
     Ok(Done::Proven { state_bytes: proven.state_bytes })

@@ -40,7 +40,7 @@ pub(super) const NEED_ENGINE: [&str; 13] = [
 ];
 
 /// Engines that later versions speak to (design §6).
-pub(super) const LATER_ENGINES: [&str; 5] = ["files", "lmcache", "sglang", "triton", "vllm"];
+pub(super) const LATER_ENGINES: [&str; 4] = ["lmcache", "sglang", "triton", "vllm"];
 
 /// `lifeboat.dev/role`. A stable pod of a rollout is an active one.
 pub(super) const ROLES: [(&str, Role); 8] = [

@@ -57,7 +57,8 @@ pub(super) fn engine(reader: &mut Reader<'_>, pod: &Pod) -> Option<EngineSetting
         _ => Err(("is not one of its values".to_owned(), "use http".to_owned())),
     });
     let container = container(reader, spec);
-    let port = port(reader, container);
+    let asked = engine.is_none_or(EngineKind::is_asked);
+    let port = if asked { port(reader, container) } else { not_asked(reader) };
     let state_volume = state_volume(reader, spec, container);
     let auth_file = reader.parsed("auth-file", value::relative_path);
     if auth_file.is_some() && reader.raw("state-volume").is_none() {
@@ -84,25 +85,52 @@ pub(super) fn engine(reader: &mut Reader<'_>, pod: &Pod) -> Option<EngineSetting
         state_key: reader.parsed("state-key", value::name),
         compat_key: reader.parsed("compat-key", value::key),
     };
-    if settings.engine == EngineKind::LlamaServer && reader.raw("state-volume").is_none() {
+    let volume_is_for = match settings.engine {
+        EngineKind::Http => None,
+        EngineKind::LlamaServer => Some((
+            "writes its slots to files, and no volume is named for them",
+            "the emptyDir that --slot-save-path points into",
+        )),
+        EngineKind::Files => Some((
+            "is a directory, and no volume is named for it",
+            "the emptyDir that the engine writes its files to",
+        )),
+    };
+    if let Some((problem, which)) = volume_is_for
+        && reader.raw("state-volume").is_none()
+    {
+        reader.wrong("engine", problem, format!("add {PREFIX}state-volume, {which}"));
+    }
+    if settings.engine == EngineKind::Files && reader.raw("compat-key").is_none() {
         reader.wrong(
             "engine",
-            "writes its slots to files, and no volume is named for them",
-            format!("add {PREFIX}state-volume, the emptyDir that --slot-save-path points into"),
+            "is not asked for its weights, and its files do not name them",
+            format!("add {PREFIX}compat-key: your word, such as model and revision, that the same word means the same weights"),
         );
     }
     Some(settings)
+}
+
+/// What is said about calls to an engine that is never called is a misunderstanding.
+fn not_asked(reader: &mut Reader<'_>) -> Option<u16> {
+    for name in ["port", "scheme", "auth-file"] {
+        if reader.raw(name).is_some() {
+            reader.wrong(name, "means nothing to the engine files, which is never called", "remove it");
+        }
+    }
+    None
 }
 
 fn engine_kind(reader: &mut Reader<'_>) -> Option<EngineKind> {
     reader.parsed("engine", |name| match name {
         "http" => Ok(EngineKind::Http),
         "llama-server" => Ok(EngineKind::LlamaServer),
+        "files" => Ok(EngineKind::Files),
         later if known::LATER_ENGINES.contains(&later) => Err((
             "is not supported by this version".to_owned(),
-            "use http with a sidecar that speaks docs/protocol.md, or llama-server".to_owned(),
+            "use http with a sidecar that speaks docs/protocol.md, llama-server, or files".to_owned(),
         )),
-        _ => Err(("is not an engine".to_owned(), "use http or llama-server".to_owned())),
+        _ => Err(("is not an engine".to_owned(), "use http, llama-server or files".to_owned())),
     })
 }
 

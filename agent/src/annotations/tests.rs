@@ -1,4 +1,5 @@
 use super::*;
+use crate::engine::EngineKind;
 use serde_json::{Value, json};
 
 fn pod(annotations: Value) -> Pod {
@@ -161,7 +162,7 @@ fn each_wrong_value_names_its_annotation_and_the_fix() {
 
 #[test]
 fn engines_of_later_versions_are_told_from_typing_errors() {
-    for later in ["vllm", "sglang", "files", "lmcache", "triton"] {
+    for later in ["vllm", "sglang", "lmcache", "triton"] {
         assert!(
             error(json!({ "lifeboat.dev/engine": later })).problem.contains("not supported by this version")
         );
@@ -201,6 +202,24 @@ fn what_an_engine_needs_is_asked_for() {
     assert_eq!(portless.annotation, "lifeboat.dev/port");
     let sidecar = read(&pod(json!({ "lifeboat.dev/engine": "http", "lifeboat.dev/container": "bridge" })));
     assert_eq!(sidecar.engine.unwrap().port, 7);
+}
+
+#[test]
+fn a_directory_of_files_needs_a_volume_and_the_owners_word_and_is_never_called() {
+    let files = |more: Value| {
+        let mut annotations = json!({ "lifeboat.dev/engine": "files", "lifeboat.dev/state-volume": "state" });
+        for (name, value) in more.as_object().unwrap() {
+            annotations[name] = value.clone();
+        }
+        annotations
+    };
+    let settings = read(&pod(files(json!({ "lifeboat.dev/compat-key": "llama-3-8b@rev7" })))).engine.unwrap();
+    assert_eq!((settings.engine, settings.port), (EngineKind::Files, 0));
+    assert!(error(files(json!({}))).fix.contains("lifeboat.dev/compat-key"));
+    let called = error(files(json!({ "lifeboat.dev/compat-key": "k", "lifeboat.dev/port": "80" })));
+    assert_eq!(called.annotation, "lifeboat.dev/port");
+    let nowhere = json!({ "lifeboat.dev/engine": "files", "lifeboat.dev/compat-key": "k" });
+    assert!(error(nowhere).fix.contains("lifeboat.dev/state-volume"));
 }
 
 #[test]

@@ -1,4 +1,15 @@
 //! What a pod is a replica of, and what identifies its history.
+//!
+//! Known without asking anybody: a restore must not wait for the objects above a pod, and the agent has no right to read
+//! them. What the direct owner and the pod's own labels do not say is not looked for:
+//!
+//! | owner chain | the workload's name | its lineages |
+//! |---|---|---|
+//! | Deployment, Argo Rollout (KServe, Flagger, Helm above them) | the ReplicaSet's name without its hash | each pod |
+//! | Knative revision (KServe serverless) | its configuration, which all revisions share | each pod |
+//! | StatefulSet, LeaderWorkerSet (a StatefulSet of leaders, and one of workers for each leader) | the StatefulSet | the pod's name |
+//! | Job, JobSet, any other controller | the owner | each pod |
+//! | Job with indexes, which are not interchangeable | the Job and the index | each pod |
 
 use crate::annotations::EngineSettings;
 use k8s_openapi::api::core::v1::Pod;
@@ -6,6 +17,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 /// Labels whose value ends a ReplicaSet's name: of a Deployment, and of an Argo Rollout.
 const HASH_LABELS: [&str; 2] = ["pod-template-hash", "rollouts-pod-template-hash"];
+
+/// Knative's name for what all revisions of a service have in common.
+const KNATIVE: &str = "serving.knative.dev/configuration";
+/// The index of a pod of a Job with `completionMode: Indexed`.
+const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
 /// A pod's workload and lineage (design §7).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +60,14 @@ pub(crate) fn controller(pod: &Pod) -> Option<&OwnerReference> {
 /// A ReplicaSet is one revision of its Deployment: the Deployment's name is what all revisions share.
 fn owner_name(pod: &Pod, owner: &OwnerReference) -> String {
     let labels = pod.metadata.labels.as_ref();
+    let label = |name: &str| labels.and_then(|labels| labels.get(name));
+    match owner.kind.as_str() {
+        // One Deployment per revision.
+        "ReplicaSet" if let Some(configuration) = label(KNATIVE) => return configuration.clone(),
+        // Another index is other work.
+        "Job" if let Some(index) = label(INDEX) => return format!("{}-{index}", owner.name),
+        _ => {}
+    }
     let hash = HASH_LABELS.iter().find_map(|label| labels?.get(*label));
     let stem = match (owner.kind.as_str(), hash) {
         ("ReplicaSet", Some(hash)) => {

@@ -21,7 +21,7 @@ use evacuation::event::FailureKind;
 use evacuation::moment::Moment;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::Notify;
@@ -254,8 +254,11 @@ impl Bench {
         let record = self.record();
         let settings = self.settings()?;
         let not_yet = || Failure::new(FailureKind::Transient, "the pod has no IP yet");
-        let ip = record.pod_ip.ok_or_else(not_yet)?;
-        let key = EngineKey { ip, port: settings.port, restarts: record.restarts };
+        // One that is never dialled needs no address, and its files outlive its container.
+        let nowhere = || (!settings.engine.is_asked()).then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let ip = nowhere().or(record.pod_ip).ok_or_else(not_yet)?;
+        let restarts = if settings.engine.is_asked() { record.restarts } else { 0 };
+        let key = EngineKey { ip, port: settings.port, restarts };
         if let Some((made_for, engine)) = &*self.engine.lock().unwrap_or_else(PoisonError::into_inner)
             && *made_for == key
         {

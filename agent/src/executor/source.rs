@@ -53,6 +53,7 @@ pub(super) async fn perform(
         }
         Action::LetGo { grace, .. } => tools.cluster.delete(&pod, grace, deadline).await?,
         Action::OpenGate { outcome, message, .. } => {
+            crate::restore::tell_the_pod(tools, bench, outcome.as_str(), &message).await;
             tools.cluster.open_gate(&pod, outcome, &message, deadline).await?;
             let bytes = bench.restore.lock().await.as_ref().map_or(0, |material| material.bytes);
             tools.metrics.restore(outcome, clock::now().since(bench.first_seen()), bytes);
@@ -175,7 +176,9 @@ async fn flush(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> 
         }
     };
     let folder = bench.folder(tools)?;
-    if let Some(volume) = bench.settings()?.state_volume
+    let settings = bench.settings()?;
+    // The files of one that is not asked are there already.
+    if let Some(volume) = settings.state_volume.filter(|_| settings.engine.is_asked())
         // How much it will be is only known from the engine. One that does not say flushes all the same.
         && let Ok(looked) = engine.look(deadline.min(clock::now() + LOOK_FIRST)).await
     {
@@ -206,7 +209,8 @@ async fn flush(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> 
     if !flushed.missing.is_empty() {
         tracing::warn!(missing = ?flushed.missing, "the flush is partial");
     }
-    if let Some(fingerprint) = bench.fingerprint().filter(|_| !files.is_empty()) {
+    if let Some(fingerprint) = bench.fingerprint().filter(|_| settings.engine.is_asked() && !files.is_empty())
+    {
         let paths = files.iter().map(|file| file.path.clone()).collect();
         Kept::record(&folder, fingerprint, flushed.facts.clone(), paths).await;
     }

@@ -409,7 +409,7 @@ pub const TABLE: [Row; 38] = [
         Kind::Counter,
         Unit::None,
         &[
-            Label { name: "engine", values: &["http", "llama-server"] },
+            Label { name: "engine", values: &["http", "llama-server", "files"] },
             Label {
                 name: "kind",
                 values: &["refused", "throttled", "transient", "permanent", "not_found", "mismatch"],

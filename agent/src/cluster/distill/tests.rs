@@ -245,6 +245,43 @@ fn a_workload_is_what_all_revisions_share() {
     assert_eq!(with(bare).workload.name, "llm-7d4b9c-x2x4z");
 }
 
+#[test]
+fn every_owner_chain_leads_to_what_its_next_pod_leads_to() {
+    let named = |kind: &str, owner: &str, pod: &str, labels: Value| {
+        let record = with(|it| {
+            owned_by(it, kind, owner);
+            it["metadata"]["name"] = json!(pod);
+            it["metadata"]["labels"] = labels;
+        });
+        (record.workload.name, record.workload.lineage)
+    };
+    // KServe, raw: a Deployment of its predictor. Flagger: its copy of the Deployment.
+    let kserve = named(
+        "ReplicaSet",
+        "llm-predictor-5f6d",
+        "llm-predictor-5f6d-x",
+        json!({"pod-template-hash": "5f6d"}),
+    );
+    assert_eq!(kserve, ("llm-predictor".into(), "u1".into()));
+    // KServe, serverless: one Deployment per Knative revision.
+    for revision in ["00001", "00002"] {
+        let labels =
+            json!({"pod-template-hash": "5f6d", "serving.knative.dev/configuration": "llm-predictor"});
+        let owner = format!("llm-predictor-{revision}-deployment-5f6d");
+        assert_eq!(named("ReplicaSet", &owner, "x", labels).0, "llm-predictor");
+    }
+    // LeaderWorkerSet: leaders of one StatefulSet, workers of one for each leader.
+    assert_eq!(named("StatefulSet", "lws", "lws-0", json!({})), ("lws".into(), "lws-0".into()));
+    assert_eq!(named("StatefulSet", "lws-0", "lws-0-1", json!({})), ("lws-0".into(), "lws-0-1".into()));
+    // Two indexes of a Job never share a state.
+    for index in ["0", "1"] {
+        let labels = json!({"batch.kubernetes.io/job-completion-index": index});
+        assert_eq!(named("Job", "tune", "x", labels).0, format!("tune-{index}"));
+    }
+    // A kind that nobody knows.
+    assert_eq!(named("InferencePool", "pool", "x", json!({})).0, "pool");
+}
+
 fn key(change: impl FnOnce(&mut Value)) -> String {
     with(change).workload.spec_key
 }
