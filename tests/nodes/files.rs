@@ -38,11 +38,13 @@ fn template() -> Template {
         })
 }
 
-/// The rest of the line of its log that begins so.
-fn said(bed: &Testbed, pod: &Value, what: &str) -> Result<String> {
-    let log = bed.kubectl(&["logs", name(pod), "-c", "main"])?;
-    let line = log.lines().find_map(|line| line.strip_prefix(what));
-    Ok(line.unwrap_or_default().trim().to_owned())
+/// The rest of the line of its log that begins so, once it is there: such a pod is ready as soon as its shell runs.
+async fn said(bed: &Testbed, pod: &Value, what: &str) -> Result<String> {
+    bed.until(&format!("{} to say {what:?}", name(pod)), Duration::from_secs(30), async |bed| {
+        let log = bed.kubectl(&["logs", name(pod), "-c", "main"])?;
+        Ok(log.lines().find_map(|line| Some(line.strip_prefix(what)?.trim().to_owned())))
+    })
+    .await
 }
 
 #[tokio::test]
@@ -52,17 +54,13 @@ async fn a_directory_of_blocks_is_back_before_its_engine_starts() -> Result<()> 
     bed.apply(&[template().prefers("node-a").deployment(1)])?;
     let old = ready(&bed, "kv", 1, Some("node-a")).await?.remove(0);
     ensure!(text(gate(&old)?, "/reason") == "NothingToRestore", "{}", gate(&old)?);
-    let wrote = bed
-        .until("its blocks", Duration::from_secs(20), async |bed| {
-            Ok(Some(said(bed, &old, "wrote:")?).filter(|wrote| !wrote.is_empty()))
-        })
-        .await?;
+    let wrote = said(&bed, &old, "wrote:").await?;
     ensure!(wrote.ends_with(" 8"), "{wrote}");
 
     bed.metadata("node-a")?.interrupt(Duration::from_secs(60)).await?;
     let new = replacement(&bed, "kv", &old).await?;
     ensure!(node(&new) == "node-b", "{}", describe(&new));
-    let found = said(&bed, &new, "found:")?;
+    let found = said(&bed, &new, "found:").await?;
     ensure!(
         found == wrote,
         "its engine found {found:?} at its start, {wrote:?} was written; {}",
@@ -82,7 +80,7 @@ async fn without_an_agent_the_init_container_gives_up_and_the_engine_starts() ->
     });
     bed.apply(&[alone.deployment(1)])?;
     let pod = ready(&bed, "kv", 1, None).await?.remove(0);
-    ensure!(said(&bed, &pod, "wrote:")?.ends_with(" 8"), "its engine has not started");
+    ensure!(said(&bed, &pod, "wrote:").await?.ends_with(" 8"), "its engine has not started");
     let why = bed.kubectl(&["logs", name(&pod), "-c", "lifeboat"])?;
     ensure!(why.contains("no agent of lifeboat"), "{why}");
     Ok(())
