@@ -13,6 +13,7 @@ mod notices;
 mod others;
 mod recalls;
 mod restarts;
+mod restore_limits;
 mod restores;
 mod shortage;
 mod stage;

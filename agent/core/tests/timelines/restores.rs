@@ -6,7 +6,8 @@ use evacuation::event::{Candidate, Done, FailureKind, IntentState, Outcome, Sour
 use evacuation::moment::Span;
 use evacuation::pod::RestoreMode;
 
-fn lineage(generations: &[&str], intent: IntentState) -> Candidate {
+/// A lineage with these generations, for everybody of this workload.
+pub fn lineage(generations: &[&str], intent: IntentState) -> Candidate {
     Candidate {
         lineage: "old".into(),
         own_name: false,
@@ -24,7 +25,7 @@ fn found(candidates: &[Candidate]) -> Outcome {
 }
 
 /// A new pod for which this is in the store.
-fn stage(candidates: &[Candidate]) -> Stage {
+pub fn stage(candidates: &[Candidate]) -> Stage {
     let mut stage = Stage::with(&[]);
     stage.answers.insert("find_lineage new".into(), found(candidates));
     stage

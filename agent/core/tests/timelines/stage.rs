@@ -267,6 +267,12 @@ impl Stage {
         self.open.values().find(|open| key(&open.action) == wanted).map(|open| open.id)
     }
 
+    /// By when what is open of this name has to be answered, in milliseconds since the start.
+    pub fn due(&self, name: &str, pod: &str) -> Option<u64> {
+        let open = self.open.get(&self.open_id(name, pod)?.0)?;
+        Some(open.deadline.as_millis() - START)
+    }
+
     /// When this was asked for, each time, in milliseconds since the start.
     pub fn times(&self, name: &str, pod: &str) -> Vec<u64> {
         let wanted = if pod.is_empty() { name.to_owned() } else { format!("{name} {pod}") };

@@ -1,0 +1,100 @@
+//! How long a new pod's restore waits for each answer, how often it asks again, and when it stops asking.
+
+use crate::restores::{lineage, stage};
+use crate::stage::{Stage, TERMINATE, failed, new_pod};
+use evacuation::event::{FailureKind, IntentState};
+
+/// A new pod for which a checkpoint is in the store, and what is not answered at once.
+fn restoring(by_hand: &[&str]) -> Stage {
+    let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]).by_hand(by_hand);
+    stage.sees(&new_pod("new"));
+    stage
+}
+
+#[test]
+fn the_status_of_a_pod_says_how_its_restore_ended() {
+    let mut stage = restoring(&["fetch"]);
+    assert_eq!(stage.status().pods[0].restore, None);
+    assert!(stage.status().pods[0].restoring);
+    stage.done("fetch", "new");
+    let said = stage.status().pods[0].restore.clone().unwrap();
+    assert_eq!(said, "Restored: old/1-1, 512 tokens taken, 500 tokens shown in cache");
+    assert!(!stage.status().pods[0].restoring);
+}
+
+#[test]
+fn a_gate_that_cannot_be_opened_is_tried_again_each_time_with_the_time_of_a_call() {
+    let mut stage = restoring(&["open_gate"]);
+    assert_eq!(stage.due("open_gate", "new"), Some(3_000));
+    stage.until(9_000);
+    assert_eq!(stage.times("open_gate", "new"), [0, 3_100, 6_300], "100 ms after its timeout, then 200");
+}
+
+#[test]
+fn a_claim_is_renewed_every_ten_seconds_for_as_long_as_the_restore_takes() {
+    let mut stage = restoring(&["fetch", "renew_claim"]);
+    stage.until(12_000);
+    assert_eq!(stage.times("renew_claim", "new"), [10_000]);
+    assert_eq!(stage.due("renew_claim", "new"), Some(20_000), "as long as until the next one");
+    stage.done("renew_claim", "new");
+    stage.until(30_000);
+    assert_eq!(stage.times("renew_claim", "new"), [10_000, 22_000]);
+    stage.done("fetch", "new");
+    stage.until(60_000);
+    assert_eq!(stage.times("renew_claim", "new").len(), 2, "the gate is open");
+}
+
+#[test]
+fn a_renewal_that_fails_or_is_not_answered_is_tried_again_after_a_second() {
+    let mut stage = restoring(&["fetch", "renew_claim"]);
+    stage.until(10_000);
+    stage.fails("renew_claim", "new", FailureKind::Transient);
+    stage.until(31_000);
+    assert_eq!(stage.times("renew_claim", "new"), [10_000, 11_000, 22_000]);
+    assert!(stage.gate("new").is_none(), "a claim that could not be renewed may still be its own");
+}
+
+#[test]
+fn what_a_restore_no_longer_waits_for_is_cancelled_with_the_time_of_a_call() {
+    let mut leaves = restoring(&["fetch", "cancel"]);
+    leaves.until(1_000);
+    leaves.notice(TERMINATE, "n", 120);
+    assert_eq!(leaves.due("cancel", ""), Some(4_000));
+
+    let mut fenced = restoring(&["fetch", "cancel"]);
+    fenced.answers.insert("renew_claim new".into(), failed(FailureKind::Mismatch));
+    fenced.until(10_000);
+    assert_eq!(fenced.gate("new").unwrap().0, "Fenced");
+    assert_eq!(fenced.due("cancel", ""), Some(13_000));
+}
+
+#[test]
+fn a_claim_that_cannot_be_finished_is_left_to_run_out_after_five_tries() {
+    let mut stage = restoring(&["finish_claim"]);
+    for at in [0, 100, 300, 700] {
+        stage.until(at);
+        stage.fails("finish_claim", "new", FailureKind::Transient);
+    }
+    stage.until(1_500);
+    assert_eq!(stage.times("finish_claim", "new"), [0, 100, 300, 700, 1_500]);
+    assert!(stage.gate("new").is_none(), "four tries are not enough");
+    stage.fails("finish_claim", "new", FailureKind::Transient);
+    assert_eq!(stage.gate("new").unwrap().0, "Restored", "what was handed over is there all the same");
+    stage.until(30_000);
+    assert_eq!(stage.times("finish_claim", "new").len(), 5);
+}
+
+#[test]
+fn an_engine_that_does_not_take_the_state_is_asked_three_times() {
+    let mut stage = restoring(&["hand_over"]);
+    stage.fails("hand_over", "new", FailureKind::Transient);
+    stage.until(100);
+    stage.fails("hand_over", "new", FailureKind::Transient);
+    stage.until(300);
+    assert_eq!(stage.times("hand_over", "new"), [0, 100, 300]);
+    assert!(stage.gate("new").is_none(), "two tries are not enough");
+    stage.fails("hand_over", "new", FailureKind::Transient);
+    assert_eq!(stage.gate("new").unwrap(), ("Failed", "transient".to_owned()));
+    stage.until(30_000);
+    assert_eq!(stage.times("hand_over", "new").len(), 3);
+}
