@@ -230,6 +230,20 @@ fn of_two_changes_that_bring_the_same_the_one_that_costs_less_is_advised_and_say
 }
 
 #[test]
+fn where_no_change_would_save_a_byte_more_none_is_advised() {
+    // It ends in a millisecond: its cut-off is past, it cannot be held any more, and a quarter of it is too late as well.
+    let mut leaving = state("gold", 1, 10);
+    leaving.pod.terminating = Some(Moment::from_millis(1));
+    let facts = with(std::slice::from_ref(&leaving));
+    let facts = Facts { left: Some(Span::from_secs(1)), since: Span::from_secs(119), ..facts };
+    let plan = Plan::of(&facts);
+    assert_eq!((plan.at_risk, plan.pods[0].shortage.map(|it| it.has)), (10 * GB, Some(Span::ZERO)));
+    assert_eq!(plan.advice, None);
+    assert!(advice::tried(&facts, &plan, Change::PreCopy).is_some(), "it could be made, and brings nothing");
+    assert!(advice::tried(&facts, &plan, Change::SmallerState).is_none(), "there is no time for any of it");
+}
+
+#[test]
 fn every_pod_says_why_it_has_nothing_to_save_and_when_its_save_would_end() {
     let daemon = |drain| Owner::Daemon { drain, tolerates_all: false };
     let edit = |name: &str, edit: &dyn Fn(&mut PodFacts)| {

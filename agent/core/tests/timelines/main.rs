@@ -11,6 +11,7 @@ mod evictions;
 mod golden;
 mod notices;
 mod others;
+mod progress;
 mod recalls;
 mod restarts;
 mod restore_limits;

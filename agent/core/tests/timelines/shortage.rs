@@ -48,6 +48,20 @@ fn what_cannot_be_whole_even_alone_stands_behind_all_that_can() {
 }
 
 #[test]
+fn of_two_that_cannot_be_whole_the_more_important_sends_first_and_neither_flushes_before_one_that_can() {
+    let mut stage = short_link().by_hand(&["flush bronze"]);
+    tier(&mut stage, "gold", 100, 80);
+    tier(&mut stage, "silver", 10, 80);
+    tier(&mut stage, "bronze", 1, 4);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(2_000);
+    assert!(stage.times("flush", "gold").is_empty(), "it would share the disk: {}", stage.story());
+    stage.done("flush", "bronze");
+    stage.until(10_000);
+    assert_eq!(on_the_link(&stage), ["bronze", "gold", "silver"]);
+}
+
+#[test]
 fn the_lowest_tier_is_dropped_when_all_but_it_fit() {
     let mut stage = short_link();
     tier(&mut stage, "gold", 100, 4);

@@ -6,6 +6,7 @@
 use evacuation::Machine;
 use evacuation::effect::{Action, Effect, EffectId, Hold};
 use evacuation::event::{Done, Event, FailureKind, NodeFacts, Outcome};
+use evacuation::facts::PodState;
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{InstanceAction, Notice, NoticeKind, Standing};
 use evacuation::pod::{EngineFacts, EvictWhen, OnDelete, Owner, PodFacts, PodUid, RestoreMode, Role};
@@ -175,6 +176,11 @@ impl Stage {
 
     pub fn status(&self) -> Status {
         self.machine.status()
+    }
+
+    /// What a plan would be made from now.
+    pub fn facts(&self, pod: &str) -> PodState {
+        self.machine.facts().pods.into_iter().find(|state| state.pod.name == pod).unwrap()
     }
 
     pub fn node(&self) -> &NodeFacts {
