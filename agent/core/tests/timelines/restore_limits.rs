@@ -1,8 +1,10 @@
 //! How long a new pod's restore waits for each answer, how often it asks again, and when it stops asking.
 
 use crate::restores::{lineage, stage};
-use crate::stage::{Stage, TERMINATE, failed, new_pod};
-use evacuation::event::{FailureKind, IntentState};
+use crate::stage::{Stage, TERMINATE, failed, new_pod, stateful};
+use evacuation::event::{Done, FailureKind, IntentState, Outcome};
+use evacuation::moment::Span;
+use evacuation::pod::PodFacts;
 
 /// A new pod for which a checkpoint is in the store, and what is not answered at once.
 fn restoring(by_hand: &[&str]) -> Stage {
@@ -45,6 +47,14 @@ fn a_claim_is_renewed_every_ten_seconds_for_as_long_as_the_restore_takes() {
 }
 
 #[test]
+fn after_a_claim_that_another_won_the_next_look_waits_a_moment() {
+    let mut stage = restoring(&["claim"]);
+    stage.fails("claim", "new", FailureKind::Refused);
+    stage.until(1_000);
+    assert_eq!(stage.times("find_lineage", "new"), [0, 200], "what the other wrote is to be seen");
+}
+
+#[test]
 fn a_renewal_that_fails_or_is_not_answered_is_tried_again_after_a_second() {
     let mut stage = restoring(&["fetch", "renew_claim"]);
     stage.until(10_000);
@@ -66,6 +76,34 @@ fn what_a_restore_no_longer_waits_for_is_cancelled_with_the_time_of_a_call() {
     fenced.until(10_000);
     assert_eq!(fenced.gate("new").unwrap().0, "Fenced");
     assert_eq!(fenced.due("cancel", ""), Some(13_000));
+}
+
+#[test]
+fn what_an_engine_that_was_restarted_had_been_asked_for_is_cancelled_with_the_time_of_a_call() {
+    let mut taking = restoring(&["hand_over", "cancel"]);
+    taking.until(1_000);
+    taking.sees(&PodFacts { restarts: 1, ..new_pod("new") });
+    assert_eq!(taking.due("cancel", ""), Some(4_000));
+
+    let gold = stateful("gold");
+    let mut recalling = Stage::with(std::slice::from_ref(&gold)).by_hand(&["prove", "cancel"]);
+    recalling.sees(&PodFacts { restarts: 1, ..gold.clone() });
+    recalling.until(2_000);
+    recalling.sees(&PodFacts { restarts: 2, ..gold });
+    assert_eq!(recalling.due("cancel", ""), Some(5_000));
+}
+
+#[test]
+fn a_prefetch_that_is_not_through_when_the_commit_comes_is_cancelled_with_the_time_of_a_call() {
+    let coming = IntentState::Coming { left: Span::from_secs(60) };
+    let mut stage = stage(&[lineage(&["old/1-1"], coming)]).by_hand(&["prefetch", "cancel"]);
+    stage.sees(&new_pod("new"));
+    stage.until(1_200);
+    let committed = vec![lineage(&["old/1-2", "old/1-1"], IntentState::None)];
+    stage.answers.insert("find_lineage new".into(), Outcome::Done(Done::Lineages(committed)));
+    stage.until(1_500);
+    assert_eq!(stage.times("cancel", ""), [1_500], "at the next look");
+    assert_eq!(stage.due("cancel", ""), Some(4_500));
 }
 
 #[test]
