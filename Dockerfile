@@ -1,20 +1,35 @@
 # syntax=docker/dockerfile:1
-# The agent's image: one binary, the C library it is linked with, and the CA roots that S3 and the API server need.
-# It works and is small; signing, provenance, an SBOM and the second architecture come with issue 8.
+# The agent's image: one binary, the C library it is linked with, the CA roots that S3 and the API server need, and the
+# licences and the bill of materials of all of it (agent/image/assemble).
+#
+#   docker buildx build --platform linux/amd64,linux/arm64 -t REGISTRY/lifeboat:VERSION .
+#
+# Or of files that agent/image/assemble has made elsewhere, in CONTEXT/image, with no compiler and no base image:
+#
+#   buildah bud --build-arg FILES=prebuilt -f Dockerfile CONTEXT
+#
+# No base image is named by digest: none has been resolved where this was written. Pin rust:1.95 by the digest that your
+# registry shows before you build what you ship.
+ARG FILES=built
 
-FROM rust:1.95 AS build
+FROM rust:1.95 AS built
+# The versions of tests/real.
+RUN cargo install --locked cargo-cyclonedx@0.5.9 && cargo install --locked --features cli cargo-about@0.9.3
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --locked --profile image -p lifeboat --bin lifeboat \
-    && mkdir -p /image/usr/bin /image/etc/ssl/certs /image/tmp \
-    && chmod 1777 /image/tmp \
-    && cp target/image/lifeboat /image/usr/bin/lifeboat \
-    && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
-    && ldd /image/usr/bin/lifeboat | grep -o '/[^ ]*' | xargs -I LIB cp --parents --dereference LIB /image
+    && agent/image/assemble target/image/lifeboat /image
 
-# No shell, no package manager. The DaemonSet says which user it runs as: it must reach into other pods' volumes.
+FROM scratch AS prebuilt
+COPY image /image
+
+FROM ${FILES} AS files
+
+# No shell, no package manager.
 FROM scratch
-COPY --from=build /image /
+COPY --from=files /image /
+# All commands but the agent's own work without root. The DaemonSet says runAsUser: 0, which it needs (manifests/README.md).
+USER 65532:65532
 ENTRYPOINT ["/usr/bin/lifeboat"]
 CMD ["run"]
