@@ -6,85 +6,64 @@ import pathlib
 import tempfile
 import unittest
 
+import yaml
+
 import schemas
 from apiserver import ApiServer
 from rendering import CHART, COMPONENTS, OVERLAYS, Failed, charted, kustomized, one, rendered, run, tool, with_component
-import yaml
 
 # It needs the Prometheus operator's CRD, which the others must not need.
 NEEDS_CRD = ["pod-monitor"]
 
 
-class OnARealApiServer(unittest.TestCase):
+server = ApiServer()
+
+
+def setUpModule():
+    unittest.enterModuleContext(server)
+    # A dry run makes no namespace for the objects that come after it.
+    server.apply([one(kustomized("base"), "Namespace", "lifeboat-system")])
+
+
+def dry(objects):
+    return server.apply(objects, "--dry-run=server")
+
+
+# Classes run in the order of their names.
+class BeforeAnyCrd(unittest.TestCase):
     maxDiff = None
 
-    @classmethod
-    def setUpClass(cls):
-        cls.server = cls.enterClassContext(ApiServer())
-        # A dry run makes no namespace for the objects that come after it.
-        cls.server.apply([one(kustomized("base"), "Namespace", "lifeboat-system")])
-
-    def dry(self, objects):
-        return self.server.apply(objects, "--dry-run=server")
-
-    def test_1_the_server_takes_base_overlays_and_components_without_any_crd(self):
+    def test_the_server_takes_base_overlays_and_components_without_any_crd(self):
         for name in ["base"] + [f"overlays/{name}" for name in OVERLAYS]:
             with self.subTest(name):
-                self.dry(kustomized(name))
+                dry(kustomized(name))
         for name in COMPONENTS:
             if name not in NEEDS_CRD:
                 with self.subTest(name):
-                    self.dry(with_component(name))
+                    dry(with_component(name))
 
-    def test_2_the_server_takes_the_chart_with_each_file_of_values(self):
-        self.dry(charted())
+    def test_the_server_takes_the_chart_with_each_file_of_values(self):
+        dry(charted())
         for name in OVERLAYS:
             with self.subTest(name):
-                self.dry(charted("--values", CHART / f"values/{name}.yaml"))
+                dry(charted("--values", CHART / f"values/{name}.yaml"))
 
-    def test_3_the_server_refuses_a_misspelt_field_and_a_policy_that_does_not_compile(self):
+    def test_the_server_refuses_a_misspelt_field_and_a_policy_that_does_not_compile(self):
         agent = copy.deepcopy(one(kustomized("base"), "DaemonSet"))
         agent["spec"]["template"]["spec"]["terminationGracePeriodSecond"] = 1
         with self.assertRaisesRegex(Failed, "terminationGracePeriodSecond"):
-            self.dry([agent])
+            dry([agent])
         policy = copy.deepcopy(one(kustomized("base"), "ValidatingAdmissionPolicy", "lifeboat-agent-nodes"))
         policy["spec"]["validations"][0]["expression"] = "variables.nobody != ''"
         with self.assertRaisesRegex(Failed, "nobody"):
-            self.dry([policy])
+            dry([policy])
 
-    def test_4_the_server_takes_a_pod_monitor_once_it_knows_the_crd(self):
-        monitored = with_component("pod-monitor")
+    def test_the_server_refuses_a_pod_monitor(self):
         with self.assertRaisesRegex(Failed, "no matches for kind"):
-            self.dry([one(monitored, "PodMonitor")])
-        for path in pathlib.Path(tool("CRDS")).glob("*.yaml"):
-            self.server.kubectl("apply", "--server-side", "-f", path)
-        self.server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-        self.dry(monitored)
-        self.dry(charted("--set", "podMonitor.enabled=true"))
+            dry([one(with_component("pod-monitor"), "PodMonitor")])
 
-    def test_5_kubeconform_finds_nothing_by_the_servers_own_schemas(self):
-        with tempfile.TemporaryDirectory() as folder:
-            folder = pathlib.Path(folder)
-            schemas.write(self.server, folder)
-            location = f"{folder}/{{{{.ResourceKind}}}}-{{{{.Group}}}}-{{{{.ResourceAPIVersion}}}}.json"
-            core = f"{folder}/{{{{.ResourceKind}}}}-{{{{.ResourceAPIVersion}}}}.json"
-
-            def conforms(text):
-                return run(tool("KUBECONFORM"), "-strict", "-summary", "-schema-location", location, "-schema-location", core,
-                           "-", stdin=text)
-            builds = [kustomized(f"overlays/{name}") for name in OVERLAYS] + [kustomized("base")]
-            for objects in builds + [with_component(name) for name in COMPONENTS]:
-                said = conforms(yaml.safe_dump_all(objects))
-                self.assertIn(f"{len(objects)} resources found", said)
-                self.assertIn("Errors: 0, Skipped: 0", said)
-            conforms(rendered())
-            wrong = copy.deepcopy(one(kustomized("base"), "DaemonSet"))
-            wrong["spec"]["template"]["spec"]["tolerations"][0]["efect"] = "NoSchedule"
-            with self.assertRaisesRegex(Failed, "efect"):
-                conforms(yaml.safe_dump(wrong))
-
-    def test_6_helm_installs_upgrades_and_removes_all_of_it(self):
-        helm, kubectl = self.server.helm, self.server.kubectl
+    def test_helm_installs_upgrades_and_removes_all_of_it(self):
+        helm, kubectl = server.helm, server.kubectl
         here = ["--namespace", "lifeboat-system"]
 
         def setting():
@@ -106,5 +85,40 @@ class OnARealApiServer(unittest.TestCase):
                 kubectl("get", kind, name, *here)
 
     @unittest.skip("not proven here: that API server would be another 8 minutes of building")
-    def test_7_an_api_server_of_1_35_or_older_takes_the_overlay_before_1_36(self):
+    def test_an_api_server_of_1_35_or_older_takes_the_overlay_before_1_36(self):
         pass
+
+
+class OnceTheCrdIsThere(unittest.TestCase):
+    maxDiff = None
+
+    @classmethod
+    def setUpClass(cls):
+        for path in pathlib.Path(tool("CRDS")).glob("*.yaml"):
+            server.kubectl("apply", "--server-side", "-f", path)
+        server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+
+    def test_the_server_takes_a_pod_monitor(self):
+        dry(with_component("pod-monitor"))
+        dry(charted("--set", "podMonitor.enabled=true"))
+
+    def test_kubeconform_finds_nothing_by_the_servers_own_schemas(self):
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            schemas.write(server, folder)
+            location = f"{folder}/{{{{.ResourceKind}}}}-{{{{.Group}}}}-{{{{.ResourceAPIVersion}}}}.json"
+            core = f"{folder}/{{{{.ResourceKind}}}}-{{{{.ResourceAPIVersion}}}}.json"
+
+            def conforms(text):
+                places = ["-schema-location", location, "-schema-location", core]
+                return run(tool("KUBECONFORM"), "-strict", "-summary", *places, "-", stdin=text)
+            builds = [kustomized(f"overlays/{name}") for name in OVERLAYS] + [kustomized("base")]
+            for objects in builds + [with_component(name) for name in COMPONENTS]:
+                said = conforms(yaml.safe_dump_all(objects))
+                self.assertIn(f"{len(objects)} resources found", said)
+                self.assertIn("Errors: 0, Skipped: 0", said)
+            conforms(rendered())
+            wrong = copy.deepcopy(one(kustomized("base"), "DaemonSet"))
+            wrong["spec"]["template"]["spec"]["tolerations"][0]["efect"] = "NoSchedule"
+            with self.assertRaisesRegex(Failed, "efect"):
+                conforms(yaml.safe_dump(wrong))

@@ -44,18 +44,20 @@ class ApiServer:
 
     def start(self):
         clients, peers, port = free_port(), free_port(), free_port()
+        store = f"http://127.0.0.1:{clients}"
         self.spawn("etcd", f"--data-dir={self.folder}/etcd", "--unsafe-no-fsync", "--log-level=error",
-                   f"--listen-client-urls=http://127.0.0.1:{clients}", f"--advertise-client-urls=http://127.0.0.1:{clients}",
+                   f"--listen-client-urls={store}", f"--advertise-client-urls={store}",
                    f"--listen-peer-urls=http://127.0.0.1:{peers}")
         token = secrets.token_hex(16)
         (self.folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
         run("openssl", "genrsa", "-out", self.folder / "sa.key", "2048")
         server = self.spawn(
-            "kube-apiserver", f"--etcd-servers=http://127.0.0.1:{clients}", f"--secure-port={port}", "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", f"--cert-dir={self.folder}/certificates",
-            f"--token-auth-file={self.folder}/tokens.csv", "--authorization-mode=Node,RBAC",
-            "--enable-admission-plugins=NodeRestriction,Priority", "--service-cluster-ip-range=10.96.0.0/24",
-            "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={self.folder}/sa.key",
+            "kube-apiserver", f"--etcd-servers={store}", f"--secure-port={port}", "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
+            f"--cert-dir={self.folder}/certificates", f"--token-auth-file={self.folder}/tokens.csv",
+            "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction,Priority",
+            "--service-cluster-ip-range=10.96.0.0/24", "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={self.folder}/sa.key",
             f"--service-account-signing-key-file={self.folder}/sa.key", "--allow-privileged=true")
         self.kubeconfig = self.folder / "kubeconfig"
         # Its certificate is its own; nobody else listens on this port of this machine.

@@ -77,7 +77,8 @@ class EveryBuild(unittest.TestCase):
         for name, found in self.builds.items():
             with self.subTest(name):
                 spec = one(found, "DaemonSet")["spec"]
-                self.assertEqual(spec["updateStrategy"], {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}})
+                update = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
+                self.assertEqual(spec["updateStrategy"], update)
                 container = spec["template"]["spec"]["containers"][0]
                 self.assertEqual(container["livenessProbe"]["httpGet"], {"path": "/livez", "port": "admin"})
                 self.assertEqual(container["readinessProbe"]["httpGet"], {"path": "/readyz", "port": "admin"})

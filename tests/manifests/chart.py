@@ -53,7 +53,8 @@ class Chart(unittest.TestCase):
             run(MANIFESTS / "generate", "--into", folder)
             for made in (path for path in pathlib.Path(folder).rglob("*") if path.is_file()):
                 kept = CHART / made.relative_to(folder)
-                self.assertTrue(filecmp.cmp(made, kept, shallow=False), f"{kept} is out of date: run manifests/generate")
+                same = filecmp.cmp(made, kept, shallow=False)
+                self.assertTrue(same, f"{kept} is out of date: run manifests/generate")
             made = {path.name for path in pathlib.Path(folder, "files").iterdir()}
             self.assertEqual(made, {path.name for path in (CHART / "files").iterdir()})
 
@@ -98,16 +99,17 @@ class Chart(unittest.TestCase):
         self.assertNotEqual(rolled(), rolled("--set", "settings.LIFEBOAT_MARGIN=7s"))
 
     def test_a_folder_that_is_set_moves_with_its_mount(self):
-        pod = one(charted("--set", "settings.LIFEBOAT_KUBELET_ROOT=/data/kubelet,settings.LIFEBOAT_STATE_DIR=/data/journal"),
-                  "DaemonSet")["spec"]["template"]["spec"]
+        moved = "settings.LIFEBOAT_KUBELET_ROOT=/data/kubelet,settings.LIFEBOAT_STATE_DIR=/data/journal"
+        pod = one(charted("--set", moved), "DaemonSet")["spec"]["template"]["spec"]
         self.assertEqual([one["hostPath"]["path"] for one in pod["volumes"]], ["/data/kubelet/pods", "/data/journal"])
         self.assertEqual([one["mountPath"] for one in pod["containers"][0]["volumeMounts"]],
                          ["/data/kubelet/pods", "/data/journal"])
 
     def test_a_digest_wins_over_a_tag(self):
         digest = "sha256:" + "0" * 64
-        pod = one(charted("--set", f"image.repository=r/lifeboat,image.digest={digest}"), "DaemonSet")["spec"]["template"]["spec"]
-        self.assertEqual(pod["containers"][0]["image"], f"r/lifeboat@{digest}")
+        agent = one(charted("--set", f"image.repository=r/lifeboat,image.digest={digest}"), "DaemonSet")
+        container = agent["spec"]["template"]["spec"]["containers"][0]
+        self.assertEqual(container["image"], f"r/lifeboat@{digest}")
 
     def test_a_wrong_value_is_refused_by_name(self):
         for argument, because in {

@@ -24,7 +24,8 @@ class Failed(Exception):
 
 
 def run(*command, stdin=None, env=None):
-    done = subprocess.run([str(word) for word in command], input=stdin, env=env, capture_output=True, text=True, timeout=120)
+    words = [str(word) for word in command]
+    done = subprocess.run(words, input=stdin, env=env, capture_output=True, text=True, timeout=120)
     if done.returncode != 0:
         raise Failed(f"{' '.join(map(str, command))}: {(done.stderr + done.stdout).strip()}")
     return done.stdout

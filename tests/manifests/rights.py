@@ -8,7 +8,8 @@ from rendering import MANIFESTS, kustomized
 
 def granted(found):
     """(verb, resource) by account: what its bindings give it."""
-    roles = {(one["kind"], one["metadata"]["name"]): one["rules"] for one in found if one["kind"] in ("Role", "ClusterRole")}
+    kinds = ("Role", "ClusterRole")
+    roles = {(one["kind"], one["metadata"]["name"]): one["rules"] for one in found if one["kind"] in kinds}
     rights = {}
     for binding in (one for one in found if one["kind"] in ("RoleBinding", "ClusterRoleBinding")):
         rules = roles[binding["roleRef"]["kind"], binding["roleRef"]["name"]]
