@@ -31,6 +31,8 @@ use evacuation::moment::{Moment, Span};
 use evacuation::notice::{InstanceAction, Notice, NoticeKind, Standing};
 use evacuation::plan::Plan;
 use evacuation::pod::{PodFacts, PodUid};
+use evacuation::report::DepartureOutcome;
+use evacuation::status::Status;
 use signals::Signals;
 use std::collections::BTreeMap;
 use std::mem::discriminant;
@@ -138,6 +140,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         late_told: 0,
         imds_faults_told: [0; FaultKind::ALL.len()],
         link_told: None,
+        disrupted: None,
     };
     driver.run(imds_in, cluster_in, answers, signals).await;
     cancel.cancel();
@@ -176,6 +179,8 @@ struct Driver {
     imds_faults_told: [u64; FaultKind::ALL.len()],
     /// The rate of the link as the core was last told.
     link_told: Option<u64>,
+    /// The kind of the notice with which pods are named in the metrics.
+    disrupted: Option<NoticeKind>,
 }
 
 impl Driver {
@@ -259,6 +264,7 @@ impl Driver {
         let stateful = status.pods.iter().filter(|pod| pod.engine).count();
         self.metrics.pods(stateful, status.pods.len() - stateful);
         self.metrics.evacuating(status.left.is_some());
+        self.mark_disrupted(&status);
         for _ in self.late_told..status.late_answers {
             self.metrics.late_answer();
         }
@@ -268,11 +274,29 @@ impl Driver {
         json["claims"] = self.executor.claims_status().into();
         if self.started {
             let facts = self.machine.facts();
-            self.metrics.headroom(Plan::of(&facts).headroom);
+            let plan = Plan::of(&facts);
+            self.metrics.headroom(plan.headroom);
+            self.metrics.plan_state(&plan);
             let _ = self.facts.send(Some(facts));
         }
         // Nobody may be listening.
         let _ = self.status.send(json);
+    }
+
+    /// Names the pods that leave with this node, for analyses that must not take their loss for a fault of theirs.
+    /// Not those that somebody else deletes: without a notice nothing of the node's explains it.
+    fn mark_disrupted(&mut self, status: &Status) {
+        let kind = status.standing.as_ref().filter(|_| status.left.is_some()).map(|standing| standing.kind);
+        if self.disrupted != kind {
+            self.metrics.undisrupted();
+            self.disrupted = kind;
+        }
+        let Some(kind) = kind else { return };
+        for pod in status.pods.iter().map(|pod| &pod.departure) {
+            if pod.departure != DepartureOutcome::Stays {
+                self.metrics.disrupted(&pod.namespace, &pod.name, kind);
+            }
+        }
     }
 
     /// A notice that stood on the node when this agent started, and that IMDS does not show, was

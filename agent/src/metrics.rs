@@ -12,6 +12,7 @@ use evacuation::effect::RestoreOutcome;
 use evacuation::event::{Event, FailureKind, Outcome};
 use evacuation::moment::Span;
 use evacuation::notice::NoticeKind;
+use evacuation::plan::{Fate, Plan};
 use evacuation::report::{DepartureOutcome, StateOutcome};
 use series::Series;
 use std::sync::Arc;
@@ -80,6 +81,16 @@ impl Metrics {
     /// An evacuation is going on, or not.
     pub fn evacuating(&self, evacuating: bool) {
         self.series.set(Id::Evacuating, &[], f64::from(u8::from(evacuating)));
+    }
+
+    /// This pod leaves with the node, by a notice of this kind.
+    pub fn disrupted(&self, namespace: &str, pod: &str, kind: NoticeKind) {
+        self.series.set(Id::PodDisrupted, &[namespace, pod, kind.as_str()], 1.0);
+    }
+
+    /// No pod leaves with the node any more.
+    pub fn undisrupted(&self) {
+        self.series.clear(Id::PodDisrupted);
     }
 
     /// An evacuation has ended; `complete` if everything that was to happen has.
@@ -179,6 +190,20 @@ impl Metrics {
     /// link that was never measured, is no figure.
     pub fn headroom(&self, headroom_ms: Option<i64>) {
         self.series.set(Id::Headroom, &[], headroom_ms.map_or(f64::NAN, |ms| ms as f64 / 1000.0));
+    }
+
+    /// What would become of this node's state if a notice came now, in bytes.
+    pub fn plan_state(&self, plan: &Plan) {
+        for (fate, label) in [(Fate::Safe, "safe"), (Fate::AtRisk, "at_risk"), (Fate::Unknown, "unknown")] {
+            let of_fate = plan.pods.iter().filter(|pod| pod.state == fate);
+            let bytes = of_fate.filter_map(|pod| pod.bytes).fold(0, u64::saturating_add);
+            self.series.set(Id::PlanState, &[label], bytes as f64);
+        }
+    }
+
+    /// The store has proven what it must be able to do, or not (yet).
+    pub fn store_usable(&self, usable: bool) {
+        self.series.set(Id::StoreUsable, &[], f64::from(u8::from(usable)));
     }
 
     /// How fast the last state was read.
@@ -297,6 +322,30 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_leaves_with_its_node_is_named_only_as_long_as_that_is_so() {
+        let metrics = Metrics::new();
+        let terminate = NoticeKind::Interruption(evacuation::notice::InstanceAction::Terminate);
+        assert!(!metrics.render().contains("target_pod"), "{}", metrics.render());
+        metrics.disrupted("chat", "llama-0", terminate);
+        let line =
+            "lifeboat_pod_disrupted{target_namespace=\"chat\",target_pod=\"llama-0\",reason=\"terminate\"} 1";
+        let text = metrics.render();
+        assert!(text.contains(line), "{text}");
+        metrics.undisrupted();
+        assert!(!metrics.render().contains("target_pod"), "{}", metrics.render());
+    }
+
+    #[test]
+    fn a_label_of_any_value_is_on_what_is_taken_away_again_and_nowhere_else() {
+        let open: Vec<&str> = TABLE
+            .iter()
+            .filter(|row| row.labels.iter().any(|label| label.is_open()))
+            .map(|row| row.name)
+            .collect();
+        assert_eq!(open, ["pod_disrupted"]);
+    }
+
+    #[test]
     fn every_outcome_and_kind_of_the_core_is_in_its_set() {
         let has = |id: Id, label: usize, value: &str| {
             let row = &TABLE[id as usize];
@@ -331,6 +380,7 @@ mod tests {
             NoticeKind::Maintenance,
         ] {
             has(Id::Notices, 0, kind.as_str());
+            has(Id::PodDisrupted, 2, kind.as_str());
         }
         for outcome in RestoreOutcome::ALL {
             has(Id::Restores, 0, outcome.as_str());

@@ -77,6 +77,7 @@ impl StoreHandle {
         let (out, standing) = watch::channel(Standing::Opening);
         match config.store.clone() {
             Some(url) => {
+                metrics.store_usable(false);
                 let opening = Opening {
                     url,
                     options: config.store_options.clone(),
@@ -209,6 +210,7 @@ impl Opening {
                  wrote; set --claims lease on every node, or use a store that decides"
             );
         }
+        self.metrics.store_usable(true);
         self.metrics.claims(place.as_str(), reason.as_str());
         let why = format!("{}: {}", claims.describe(), reason.in_words(&conditions)).into();
         Ok(Opened { store: Arc::clone(store), claims, conditions, why })

@@ -6,3 +6,4 @@ mod checkpoints;
 mod documentation;
 mod drills;
 mod lifecycle;
+mod observability;

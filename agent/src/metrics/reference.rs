@@ -8,7 +8,8 @@ pub fn markdown() -> String {
         "# Metrics\n\n\
          Generated from `agent/src/metrics/table.rs`; `UPDATE_DOCS=1 cargo test -p lifeboat metrics` writes it anew.\n\n\
          Every agent serves these at `/metrics` of its admin address, as OpenMetrics text. No label carries a\n\
-         pod's, a node's or an object's name; a label's value that is not listed here appears as `other`.\n\n\
+         pod's, a node's or an object's name, but those of `lifeboat_pod_disrupted`, which is there only while the node\n\
+         is being evacuated; a label's value that is not listed here appears as `other`.\n\n\
          | name | type | unit | labels | meaning |\n|---|---|---|---|---|\n",
     );
     for row in &TABLE {
@@ -34,6 +35,7 @@ fn labels(row: &Row) -> String {
     let described = row.labels.iter().map(|label| match row.kind {
         // The document should not change with every version.
         Kind::Info => format!("`{}`", label.name),
+        _ if label.is_open() => format!("`{}`", label.name),
         Kind::Counter | Kind::Gauge | Kind::Histogram => {
             let values: Vec<String> = label.values.iter().map(|value| format!("`{value}`")).collect();
             format!("`{}`: {}", label.name, values.join(", "))

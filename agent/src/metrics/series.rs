@@ -1,19 +1,20 @@
 //! The table's metrics in a registry of their own.
 
-use super::table::{Id, Kind, Row, TABLE, Unit};
+use super::table::{Id, Kind, Label, Row, TABLE, Unit};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{self, Registry};
+use std::borrow::Cow;
 use std::sync::atomic::AtomicU64;
 
 /// Upper bounds in seconds. A notice leaves 120 s, and a cordon takes some 10 ms.
 const BUCKETS: [f64; 15] =
     [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 300.0];
 
-type Labels = Vec<(&'static str, &'static str)>;
+type Labels = Vec<(&'static str, Cow<'static, str>)>;
 
 /// One metric, whatever its type.
 #[derive(Clone, Debug)]
@@ -60,6 +61,13 @@ impl Series {
         }
     }
 
+    /// Takes every series of a gauge away.
+    pub(super) fn clear(&self, id: Id) {
+        if let Some(One::Gauge(family)) = self.all.get(id as usize) {
+            family.clear();
+        }
+    }
+
     pub(super) fn observe(&self, id: Id, values: &[&str], seconds: f64) {
         if let Some(One::Histogram(family)) = self.all.get(id as usize) {
             family.get_or_create(&labels(id, values)).observe(seconds);
@@ -70,11 +78,15 @@ impl Series {
 /// The labels of one series: what is not in a label's closed set is `other`.
 fn labels(id: Id, values: &[&str]) -> Labels {
     let row = &TABLE[id as usize];
-    let closed = |(index, label): (usize, &super::table::Label)| {
-        let value = values.get(index).and_then(|value| label.values.iter().find(|known| *known == value));
-        (label.name, value.copied().unwrap_or("other"))
+    let told = |(index, label): (usize, &Label)| {
+        let value = values.get(index).copied().unwrap_or_default();
+        if label.is_open() {
+            return (label.name, Cow::Owned(value.to_owned()));
+        }
+        let known = label.values.iter().copied().find(|known| *known == value);
+        (label.name, Cow::Borrowed(known.unwrap_or("other")))
     };
-    row.labels.iter().enumerate().map(closed).collect()
+    row.labels.iter().enumerate().map(told).collect()
 }
 
 fn register(registry: &mut Registry, row: &Row) -> One {
@@ -112,7 +124,7 @@ fn register(registry: &mut Registry, row: &Row) -> One {
 fn begin_at_zero(one: &One, row: &Row) {
     let sets: Vec<Labels> = match row.labels {
         [] => vec![Vec::new()],
-        [label] => label.values.iter().map(|value| vec![(label.name, *value)]).collect(),
+        [label] => label.values.iter().map(|value| vec![(label.name, Cow::Borrowed(*value))]).collect(),
         _ => Vec::new(),
     };
     for set in sets {
@@ -142,7 +154,8 @@ mod tests {
     fn each_row_is_exposed_under_its_documented_name() {
         let series = Series::new();
         for row in &TABLE {
-            let values: Vec<&str> = row.labels.iter().map(|label| label.values[0]).collect();
+            let values: Vec<&str> =
+                row.labels.iter().map(|label| *label.values.first().unwrap_or(&"any")).collect();
             match row.kind {
                 Kind::Counter => series.count(row.id, &values, 1),
                 Kind::Gauge | Kind::Info => series.set(row.id, &values, 1.0),

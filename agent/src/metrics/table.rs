@@ -54,8 +54,15 @@ impl Unit {
 pub struct Label {
     /// Its name.
     pub name: &'static str,
-    /// Its values, without `other`.
+    /// Its values, without `other`; none at all: whatever is told, as it is ([`Label::is_open`]).
     pub values: &'static [&'static str],
+}
+
+impl Label {
+    /// It takes any value. Only what is taken away again may have such a label.
+    pub const fn is_open(&self) -> bool {
+        self.values.is_empty()
+    }
 }
 
 /// One metric.
@@ -103,6 +110,7 @@ pub enum Id {
     NoticeLeft,
     NoticeToCordon,
     Evacuating,
+    PodDisrupted,
     Evacuations,
     EvacuationSeconds,
     Evictions,
@@ -119,6 +127,7 @@ pub enum Id {
     Tokens,
     Link,
     Headroom,
+    PlanState,
     Read,
     Pods,
     AnnotationErrors,
@@ -131,6 +140,7 @@ pub enum Id {
     KubeRequests,
     KubeSeconds,
     WatchRestarts,
+    StoreUsable,
     Claims,
     Build,
 }
@@ -188,7 +198,7 @@ const fn row(
 }
 
 /// Every metric, in the order of the documentation.
-pub const TABLE: [Row; 38] = [
+pub const TABLE: [Row; 41] = [
     row(
         Id::ImdsPolls,
         "imds_polls",
@@ -251,6 +261,20 @@ pub const TABLE: [Row; 38] = [
         "From the first sight of a notice to the acknowledged cordon",
     ),
     row(Id::Evacuating, "evacuating", Kind::Gauge, Unit::None, &[], "1 while this node is being evacuated"),
+    row(
+        Id::PodDisrupted,
+        "pod_disrupted",
+        Kind::Gauge,
+        Unit::None,
+        &[
+            // Not `namespace` and `pod`: those are the agent's own wherever Prometheus finds it as a pod.
+            Label { name: "target_namespace", values: &[] },
+            Label { name: "target_pod", values: &[] },
+            Label { name: "reason", values: &["terminate", "stop", "hibernate", "rebalance", "maintenance"] },
+        ],
+        "1 for each pod that leaves with this node, by the kind of the notice; there only while the node is being \
+         evacuated",
+    ),
     row(
         Id::Evacuations,
         "evacuations",
@@ -380,6 +404,15 @@ pub const TABLE: [Row; 38] = [
         "Time to spare if a notice came now: negative on a node that would not make it; NaN with nothing to save",
     ),
     row(
+        Id::PlanState,
+        "plan_state",
+        Kind::Gauge,
+        Unit::Bytes,
+        &[Label { name: "fate", values: &["safe", "at_risk", "unknown"] }],
+        "State by what would become of it if a notice came now, as `lifeboat plan` says it: whole in the store by its \
+         cut-off or not, or a link that was never measured; state that nobody has looked at is not in it",
+    ),
+    row(
         Id::Read,
         "state_read_bytes_per_second",
         Kind::Gauge,
@@ -473,6 +506,14 @@ pub const TABLE: [Row; 38] = [
         Unit::None,
         &[Label { name: "resource", values: &["nodes", "pods"] }],
         "Watches that failed and were started again",
+    ),
+    row(
+        Id::StoreUsable,
+        "store_usable",
+        Kind::Gauge,
+        Unit::None,
+        &[],
+        "1 once the store has proven what it must be able to do, 0 until then; not there without --store",
     ),
     row(
         Id::Claims,
