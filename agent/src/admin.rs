@@ -2,6 +2,7 @@
 //!
 //! `/livez` fails only if the driver's loop has not turned for [`HUNG_AFTER`]: nothing that happens
 //! in an evacuation may get the agent killed. `/readyz` is a set of latches and never closes again.
+//! The fleet role serves the same, with latches of its own.
 
 use crate::clock;
 use crate::metrics::Metrics;
@@ -68,7 +69,7 @@ impl Default for Heartbeat {
     }
 }
 
-/// What must have happened once before the agent is ready.
+/// What must have happened once before the agent, or the fleet role, is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Latch {
     /// IMDS gave a token, or the node is known not to need it.
@@ -79,11 +80,15 @@ pub enum Latch {
     Pods,
     /// The store has proven what it must be able to do.
     Store,
+    /// The fleet role knows who leads it.
+    Election,
 }
 
 impl Latch {
-    /// Every latch.
-    pub const ALL: [Latch; 4] = [Latch::Imds, Latch::Node, Latch::Pods, Latch::Store];
+    /// The agent's.
+    pub const AGENT: [Latch; 4] = [Latch::Imds, Latch::Node, Latch::Pods, Latch::Store];
+    /// The fleet role's.
+    pub const FLEET: [Latch; 1] = [Latch::Election];
 
     /// Its name in `/readyz`.
     pub const fn as_str(self) -> &'static str {
@@ -92,23 +97,38 @@ impl Latch {
             Latch::Node => "node",
             Latch::Pods => "pods",
             Latch::Store => "store",
+            Latch::Election => "election",
         }
     }
 }
 
 /// The latches; clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<[AtomicBool; 4]>);
+#[derive(Clone, Debug)]
+pub struct Readiness(Arc<[(Latch, AtomicBool)]>);
 
 impl Readiness {
+    /// Ready when all of these have happened.
+    pub fn of(latches: &[Latch]) -> Self {
+        Self(latches.iter().map(|latch| (*latch, AtomicBool::new(false))).collect())
+    }
+
     /// It has happened.
     pub fn latch(&self, latch: Latch) {
-        self.0[latch as usize].store(true, Ordering::Relaxed);
+        for (_, done) in self.0.iter().filter(|(known, _)| *known == latch) {
+            done.store(true, Ordering::Relaxed);
+        }
     }
 
     /// What has not happened yet.
     pub fn missing(&self) -> Vec<Latch> {
-        Latch::ALL.into_iter().filter(|latch| !self.0[*latch as usize].load(Ordering::Relaxed)).collect()
+        self.0.iter().filter(|(_, done)| !done.load(Ordering::Relaxed)).map(|(latch, _)| *latch).collect()
+    }
+}
+
+impl Default for Readiness {
+    /// The agent's.
+    fn default() -> Self {
+        Self::of(&Latch::AGENT)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::checkpoints::CheckpointsArgs;
 use crate::config::RunArgs;
 use crate::drill::arguments::DrillArgs;
+use crate::fleet::FleetArgs;
 use crate::plan::PlanArgs;
 use crate::timeline::TimelineArgs;
 use crate::wait::WaitArgs;
@@ -22,6 +23,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the agent on this node
     Run(Box<RunArgs>),
+    /// Run what no node's agent can do: open the gates of pods on nodes without one
+    Fleet(FleetArgs),
     /// Rehearse an evacuation on this machine: no cluster, no AWS, no root
     Drill(Box<DrillArgs>),
     /// What would happen to a node if its notice came now: what would be safe, what not, and why

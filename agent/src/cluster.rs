@@ -8,14 +8,16 @@
 //! must not wait for another turn of the loop.
 
 mod access;
-mod call;
+pub(crate) mod call;
 mod condition;
 pub mod daemon;
 mod departure;
 pub mod distill;
 pub mod failure;
+pub(crate) mod follow;
 mod happening;
 mod lease;
+mod needless_gate;
 mod node;
 mod source;
 mod spec_key;
@@ -30,6 +32,7 @@ use k8s_openapi::api::core::v1::Node;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(crate) use condition::{RESTORED_CONDITION, is_gated, is_true};
 pub use distill::PodRecord;
 pub use failure::ClusterError;
 pub use happening::About;
@@ -38,6 +41,10 @@ pub use node::{EVACUATION_ANNOTATION, INTERRUPTION_TAINT, REBALANCE_TAINT};
 pub use source::NamedPod;
 pub use survey::Survey;
 pub use watch::ClusterEvent;
+
+/// The agent's pods, as the manifests label them. (The fleet role's pods carry the first of the two.)
+pub(crate) const AGENT_LABELS: [(&str, &str); 2] =
+    [("app.kubernetes.io/name", "lifeboat"), ("app.kubernetes.io/component", "agent")];
 
 /// What the agent needs to know to reach its cluster as its node's agent.
 #[derive(Clone, Debug)]
@@ -112,6 +119,21 @@ impl Cluster {
     /// The own node's name.
     pub fn node_name(&self) -> &str {
         &self.options.node
+    }
+
+    /// The client itself, for watches.
+    pub(crate) fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
+    /// What counts the requests.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The namespace of the service account, or of the kubeconfig's context.
+    pub(crate) fn own_namespace(&self) -> &str {
+        self.client.default_namespace()
     }
 
     fn seen(&self) -> MutexGuard<'_, Option<Node>> {

@@ -11,7 +11,7 @@
 //! Nothing here waits for the outside world but in the one `select!`, so a hanging API server, store
 //! or engine never delays the next event.
 
-mod signals;
+pub(crate) mod signals;
 
 use crate::admin::{Admin, Heartbeat, Latch, Readiness, Sources};
 use crate::clock;

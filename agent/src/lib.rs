@@ -26,6 +26,7 @@
 //! | [`volume`], [`store`] | pod volumes opened so that nothing leads outside; the store, opened and proven |
 //! | [`journal`], [`metrics`], [`admin`], [`telemetry`] | what can be known of it |
 //! | [`plan`] | what would happen to a node, before it happens |
+//! | [`fleet`] | what no node's agent can do: the gates of pods on nodes without one |
 //! | [`checkpoints`] | what is in the store, for people: list, show, verify, diff, fetch |
 //! | [`timeline`] | a journal for people, and its replay |
 //! | [`drill`] | the whole of it rehearsed on one machine, and judged |
@@ -41,6 +42,7 @@ pub mod drill;
 pub mod driver;
 pub mod engine;
 pub mod executor;
+pub mod fleet;
 pub mod imds;
 pub mod journal;
 pub mod metrics;

@@ -36,6 +36,16 @@ fn main() -> ExitCode {
                 ExitCode::from(USAGE)
             }
         },
+        Command::Fleet(args) => match args.validate() {
+            Ok(settings) => match runtime.block_on(lifeboat::fleet::run(settings)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(&error),
+            },
+            Err(error) => {
+                eprintln!("lifeboat: {error}");
+                ExitCode::from(USAGE)
+            }
+        },
         Command::Drill(args) => ExitCode::from(runtime.block_on(lifeboat::drill::run(*args))),
         Command::Plan(args) => ExitCode::from(runtime.block_on(lifeboat::plan::run(args))),
         Command::Wait(args) => ExitCode::from(lifeboat::wait::run(&args)),

@@ -238,6 +238,21 @@ impl Metrics {
         self.series.set(Id::Claims, &[place, reason], 1.0);
     }
 
+    /// This replica of the fleet role acts, or not.
+    pub fn fleet_leader(&self, leads: bool) {
+        self.series.set(Id::FleetLeader, &[], f64::from(u8::from(leads)));
+    }
+
+    /// Pods with a closed gate on nodes without an agent.
+    pub fn fleet_waiting(&self, pods: usize) {
+        self.series.set(Id::FleetWaiting, &[], pods as f64);
+    }
+
+    /// The fleet role opened a gate.
+    pub fn fleet_gate_opened(&self) {
+        self.series.count(Id::FleetGatesOpened, &[], 1);
+    }
+
     /// Pods of this node that are opted in, and all others.
     pub fn pods(&self, stateful: usize, stateless: usize) {
         self.series.set(Id::Pods, &["stateful"], stateful as f64);

@@ -13,7 +13,7 @@ use testbed::Testbed;
 const MIB: u64 = 1 << 20;
 
 async fn agents(bed: &Testbed) -> Result<Vec<Value>> {
-    bed.list("/api/v1/namespaces/lifeboat-system/pods").await
+    bed.agents().await
 }
 
 fn is_committed(bed: &Testbed, pod: &Value) -> Result<bool> {

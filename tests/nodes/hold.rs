@@ -43,7 +43,7 @@ fn hold(bed: &Testbed, pod: &Value) -> Result<Timestamp> {
 
 /// The agent on this node dies at once and is not started again.
 async fn end_agent(bed: &Testbed, on: &str, stays_on: &str) -> Result<()> {
-    let agents = bed.list("/api/v1/namespaces/lifeboat-system/pods").await?;
+    let agents = bed.agents().await?;
     let agent = agents.iter().find(|pod| node(pod) == on).context("there is no agent")?;
     let id =
         text(agent, "/status/containerStatuses/0/containerID").trim_start_matches("containerd://").to_owned();

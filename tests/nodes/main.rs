@@ -7,6 +7,7 @@ mod asked;
 mod cast;
 mod marks;
 
+mod admission;
 mod agent_killed;
 mod agent_updated;
 mod blockers;
@@ -15,6 +16,8 @@ mod cleaning_up;
 mod container_restart;
 mod daemons;
 mod files;
+mod fleet;
+mod fleet_token;
 mod gone_without_notice;
 mod hold;
 mod metadata_service;

@@ -12,20 +12,20 @@ use testbed::Testbed;
 use testbed::caller::{Caller, mounted_token};
 
 /// Who must have refused: a part of the message.
-const RBAC: &str = "cannot ";
+pub(crate) const RBAC: &str = "cannot ";
 const IMPERSONATION: &str = "cannot impersonate";
-const POLICY: &str = "denied request: ";
+pub(crate) const POLICY: &str = "denied request: ";
 const NODE_RESTRICTION: &str = "spec.nodeName set to itself";
 
 /// One request.
-struct Try {
+pub(crate) struct Try {
     method: &'static str,
     path: String,
     body: Value,
     impersonated: Vec<&'static str>,
 }
 
-fn of(method: &'static str, path: impl Into<String>, body: Value) -> Try {
+pub(crate) fn of(method: &'static str, path: impl Into<String>, body: Value) -> Try {
     Try { method, path: path.into(), body, impersonated: Vec::new() }
 }
 
@@ -41,14 +41,14 @@ impl Try {
         Ok((answer.code, message))
     }
 
-    async fn is_refused(&self, thief: &Caller, by: &str) -> Result<()> {
+    pub(crate) async fn is_refused(&self, thief: &Caller, by: &str) -> Result<()> {
         let (code, message) = self.code(thief).await?;
         let shown = format!("{} {} as {:?}: {code} {message}", self.method, self.path, self.impersonated);
         ensure!(code == 403 && message.contains(by), "not refused as it should be ({by:?}): {shown}");
         Ok(())
     }
 
-    async fn is_done(&self, thief: &Caller) -> Result<()> {
+    pub(crate) async fn is_done(&self, thief: &Caller) -> Result<()> {
         let (code, message) = self.code(thief).await?;
         let shown = format!("{} {} as {:?}: {code} {message}", self.method, self.path, self.impersonated);
         ensure!((200..300).contains(&code), "not allowed: {shown}");
@@ -56,7 +56,7 @@ impl Try {
     }
 }
 
-fn pod_path(name: &str) -> String {
+pub(crate) fn pod_path(name: &str) -> String {
     format!("/api/v1/namespaces/default/pods/{name}")
 }
 
@@ -72,17 +72,17 @@ fn cordon(node: &str) -> Try {
     of("PATCH", format!("/api/v1/nodes/{node}"), json!({"spec": {"unschedulable": true}}))
 }
 
-fn open_gate(pod: &str) -> Try {
+pub(crate) fn open_gate(pod: &str) -> Try {
     let condition =
         json!({"type": "lifeboat.dev/restored", "status": "True", "reason": "Stolen", "message": "x"});
     of("PATCH", format!("{}/status", pod_path(pod)), json!({"status": {"conditions": [condition]}}))
 }
 
-fn delete(pod: &str) -> Try {
+pub(crate) fn delete(pod: &str) -> Try {
     of("DELETE", pod_path(pod), json!({"gracePeriodSeconds": 1}))
 }
 
-fn evict(pod: &str) -> Try {
+pub(crate) fn evict(pod: &str) -> Try {
     let body = json!({"apiVersion": "policy/v1", "kind": "Eviction",
         "metadata": {"name": pod, "namespace": "default"}});
     of("POST", format!("{}/eviction", pod_path(pod)), body)
@@ -126,7 +126,7 @@ async fn robbed() -> Result<(Testbed, Caller)> {
     {
         ready(&bed, app, 1, Some(node)).await?;
     }
-    let agents = bed.list("/api/v1/namespaces/lifeboat-system/pods").await?;
+    let agents = bed.agents().await?;
     let agent = agents.iter().find(|pod| pod["spec"]["nodeName"] == "node-a").context("no agent")?;
     let thief = Caller::with_token(&bed, &mounted_token(&bed, "node-a", uid(agent))?).await?;
     Ok((bed, thief))
@@ -171,6 +171,12 @@ async fn a_stolen_token_changes_its_own_node_and_no_other() -> Result<()> {
     of("GET", leases("lifeboat-system", ""), Value::Null).is_refused(&thief, RBAC).await?;
     of("DELETE", leases("lifeboat-system", "/lifeboat-x"), json!({})).is_refused(&thief, RBAC).await?;
     of("GET", leases("kube-node-lease", "/node-b"), Value::Null).is_refused(&thief, RBAC).await?;
+
+    let election = leases("lifeboat-system", "/lifeboat-fleet");
+    let seat = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "lifeboat-fleet"}});
+    of("POST", leases("lifeboat-system", ""), seat.clone()).is_refused(&thief, POLICY).await?;
+    bed.create(&leases("lifeboat-system", ""), &seat).await?;
+    of("PUT", election, seat).is_refused(&thief, POLICY).await?;
 
     // Impersonation: the own node, to evict its own pods, and nothing else.
     evict("theirs").by(OWN).is_refused(&thief, NODE_RESTRICTION).await?;

@@ -3,7 +3,7 @@
 use evacuation::pod::{EvictWhen, OnDelete, RestoreMode, Role};
 
 /// Every annotation that a pod may carry, without the prefix.
-pub const KNOWN: [&str; 16] = [
+pub const KNOWN: [&str; 17] = [
     "auth-file",
     "compat-key",
     "container",
@@ -11,6 +11,7 @@ pub const KNOWN: [&str; 16] = [
     "engine",
     "evict",
     "flush-timeout",
+    "inject",
     "interval",
     "max-bytes",
     "on-delete",
@@ -23,12 +24,13 @@ pub const KNOWN: [&str; 16] = [
 ];
 
 /// Those that mean nothing without `engine`.
-pub(super) const NEED_ENGINE: [&str; 13] = [
+pub(super) const NEED_ENGINE: [&str; 14] = [
     "auth-file",
     "compat-key",
     "container",
     "evict",
     "flush-timeout",
+    "inject",
     "interval",
     "max-bytes",
     "on-delete",
@@ -61,6 +63,10 @@ pub(super) const EVICT: [(&str, EvictWhen); 3] =
 /// `lifeboat.dev/restore`.
 pub(super) const RESTORE: [(&str, RestoreMode); 3] =
     [("gate", RestoreMode::Gate), ("background", RestoreMode::Background), ("off", RestoreMode::Off)];
+
+/// `lifeboat.dev/inject`: read by the policy lifeboat-opt-in (manifests/base/admission.yaml) when the pod is created. It
+/// means nothing to the agent.
+pub(super) const INJECT: [(&str, ()); 3] = [("all", ()), ("no-hold", ()), ("off", ())];
 
 /// `lifeboat.dev/on-delete`.
 pub(super) const ON_DELETE: [(&str, OnDelete); 2] =

@@ -56,6 +56,7 @@ pub(super) fn engine(reader: &mut Reader<'_>, pod: &Pod) -> Option<EngineSetting
         )),
         _ => Err(("is not one of its values".to_owned(), "use http".to_owned())),
     });
+    reader.choice("inject", &known::INJECT);
     let container = container(reader, spec);
     let asked = engine.is_none_or(EngineKind::is_asked);
     let port = if asked { port(reader, container) } else { not_asked(reader) };

@@ -254,3 +254,16 @@ fn a_value_of_any_length_makes_a_short_line() {
     let line = error(json!({ "lifeboat.dev/role": "ü".repeat(100_000) })).to_string();
     assert!(line.len() < 1024, "{}", line.len());
 }
+
+#[test]
+fn what_is_to_be_injected_is_one_of_its_values_and_needs_an_engine() {
+    for value in ["all", "no-hold", "off"] {
+        let all = read(&pod(json!({ "lifeboat.dev/engine": "http", "lifeboat.dev/inject": value })));
+        assert!(all.engine.is_some(), "{value}: {:?}", all.errors);
+    }
+    let wrong = error(json!({ "lifeboat.dev/engine": "http", "lifeboat.dev/inject": "gate" }));
+    assert_eq!(wrong.annotation, "lifeboat.dev/inject");
+    assert!(wrong.fix.contains("all, no-hold, off"), "{wrong}");
+    let alone = error(json!({ "lifeboat.dev/inject": "off" }));
+    assert!(alone.fix.contains("lifeboat.dev/engine"), "{alone}");
+}

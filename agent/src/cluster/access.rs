@@ -9,9 +9,9 @@ use std::time::Duration;
 /// A server that does not take a connection within this is asked again, over another.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// Longer than an idle watch is quiet: the server ends each watch after [`super::watch::WATCH_SECONDS`],
+/// Longer than an idle watch is quiet: the server ends each watch after [`super::follow::WATCH_SECONDS`],
 /// so silence beyond that is a dead connection.
-const READ: Duration = Duration::from_secs(super::watch::WATCH_SECONDS as u64 + 5);
+const READ: Duration = Duration::from_secs(super::follow::WATCH_SECONDS as u64 + 5);
 
 /// The configuration from a kubeconfig, or from the pod's service account.
 pub(super) async fn config(kubeconfig: Option<&Path>) -> Result<Config, ClusterError> {

@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 
 /// The three ways to PATCH that are used here.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum PatchType {
+pub(crate) enum PatchType {
     /// Replaces lists whole: for a node's taints, together with its resourceVersion.
     Merge,
     /// Merges lists by their key: for a pod's conditions.
@@ -22,7 +22,7 @@ pub(super) enum PatchType {
 
 /// A request that can be sent.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(crate) struct Call {
     verb: &'static str,
     what: String,
     method: Method,
@@ -33,16 +33,16 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn get(path: String, what: impl Into<String>) -> Self {
+    pub(crate) fn get(path: String, what: impl Into<String>) -> Self {
         Self::new("get", Method::GET, path, what, None)
     }
 
-    pub(super) fn create(path: String, what: impl Into<String>, body: Value) -> Self {
+    pub(crate) fn create(path: String, what: impl Into<String>, body: Value) -> Self {
         Self::new("create", Method::POST, path, what, Some(body))
     }
 
     /// A PUT of the whole object.
-    pub(super) fn update(path: String, what: impl Into<String>, body: Value) -> Self {
+    pub(crate) fn update(path: String, what: impl Into<String>, body: Value) -> Self {
         Self::new("update", Method::PUT, path, what, Some(body))
     }
 
@@ -50,7 +50,7 @@ impl Call {
         Self::new("delete", Method::DELETE, path, what, Some(options))
     }
 
-    pub(super) fn patch(path: String, what: impl Into<String>, kind: PatchType, body: Value) -> Self {
+    pub(crate) fn patch(path: String, what: impl Into<String>, kind: PatchType, body: Value) -> Self {
         let content_type = match kind {
             PatchType::Merge => "application/merge-patch+json",
             PatchType::Strategic => "application/strategic-merge-patch+json",
@@ -84,7 +84,7 @@ struct Answer {
 
 impl Cluster {
     /// Sends a call and reads its answer, both before the deadline.
-    pub(super) async fn send<T: DeserializeOwned>(
+    pub(crate) async fn send<T: DeserializeOwned>(
         &self,
         call: Call,
         deadline: Moment,
@@ -93,7 +93,7 @@ impl Cluster {
     }
 
     /// The same, with what the API server's clock said when it answered, if it said so.
-    pub(super) async fn send_dated<T: DeserializeOwned>(
+    pub(crate) async fn send_dated<T: DeserializeOwned>(
         &self,
         call: Call,
         deadline: Moment,
@@ -170,14 +170,14 @@ fn status(code: http::StatusCode, bytes: &[u8]) -> Status {
 
 /// A name that Kubernetes could have given, and that cannot lead a path elsewhere. Names of pods
 /// come from the store too, which others may have written.
-pub(super) fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     (1..=253).contains(&name.len())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
 /// The path of a pod.
-pub(super) fn pod_path(namespace: &str, name: &str) -> Result<String, ClusterError> {
+pub(crate) fn pod_path(namespace: &str, name: &str) -> Result<String, ClusterError> {
     for part in [namespace, name] {
         if !is_name(part) {
             return Err(ClusterError::Name { name: part.to_owned() });

@@ -4,6 +4,7 @@ use super::call::{Call, PatchType, pod_path};
 use super::{Cluster, ClusterError, PodRef};
 use evacuation::effect::RestoreOutcome;
 use evacuation::moment::Moment;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 /// The readiness gate of a pod that waits for its restore, and the record of how that ended.
@@ -41,7 +42,11 @@ impl Cluster {
         self.set_condition(pod, RESTORED_CONDITION, outcome.as_str(), message, deadline).await
     }
 
-    async fn set_condition(
+    /// Sets a condition to True. The uid is the precondition: a namesake created later is not meant.
+    ///
+    /// # Errors
+    /// `NotFound` where this very pod is no more.
+    pub(crate) async fn set_condition(
         &self,
         pod: &PodRef,
         condition: &str,
@@ -67,4 +72,16 @@ impl Cluster {
         let what = format!("condition {condition} of pod {}/{}", pod.namespace, pod.name);
         self.send::<Value>(Call::patch(path, what, PatchType::Strategic, body), deadline).await.map(|_| ())
     }
+}
+
+/// The pod waits for its gate: it has the readiness gate, and the condition is not True.
+pub(crate) fn is_gated(pod: &Pod) -> bool {
+    let gates = pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_deref()).unwrap_or_default();
+    gates.iter().any(|gate| gate.condition_type == RESTORED_CONDITION) && !is_true(pod, RESTORED_CONDITION)
+}
+
+/// The condition stands in the pod's status, and is True.
+pub(crate) fn is_true(pod: &Pod, condition: &str) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|found| found.type_ == condition && found.status == "True")
 }

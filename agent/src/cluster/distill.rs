@@ -1,6 +1,6 @@
 //! From a Pod of the API to the little the core knows of it.
 
-use super::condition::RESTORED_CONDITION;
+use super::condition::{RESTORED_CONDITION, is_true};
 use super::daemon::{DaemonRules, tolerates_interruption};
 use super::workload::{Workload, controller, workload};
 use crate::annotations::{self, AnnotationError, Annotations, Drain, EngineSettings};
@@ -84,7 +84,7 @@ impl Distiller {
                 on_delete: settings.on_delete,
                 restore: settings.restore,
             }),
-            restore_decided: restore_decided(pod),
+            restore_decided: is_true(pod, RESTORED_CONDITION),
             restarts: status.and_then(|status| u32::try_from(status.restart_count).ok()).unwrap_or(0),
             uid,
         };
@@ -171,11 +171,6 @@ fn holds(container: &Container) -> bool {
         let path = handler.http_get.as_ref().and_then(|get| get.path.as_deref()).unwrap_or_default();
         by_file || path.split('?').next() == Some(HOLD_PATH)
     })
-}
-
-fn restore_decided(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == RESTORED_CONDITION && condition.status == "True")
 }
 
 fn container_status<'p>(pod: &'p Pod, name: Option<&str>) -> Option<&'p ContainerStatus> {

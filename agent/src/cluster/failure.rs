@@ -130,7 +130,7 @@ impl ClusterError {
     }
 
     /// There is no such object.
-    pub(super) fn is_not_found(&self) -> bool {
+    pub(crate) fn is_not_found(&self) -> bool {
         self.failure_kind() == FailureKind::NotFound
     }
 }

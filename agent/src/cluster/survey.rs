@@ -3,7 +3,7 @@
 use super::call::{Call, node_path, pod_path};
 use super::daemon::DaemonRules;
 use super::distill::Distiller;
-use super::{Cluster, ClusterError, Options, access};
+use super::{AGENT_LABELS, Cluster, ClusterError, Options, access};
 use crate::clock;
 use crate::metrics::Metrics;
 use evacuation::facts::{Facts, PodState};
@@ -13,8 +13,6 @@ use k8s_openapi::List;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use std::path::Path;
 
-/// The agent's pods, as the manifests label them.
-const AGENT: (&str, &str) = ("app.kubernetes.io/name", "lifeboat");
 /// Their admin port, as the manifests set it.
 const ADMIN_PORT: u16 = 9188;
 
@@ -100,7 +98,9 @@ fn named(name: &Option<String>) -> String {
 
 fn is_agent(pod: &Pod) -> bool {
     let labels = pod.metadata.labels.as_ref();
-    let labelled = labels.and_then(|labels| labels.get(AGENT.0)).is_some_and(|value| value == AGENT.1);
+    let labelled = |(name, value): &(&str, &str)| {
+        labels.and_then(|labels| labels.get(*name)).is_some_and(|found| found == value)
+    };
     let running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
-    labelled && running && pod.metadata.deletion_timestamp.is_none()
+    AGENT_LABELS.iter().all(labelled) && running && pod.metadata.deletion_timestamp.is_none()
 }

@@ -1,6 +1,7 @@
 //! The methods of [`Cluster`] over real HTTP.
 
 mod fake;
+mod needless;
 mod stand_in;
 
 use super::*;

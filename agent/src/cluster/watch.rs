@@ -1,33 +1,22 @@
 //! The watch of the own node and of the pods bound to it, and of nothing else.
 
 use super::distill::Distiller;
+use super::follow::follow;
+use super::needless_gate::NeedlessGates;
 use super::{About, Cluster, PodRecord, PodRef, node};
 use crate::annotations::AnnotationError;
 use crate::clock;
 use evacuation::event::NodeFacts;
 use evacuation::moment::Span;
 use evacuation::pod::PodUid;
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::Backoff;
-use kube::runtime::watcher::{self, Config, Event, watcher};
-use kube::{Api, Resource};
-use serde::de::DeserializeOwned;
+use kube::Api;
+use kube::runtime::watcher::{Config, Event};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
-use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
-/// How long the server keeps one watch open: half the silence that a notice can afford. It costs two
-/// small requests per node in that time, less than the kubelet's own lease.
-pub(super) const WATCH_SECONDS: u32 = 30;
-/// A list that shows nothing for this long hangs: it is begun anew, over another connection.
-const LIST_STALLED: Duration = Duration::from_secs(5);
-/// The longest pause after a failure.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Between two looks whether an API server that failed is back.
 const PROBE: Duration = Duration::from_secs(1);
 /// Wrong annotations of one pod that are published.
@@ -63,75 +52,24 @@ impl Cluster {
         let nodes = follow(
             self.clone(),
             Api::<Node>::all(self.client.clone()),
-            format!("metadata.name={node}"),
+            Config::default().fields(&format!("metadata.name={node}")),
             "nodes",
             sights.clone(),
-            |event| Sight::Node(Box::new(event)),
+            |event| event.map_or(Sight::Failed, |event| Sight::Node(Box::new(event))),
         );
         let pods = follow(
             self.clone(),
             Api::<Pod>::all(self.client.clone()),
-            format!("spec.nodeName={node}"),
+            Config::default().fields(&format!("spec.nodeName={node}")),
             "pods",
             sights,
-            |event| Sight::Pod(Box::new(event)),
+            |event| event.map_or(Sight::Failed, |event| Sight::Pod(Box::new(event))),
         );
         tokio::select! {
             () = nodes => {}
             () = pods => {}
             () = Picture::new(self, events).keep(seen) => {}
         }
-    }
-}
-
-/// One watch, begun anew for as long as anybody listens.
-async fn follow<K>(
-    cluster: Cluster,
-    api: Api<K>,
-    fields: String,
-    resource: &'static str,
-    sights: mpsc::Sender<Sight>,
-    sight: impl Fn(Event<K>) -> Sight,
-) where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    let config = Config::default().fields(&fields).timeout(WATCH_SECONDS);
-    loop {
-        let mut stream = pin!(watcher(api.clone(), config.clone()).backoff(Pause::default()));
-        // A quiet watch says nothing for hours; a list that does is stuck.
-        let mut listing = true;
-        loop {
-            let next = if listing {
-                timeout(LIST_STALLED + LONGEST_PAUSE, stream.next()).await.unwrap_or(None)
-            } else {
-                stream.next().await
-            };
-            let sight = match next {
-                None => break,
-                Some(Ok(event)) => {
-                    match &event {
-                        Event::Init => listing = true,
-                        Event::InitDone => listing = false,
-                        Event::InitApply(_) | Event::Apply(_) | Event::Delete(_) => {}
-                    }
-                    sight(event)
-                }
-                Some(Err(error)) => {
-                    listing = matches!(error, watcher::Error::InitialListFailed(_));
-                    cluster.metrics.watch_restart(resource);
-                    tracing::debug!(error = &error as &dyn std::error::Error, resource, "watch failed");
-                    Sight::Failed
-                }
-            };
-            if sights.send(sight).await.is_err() {
-                return;
-            }
-        }
-        cluster.metrics.watch_restart(resource);
-        if sights.send(Sight::Failed).await.is_err() {
-            return;
-        }
-        sleep(LONGEST_PAUSE / 4).await;
     }
 }
 
@@ -145,6 +83,7 @@ struct Picture {
     /// Pods of the list that is being read; the others are gone when it ends.
     listed: BTreeSet<PodUid>,
     published: BTreeMap<PodUid, BTreeSet<AnnotationError>>,
+    needless: NeedlessGates,
     reachable: Option<bool>,
 }
 
@@ -155,13 +94,14 @@ impl Picture {
     fn new(cluster: Cluster, events: mpsc::Sender<ClusterEvent>) -> Self {
         let distiller = Distiller::new(cluster.options.daemons.clone(), cluster.options.bare_may_go);
         Self {
-            cluster,
             events,
             distiller,
             node: None,
             pods: BTreeMap::new(),
             listed: BTreeSet::new(),
             published: BTreeMap::new(),
+            needless: NeedlessGates::new(cluster.clone()),
+            cluster,
             reachable: None,
         }
     }
@@ -254,6 +194,7 @@ impl Picture {
         if record.node != self.cluster.options.node {
             return Ok(());
         }
+        self.needless.look(&pod, &record, &errors);
         self.publish(&record, errors);
         if self.pods.get(&record.facts.uid) == Some(&record) {
             return Ok(());
@@ -265,6 +206,7 @@ impl Picture {
     async fn gone(&mut self, uid: PodUid) -> Result<(), NobodyListens> {
         self.distiller.forget(&uid);
         self.published.remove(&uid);
+        self.needless.forget(&uid);
         if self.pods.remove(&uid).is_none() {
             return Ok(());
         }
@@ -314,36 +256,5 @@ impl Picture {
 
     async fn tell(&self, event: ClusterEvent) -> Result<(), NobodyListens> {
         self.events.send(event).await.map_err(|_| NobodyListens)
-    }
-}
-
-/// Pauses after failures: 100 ms, doubling to two seconds, each with up to half taken off so that the
-/// nodes of a cluster do not come back all at once.
-#[derive(Debug)]
-struct Pause {
-    next: Duration,
-}
-
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self { next: FIRST_PAUSE }
-    }
-}
-
-impl Iterator for Pause {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let pause = self.next;
-        self.next = (pause * 2).min(LONGEST_PAUSE);
-        Some(pause.mul_f64(1.0 - fastrand::f64() / 2.0))
-    }
-}
-
-impl Backoff for Pause {
-    fn reset(&mut self) {
-        self.next = FIRST_PAUSE;
     }
 }

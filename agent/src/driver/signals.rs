@@ -4,14 +4,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals that ask the agent to stop. `None` where a handler cannot be had: its default action
 /// then ends the process.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     terminate: Option<Signal>,
     interrupt: Option<Signal>,
 }
 
 impl Signals {
     /// Takes both signals over.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             terminate: signal(SignalKind::terminate()).ok(),
             interrupt: signal(SignalKind::interrupt()).ok(),
@@ -19,7 +19,7 @@ impl Signals {
     }
 
     /// Waits for one of them.
-    pub(super) async fn received(&mut self) {
+    pub(crate) async fn received(&mut self) {
         tokio::select! {
             () = of(&mut self.terminate) => {}
             () = of(&mut self.interrupt) => {}

@@ -142,6 +142,9 @@ pub enum Id {
     WatchRestarts,
     StoreUsable,
     Claims,
+    FleetLeader,
+    FleetWaiting,
+    FleetGatesOpened,
     Build,
 }
 
@@ -198,7 +201,7 @@ const fn row(
 }
 
 /// Every metric, in the order of the documentation.
-pub const TABLE: [Row; 41] = [
+pub const TABLE: [Row; 44] = [
     row(
         Id::ImdsPolls,
         "imds_polls",
@@ -504,7 +507,7 @@ pub const TABLE: [Row; 41] = [
         "watch_restarts",
         Kind::Counter,
         Unit::None,
-        &[Label { name: "resource", values: &["nodes", "pods"] }],
+        &[Label { name: "resource", values: &["nodes", "pods", "agents"] }],
         "Watches that failed and were started again",
     ),
     row(
@@ -526,6 +529,30 @@ pub const TABLE: [Row; 41] = [
         ],
         "Where it is decided who restores a state, and why there: the store has proven that it decides conditional \
          writes, or it ignores them, or `--claims` says so",
+    ),
+    row(
+        Id::FleetLeader,
+        "fleet_leader",
+        Kind::Gauge,
+        Unit::None,
+        &[],
+        "1 on the replica of the fleet role that acts, 0 on the others; no agent has it",
+    ),
+    row(
+        Id::FleetWaiting,
+        "fleet_pods_without_agent",
+        Kind::Gauge,
+        Unit::None,
+        &[],
+        "Pods whose readiness gate is closed on a node where no agent is ready, as the acting replica of the fleet role sees them",
+    ),
+    row(
+        Id::FleetGatesOpened,
+        "fleet_gates_opened",
+        Kind::Counter,
+        Unit::None,
+        &[],
+        "Readiness gates that the fleet role opened, since no agent was there to do it",
     ),
     row(
         Id::Build,

@@ -30,7 +30,7 @@ pub struct Killed {
 }
 
 async fn agent(bed: &Testbed, node: &str) -> Result<Value> {
-    let agents = bed.list("/api/v1/namespaces/lifeboat-system/pods").await?;
+    let agents = bed.agents().await?;
     let found = agents.into_iter().find(|pod| pod["spec"]["nodeName"] == node && !leaves(pod));
     found.with_context(|| format!("no agent on {node}"))
 }

@@ -107,9 +107,24 @@ impl Template {
 
     /// Without the preStop: it is saved first and evicted then.
     pub fn not_held(self) -> Self {
-        self.edit(|spec| {
+        self.annotated("lifeboat.dev/inject", "no-hold").edit(|spec| {
             if let Some(container) = spec["containers"][0].as_object_mut() {
                 container.remove("lifecycle");
+            }
+        })
+    }
+
+    /// With one annotation, `lifeboat.dev/engine`, and nothing else of ours: what is missing is injected.
+    pub fn opted_in_only(mut self) -> Self {
+        self.annotations = json!({"lifeboat.dev/engine": self.annotations["lifeboat.dev/engine"]});
+        self.edit(|spec| {
+            for (object, field) in [("", "readinessGates"), ("", "volumes")]
+                .into_iter()
+                .chain([("/containers/0", "lifecycle"), ("/containers/0", "volumeMounts")])
+            {
+                if let Some(object) = spec.pointer_mut(object).and_then(Value::as_object_mut) {
+                    object.remove(field);
+                }
             }
         })
     }

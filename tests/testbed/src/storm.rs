@@ -73,7 +73,7 @@ async fn storm(agents: usize) -> Result<()> {
         .await?;
     let daemons = bed
         .until("the agents' pods", all, async |bed| {
-            let pods = bed.list("/api/v1/namespaces/lifeboat-system/pods").await?;
+            let pods = bed.agents().await?;
             let running: Vec<Value> =
                 pods.into_iter().filter(|pod| pod["status"]["phase"] == "Running").collect();
             Ok((running.len() >= agents).then_some(running))
