@@ -151,7 +151,17 @@ async fn a_pod_gets_what_it_lacks_and_keeps_what_it_has() -> Result<()> {
         ensure!(shown["volumes"].as_array().into_iter().flatten().all(had), "{annotations}: {shown}");
         ensure!(shown["readinessGates"] == gates, "{shown}");
     }
-    Ok(())
+
+    // And a policy that fails keeps no pod from starting.
+    let broken = json!([{"op": "replace", "path": "/spec/mutations/0/jsonPatch/expression",
+        "value": "[JSONPatch{op: 'remove', path: '/spec/containers/9'}]"}]);
+    let broken = broken.to_string();
+    bed.kubectl(&["patch", "mutatingadmissionpolicy", "lifeboat-opt-in", "--type=json", "-p", &broken])?;
+    bed.until("a pod as it was written", Duration::from_secs(30), async |bed| {
+        let pod = made(bed, json!({"engine": "http"}), spec(json!([engine()]), json!([]))).await?;
+        Ok((parts(&pod) == json!([null, null, [["engine", null, null]]])).then_some(()))
+    })
+    .await
 }
 
 #[tokio::test]

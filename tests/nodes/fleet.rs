@@ -142,7 +142,7 @@ async fn where_no_agent_lives_the_fleet_role_opens_the_gate_after_its_time_and_s
 
 #[tokio::test]
 async fn an_agent_that_comes_in_time_has_its_pods_to_itself() -> Result<()> {
-    const AFTER: Duration = Duration::from_secs(45);
+    const AFTER: Duration = Duration::from_secs(60);
     let (bed, fleet) = bed(AFTER).await?;
     bed.apply(&[engine("chat", "node-b").deployment(1)])?;
     let pod = pod_of(&bed, "chat").await?;

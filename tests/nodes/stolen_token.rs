@@ -175,7 +175,7 @@ async fn a_stolen_token_changes_its_own_node_and_no_other() -> Result<()> {
     let election = leases("lifeboat-system", "/lifeboat-fleet");
     let seat = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "lifeboat-fleet"}});
     of("POST", leases("lifeboat-system", ""), seat.clone()).is_refused(&thief, POLICY).await?;
-    bed.create(&leases("lifeboat-system", ""), &seat).await?;
+    let seat = bed.create(&leases("lifeboat-system", ""), &seat).await?;
     of("PUT", election, seat).is_refused(&thief, POLICY).await?;
 
     // Impersonation: the own node, to evict its own pods, and nothing else.
