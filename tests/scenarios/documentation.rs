@@ -105,7 +105,9 @@ fn every_link_between_documents_leads_somewhere() -> Result<()> {
     let mut followed = 0;
     for (document, text) in &documents {
         let folder = document.parent().unwrap_or(Path::new(""));
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target) {
+        for target in
+            text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target)
+        {
             if target.contains("://") || target.starts_with("mailto:") {
                 continue;
             }
@@ -149,7 +151,12 @@ fn every_lifeboat_command_in_a_document_is_one_that_the_binary_knows() -> Result
                     .stdin(Stdio::null())
                     .output()?;
                 let said = String::from_utf8_lossy(&asked.stderr);
-                assert!(asked.status.success(), "{}: lifeboat {}\n{said}", document.display(), words.join(" "));
+                assert!(
+                    asked.status.success(),
+                    "{}: lifeboat {}\n{said}",
+                    document.display(),
+                    words.join(" ")
+                );
                 known += 1;
             }
         }
@@ -163,9 +170,9 @@ fn what_needs_aws_is_marked_as_not_run_here() -> Result<()> {
     let mut marked = 0;
     for (document, text) in documents()? {
         for (before, block) in blocks(&text) {
-            let needs = block.lines().any(|line| {
-                ["aws ", "eksctl "].iter().any(|program| line.trim_start().starts_with(program))
-            });
+            let needs = block
+                .lines()
+                .any(|line| ["aws ", "eksctl "].iter().any(|program| line.trim_start().starts_with(program)));
             if needs {
                 let document = document.display();
                 assert!(before.contains("needs AWS, not run here"), "{document}: say so before\n{block}");

@@ -52,7 +52,10 @@ fn every_metric_of_a_rule_a_panel_or_a_test_is_documented() -> Result<()> {
                 seen += 1;
                 let ends = ["_bucket", "_sum", "_count"];
                 let bare = ends.iter().find_map(|end| name.strip_suffix(end));
-                assert!(documented(name) || bare.is_some_and(documented), "{place}/{file}: {name} is not there");
+                assert!(
+                    documented(name) || bare.is_some_and(documented),
+                    "{place}/{file}: {name} is not there"
+                );
             }
         }
     }
@@ -67,8 +70,11 @@ fn every_metric_of_a_rule_a_panel_or_a_test_is_documented() -> Result<()> {
 #[test]
 fn every_alert_fires_in_a_test_and_has_its_section_in_the_runbook() -> Result<()> {
     let rules = read("manifests/observability/rules.yaml")?;
-    let tests: String =
-        folder("manifests/observability/tests")?.into_iter().map(|(_, text)| text).collect::<Vec<_>>().concat();
+    let tests: String = folder("manifests/observability/tests")?
+        .into_iter()
+        .map(|(_, text)| text)
+        .collect::<Vec<_>>()
+        .concat();
     let runbook = headings(&read("docs/operations.md")?);
     let alerts = values(&rules, "alert");
     assert!(alerts.len() > 10, "{alerts:?}");

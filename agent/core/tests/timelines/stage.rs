@@ -180,7 +180,7 @@ impl Stage {
 
     /// What a plan would be made from now.
     pub fn facts(&self, pod: &str) -> PodState {
-        self.machine.facts().pods.into_iter().find(|state| state.pod.name == pod).unwrap()
+        self.machine.facts().pods.into_iter().find(|state| state.pod.name == pod).expect("it was seen")
     }
 
     pub fn node(&self) -> &NodeFacts {
