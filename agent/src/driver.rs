@@ -439,7 +439,9 @@ fn age(kind: NoticeKind, left: Span) -> Option<Span> {
         NoticeKind::Interruption(InstanceAction::Terminate | InstanceAction::Stop) if left <= given => {
             Some(given.less(left))
         }
-        NoticeKind::Interruption(_) | NoticeKind::Rebalance | NoticeKind::Maintenance => None,
+        NoticeKind::Interruption(_) | NoticeKind::Rebalance | NoticeKind::Maintenance | NoticeKind::Drill => {
+            None
+        }
     }
 }
 

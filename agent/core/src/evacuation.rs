@@ -75,6 +75,11 @@ impl Evacuation {
         self.standing.kind == NoticeKind::Interruption(InstanceAction::Hibernate)
     }
 
+    /// It is rehearsed: the node stays, and is what it was as soon as this is over.
+    pub(crate) fn is_rehearsed(&self) -> bool {
+        self.standing.kind == NoticeKind::Drill
+    }
+
     /// Lets every pod that has not begun to leave begin.
     pub(crate) fn depart(&self, pods: &mut Pods, ctx: &mut Context<'_>) {
         if !self.takes_all() {

@@ -28,6 +28,8 @@ pub enum NoticeKind {
     Rebalance,
     /// A scheduled maintenance event that ends or interrupts the instance at its `NotBefore`.
     Maintenance,
+    /// Somebody rehearses it (`lifeboat drill --node`): an evacuation like any other, of a node that stays.
+    Drill,
 }
 
 impl NoticeKind {
@@ -39,6 +41,7 @@ impl NoticeKind {
             NoticeKind::Interruption(InstanceAction::Hibernate) => "hibernate",
             NoticeKind::Rebalance => "rebalance",
             NoticeKind::Maintenance => "maintenance",
+            NoticeKind::Drill => "drill",
         }
     }
 }

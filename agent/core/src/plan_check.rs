@@ -248,6 +248,7 @@ impl Checker {
             Action::Mark(standing) => self.node.marked(standing, outcome),
             Action::Unmark { uncordon } => self.node.unmarked(*uncordon, done),
             Action::SetHold { pod, hold } => self.holds.answered(pod, *hold, outcome),
+            Action::WriteReport(report) if done && report.complete => self.notices.reported(now),
             _ => {}
         }
         let Some(uid) = action.pod() else { return };

@@ -11,12 +11,18 @@ use crate::moment::{Moment, Span};
 use crate::notice::{InstanceAction, Notice, NoticeKind, Standing};
 use crate::policy::RebalancePolicy;
 
+/// A rehearsal whose report cannot be written is over so long after its deadline.
+const REHEARSED: Span = Span::from_secs(5);
+
 impl Machine {
     pub(super) fn noticed(&mut self, notice: Notice) {
         let Some(boot) = self.node.as_ref().map(|node| node.boot.clone()) else {
             let what = "a notice came before the node was read".to_owned();
             return context!(self).fire(Action::Anomaly { what });
         };
+        if notice.kind == NoticeKind::Drill && !self.may_rehearse(&notice) {
+            return;
+        }
         let (hard, deadline, short) = self.meaning(&notice);
         let fresh = !self.seen_notices.contains(&notice.id);
         let was_schedulable = self.was_schedulable();
@@ -65,6 +71,25 @@ impl Machine {
         self.evacuate(standing, short);
     }
 
+    /// Nothing stands that is more than a rehearsal.
+    fn may_rehearse(&mut self, notice: &Notice) -> bool {
+        let fresh = !self.seen_notices.contains(&notice.id);
+        let stands = self.mark.wanted().map(|standing| standing.notice.clone());
+        if fresh && stands.is_none() && self.evacuation.is_none() && self.maintenance.is_none() {
+            return true;
+        }
+        if fresh {
+            let stands = stands.unwrap_or_else(|| "another notice".to_owned());
+            context!(self).fire(Action::Publish {
+                about: Subject::Node,
+                reason: "DrillRefused".into(),
+                note: format!("drill {}: {stands} stands on this node; try again when it is over", notice.id),
+                warning: true,
+            });
+        }
+        false
+    }
+
     /// A hard notice that is not the one under which the node is evacuated: the node outlived that
     /// one, or woke from hibernation, or that one was withdrawn.
     pub(super) fn is_another(&self, notice: &Notice) -> bool {
@@ -73,7 +98,8 @@ impl Machine {
             let hibernates = notice.kind == NoticeKind::Interruption(InstanceAction::Hibernate);
             let woke = evacuation.hibernates() && !hibernates;
             let again = evacuation.withdrawn.is_some() && notice.kind != NoticeKind::Rebalance;
-            evacuation.latest != notice.id && (over || woke || again)
+            let rehearsed = evacuation.is_rehearsed() && notice.kind != NoticeKind::Drill;
+            evacuation.latest != notice.id && (over || woke || again || rehearsed)
         })
     }
 
@@ -104,7 +130,8 @@ impl Machine {
     pub(super) fn meaning(&self, notice: &Notice) -> (bool, Moment, bool) {
         let at = self.now + Span::from_millis(u64::try_from(notice.left_ms).unwrap_or(0));
         match notice.kind {
-            NoticeKind::Interruption(
+            NoticeKind::Drill
+            | NoticeKind::Interruption(
                 InstanceAction::Terminate | InstanceAction::Stop | InstanceAction::Hibernate,
             ) => {
                 let (deadline, short) = evacuation::deadline(notice.left_ms, &self.policy, self.now);
@@ -194,9 +221,16 @@ impl Machine {
     pub(super) fn undo(&mut self) {
         let mut ctx = context!(self);
         if let Some(evacuation) = &self.evacuation {
+            let rehearsed = evacuation.is_rehearsed();
+            if rehearsed
+                && (evacuation.is_reported() || ctx.has_come(evacuation.standing.deadline + REHEARSED))
+            {
+                return self.end_evacuation();
+            }
             let Some(withdrawn) = evacuation.withdrawn else { return };
             // A hibernated instance is awake again as soon as its notice is gone.
-            let wait = if evacuation.hibernates() { Span::ZERO } else { self.policy.undo_after };
+            let at_once = rehearsed || evacuation.hibernates();
+            let wait = if at_once { Span::ZERO } else { self.policy.undo_after };
             if ctx.has_come(withdrawn + wait) {
                 self.end_evacuation();
             }

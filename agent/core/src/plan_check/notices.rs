@@ -14,6 +14,8 @@ pub(super) struct Evacuation {
     pub(super) began: u64,
     pub(super) deadline: u64,
     pub(super) hibernates: bool,
+    /// The node stays: it ends with its report.
+    pub(super) rehearsed: bool,
     pub(super) withdrawn: Option<u64>,
     /// What IMDS showed last.
     latest: String,
@@ -80,6 +82,7 @@ impl Notices {
             began: standing.began.as_millis(),
             deadline,
             hibernates: standing.kind == NoticeKind::Interruption(InstanceAction::Hibernate),
+            rehearsed: standing.kind == NoticeKind::Drill,
             withdrawn: None,
             latest: standing.notice.clone(),
         });
@@ -105,13 +108,19 @@ impl Notices {
             && now + drain >= at
         {
             let (deadline, _) = self.window(now, i64::try_from(at - at.min(now)).unwrap_or(0));
-            self.begin(now, deadline, false, id);
+            self.begin(now, deadline, NoticeKind::Maintenance, id);
             return true;
         }
         if let Some(evacuation) = &self.evacuation
             && let Some(withdrawn) = evacuation.withdrawn
-            && (evacuation.hibernates || now >= withdrawn + self.policy.undo_after.as_millis())
+            && (evacuation.hibernates
+                || evacuation.rehearsed
+                || now >= withdrawn + self.policy.undo_after.as_millis())
         {
+            self.evacuation = None;
+            self.nothing_since = Some(now);
+        }
+        if self.evacuation.as_ref().is_some_and(|it| it.rehearsed && now >= it.deadline + 5_000) {
             self.evacuation = None;
             self.nothing_since = Some(now);
         }
@@ -128,17 +137,41 @@ impl Notices {
         if left < least / 6 { (now + least, true) } else { (now + left, false) }
     }
 
-    fn begin(&mut self, now: u64, deadline: u64, hibernates: bool, id: String) {
+    /// A complete report is written: what was rehearsed is over.
+    pub(super) fn reported(&mut self, now: u64) {
+        if self.evacuation.as_ref().is_some_and(|evacuation| evacuation.rehearsed) {
+            self.evacuation = None;
+            self.nothing_since = Some(now);
+        }
+    }
+
+    fn begin(&mut self, now: u64, deadline: u64, kind: NoticeKind, id: String) {
         (self.soft, self.far, self.nothing_since) = (None, None, None);
-        self.evacuation = Some(Evacuation { began: now, deadline, hibernates, withdrawn: None, latest: id });
+        self.evacuation = Some(Evacuation {
+            began: now,
+            deadline,
+            hibernates: kind == NoticeKind::Interruption(InstanceAction::Hibernate),
+            rehearsed: kind == NoticeKind::Drill,
+            withdrawn: None,
+            latest: id,
+        });
         self.deadlines.insert(deadline);
     }
 
     fn noticed(&mut self, now: u64, notice: &Notice) -> bool {
         let fresh = self.seen.insert(notice.id.clone());
+        if notice.kind == NoticeKind::Drill {
+            let free = self.evacuation.is_none() && self.soft.is_none() && self.far.is_none();
+            if fresh && free {
+                self.begin(now, self.window(now, notice.left_ms).0, notice.kind, notice.id.clone());
+            } else if fresh {
+                self.seen.remove(&notice.id);
+            }
+            return fresh && free;
+        }
         let drain = self.policy.drain_window.as_millis();
         let (hard, deadline) = match notice.kind {
-            NoticeKind::Interruption(_) => (true, self.window(now, notice.left_ms).0),
+            NoticeKind::Interruption(_) | NoticeKind::Drill => (true, self.window(now, notice.left_ms).0),
             NoticeKind::Rebalance => match self.policy.rebalance {
                 RebalancePolicy::Off => return false,
                 RebalancePolicy::Precopy => (false, now + self.policy.undo_after.as_millis()),
@@ -164,8 +197,8 @@ impl Notices {
                 let other = !same(evacuation);
                 let wakes = evacuation.hibernates && !hibernates;
                 let again = evacuation.withdrawn.is_some() && notice.kind != NoticeKind::Rebalance;
-                if other && (over || wakes || again) {
-                    self.begin(now, deadline, hibernates, notice.id.clone());
+                if other && (over || wakes || again || evacuation.rehearsed) {
+                    self.begin(now, deadline, notice.kind, notice.id.clone());
                     return true;
                 }
                 if notice.kind != NoticeKind::Rebalance {
@@ -179,7 +212,7 @@ impl Notices {
                 false
             }
             None if hard => {
-                self.begin(now, deadline, hibernates, notice.id.clone());
+                self.begin(now, deadline, notice.kind, notice.id.clone());
                 true
             }
             None if fresh => {
@@ -201,8 +234,10 @@ impl Notices {
         {
             evacuation.withdrawn.get_or_insert(now);
         }
-        if self.far.as_ref().is_some_and(|(far, _)| far == id) {
-            (self.far, self.soft, self.nothing_since) = (None, None, Some(now));
+        let Some((_, at)) = self.far.take_if(|(far, _)| far == id) else { return };
+        // Another notice's mark may stand.
+        if self.soft.is_none_or(|until| until == at) {
+            (self.soft, self.nothing_since) = (None, Some(now));
         }
     }
 

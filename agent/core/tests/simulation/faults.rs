@@ -27,6 +27,7 @@ fn chance(name: &str) -> u8 {
         | "notice-past"
         | "notice-late"
         | "kind-hibernate"
+        | "kind-drill"
         | "kind-terminate"
         | "node-boots"
         | "rebalance-only"

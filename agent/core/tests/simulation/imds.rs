@@ -96,6 +96,8 @@ impl World<'_> {
             NoticeKind::Interruption(_) => {
                 self.imds.shown.keys().any(|kind| matches!(kind, NoticeKind::Interruption(_)))
             }
+            // Nobody shows a rehearsal: one that was cut off by a restart is over.
+            NoticeKind::Drill => false,
             kind => self.imds.shown.contains_key(&kind),
         };
         if !shown && self.life > 1 {

@@ -58,7 +58,7 @@ pub fn plan(scenario: &Scenario, start: u64) -> Plan {
     } else {
         InstanceAction::Terminate
     };
-    let main = NoticeKind::Interruption(action);
+    let main = if has("kind-drill") { NoticeKind::Drill } else { NoticeKind::Interruption(action) };
     let mut ends = signed(at + scenario.window);
     for fault in &scenario.faults {
         let span = fault.span().map_or(0, millis);
@@ -85,7 +85,8 @@ pub fn plan(scenario: &Scenario, start: u64) -> Plan {
         let span = fault.span().map_or(0, millis);
         let mut push = |when: u64, script: Script| moments.push((when, script, fault.name()));
         match fault.name() {
-            "notice-late" | "notice-past" | "kind-stop" | "kind-hibernate" | "kind-terminate" => {
+            "notice-late" | "notice-past" | "kind-stop" | "kind-hibernate" | "kind-drill"
+            | "kind-terminate" => {
                 push(at, Script::Nothing);
             }
             "notice-doubled" => (1..6).for_each(|n| push(at + n * 700, Script::Repeat)),

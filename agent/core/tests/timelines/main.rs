@@ -7,6 +7,7 @@
 //! `golden` holds whole evacuations as text files, of which one command writes all anew.
 
 mod departures;
+mod drills;
 mod evictions;
 mod golden;
 mod notices;

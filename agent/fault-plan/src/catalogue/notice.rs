@@ -108,6 +108,16 @@ pub const NOTICES: &[Entry] = &[
         ..PLAIN
     },
     Entry {
+        name: "kind-drill",
+        target: "kind",
+        outcome: "drill",
+        example: "kind=drill",
+        what: "somebody rehearses an evacuation on a node that stays (lifeboat drill --node)",
+        tries: "1: the whole evacuation, and the mark is taken back as soon as its report is written",
+        unknown_to: not_drilled("its node is interrupted"),
+        ..PLAIN
+    },
+    Entry {
         name: "kind-terminate",
         target: "kind",
         outcome: "terminate",

@@ -1,0 +1,78 @@
+//! A rehearsal: an evacuation of a node that stays, and is what it was as soon as it is over.
+
+use crate::stage::{Stage, TERMINATE, holding, pod, stateful};
+use evacuation::effect::Action;
+use evacuation::notice::NoticeKind;
+
+#[test]
+fn a_drill_evacuates_like_a_notice_and_takes_its_mark_back_when_its_report_is_written() {
+    let mut stage = Stage::with(&[stateful("gold"), pod("web")]);
+    stage.notice(NoticeKind::Drill, "drill-1", 60);
+    assert_eq!(stage.order("commit"), ["gold"]);
+    assert_eq!(stage.order("evict").len(), 2);
+    assert!(stage.node().unschedulable && stage.times("unmark", "").is_empty());
+    stage.until(3_000);
+    stage.gone("gold");
+    stage.gone("web");
+    assert_eq!(stage.times("unmark", ""), [3_000]);
+    assert!(!stage.node().unschedulable && !stage.node().tainted);
+    let kinds = stage.asked.iter().filter_map(|(_, action)| match action {
+        Action::WriteReport(report) => Some((report.kind, report.complete)),
+        _ => None,
+    });
+    assert_eq!(kinds.last(), Some((NoticeKind::Drill, true)));
+}
+
+#[test]
+fn a_drill_whose_report_cannot_be_written_ends_soon_after_its_deadline() {
+    let mut stage = Stage::with(&[pod("web")]).by_hand(&["write_report", "evict"]);
+    stage.notice(NoticeKind::Drill, "drill-1", 60);
+    stage.until(59_900);
+    assert!(stage.times("unmark", "").is_empty());
+    stage.until(61_000);
+    assert_eq!(stage.times("unmark", ""), [60_000], "{}", stage.story());
+}
+
+#[test]
+fn a_notice_in_the_middle_of_a_drill_is_an_evacuation_of_its_own_under_its_own_deadline() {
+    let mut stage = Stage::with(&[holding("gold")]).by_hand(&["save"]);
+    stage.notice(NoticeKind::Drill, "drill-1", 100);
+    stage.until(10_000);
+    stage.notice(TERMINATE, "n", 120);
+    assert_eq!((stage.deadline(), stage.mark().unwrap().notice.as_str()), (Some(125_000), "n"));
+    stage.until(200_000);
+    assert!(stage.times("unmark", "").is_empty(), "a node that is taken is not given back");
+}
+
+#[test]
+fn a_drill_is_refused_while_anything_stands_and_never_begins_twice() {
+    for kind in [TERMINATE, NoticeKind::Rebalance, NoticeKind::Maintenance] {
+        let mut stage = Stage::with(&[pod("web")]);
+        stage.notice(kind, "n", 900);
+        let marked = stage.times("mark", "").len();
+        stage.notice(NoticeKind::Drill, "drill-1", 60);
+        assert_eq!(stage.times("mark", "").len(), marked);
+        let refused = stage.asked.iter().any(|(_, action)| {
+            matches!(action, Action::Publish { reason, note, .. } if reason == "DrillRefused" && note.contains("drill-1"))
+        });
+        assert!(refused, "{}", stage.story());
+    }
+    let mut stage = Stage::with(&[]);
+    stage.notice(NoticeKind::Drill, "drill-1", 60);
+    stage.until(10_000);
+    stage.notice(NoticeKind::Drill, "drill-1", 60);
+    stage.until(100_000);
+    assert_eq!((stage.times("mark", "").len(), stage.times("unmark", "").len()), (1, 1));
+}
+
+#[test]
+fn an_agent_that_is_restarted_in_the_middle_of_a_drill_ends_it() {
+    let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["save"]);
+    stage.notice(NoticeKind::Drill, "drill-1", 60);
+    stage.until(5_000);
+    stage.restart(&[stateful("gold")]);
+    // No metadata service shows it.
+    stage.withdrawn("drill-1");
+    stage.until(6_000);
+    assert_eq!(stage.times("unmark", "").len(), 1, "{}", stage.story());
+}
