@@ -19,6 +19,7 @@ mod happening;
 mod lease;
 mod needless_gate;
 mod node;
+pub mod rehearsal;
 mod source;
 mod spec_key;
 mod survey;

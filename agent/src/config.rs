@@ -4,6 +4,7 @@
 //! before any I/O, all of it at once, with the flag and the fix; the process then ends with 64
 //! (`EX_USAGE`).
 
+use crate::cluster::rehearsal::Extent;
 use crate::store::ClaimsPolicy;
 use bytesize::ByteSize;
 use checkpoint::dispatcher::Limits;
@@ -46,6 +47,9 @@ pub struct RunArgs {
     /// Engines may be dialled on loopback (drills and tests)
     #[arg(long, hide = true)]
     allow_loopback_pods: bool,
+    /// What lifeboat drill --node may have this agent rehearse: whoever may annotate the node may ask
+    #[arg(long, env = "LIFEBOAT_DRILLS", value_enum, default_value_t, help_heading = "Node")]
+    drills: DrillPolicy,
     /// Probes and metrics
     #[arg(long, env = "LIFEBOAT_ADMIN_ADDR", default_value = "0.0.0.0:9188", help_heading = "Node")]
     admin_addr: SocketAddr,
@@ -203,6 +207,28 @@ impl StoreArgs {
     }
 }
 
+/// `--drills`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DrillPolicy {
+    /// Nothing
+    #[default]
+    Off,
+    /// Flush and save while everything serves
+    Save,
+    /// That, and whole evacuations
+    Full,
+}
+
+impl DrillPolicy {
+    /// So much may be rehearsed.
+    pub const fn permits(self, extent: Extent) -> bool {
+        match (self, extent) {
+            (DrillPolicy::Full, _) | (DrillPolicy::Save, Extent::Save) => true,
+            (DrillPolicy::Off, _) | (DrillPolicy::Save, Extent::Full) => false,
+        }
+    }
+}
+
 /// `--rebalance`
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Rebalance {
@@ -251,6 +277,8 @@ pub struct Config {
     pub allow_loopback_pods: bool,
     /// The admin address.
     pub admin_addr: SocketAddr,
+    /// What may be rehearsed.
+    pub drills: DrillPolicy,
     /// IMDS.
     pub imds_endpoint: String,
     /// Its poll.
@@ -370,6 +398,7 @@ impl RunArgs {
             boot,
             allow_loopback_pods: self.allow_loopback_pods,
             admin_addr: self.admin_addr,
+            drills: self.drills,
             imds_endpoint: self.imds_endpoint,
             imds_poll: crate::clock::duration(self.imds_poll),
             impersonate_node: self.impersonate_node,

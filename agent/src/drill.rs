@@ -27,6 +27,7 @@ pub mod fault;
 pub mod imds;
 pub mod inventory;
 pub mod kubelet;
+mod live;
 pub mod llama;
 pub mod observation;
 pub mod play;
@@ -76,6 +77,9 @@ pub async fn run(args: DrillArgs) -> u8 {
             OutputKind::Json => print(&format!("{:#}\n", fault::document())),
         }
         return 0;
+    }
+    if let Some(node) = &args.live.node {
+        return live::run(&args.live, node, args.output == OutputKind::Json).await;
     }
     let scene = match Scene::new(&args) {
         Ok(scene) => scene,

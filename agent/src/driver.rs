@@ -11,11 +11,13 @@
 //! Nothing here waits for the outside world but in the one `select!`, so a hanging API server, store
 //! or engine never delays the next event.
 
+pub(crate) mod rehearsals;
 pub(crate) mod signals;
 
 use crate::admin::{Admin, Heartbeat, Latch, Readiness, Sources};
 use crate::clock;
 use crate::cluster::daemon::DaemonRules;
+use crate::cluster::rehearsal::{Extent, Rehearsal};
 use crate::cluster::{Cluster, ClusterEvent, Options};
 use crate::config::Config;
 use crate::executor::{Answer, Executor};
@@ -33,6 +35,7 @@ use evacuation::plan::Plan;
 use evacuation::pod::{PodFacts, PodUid};
 use evacuation::report::DepartureOutcome;
 use evacuation::status::Status;
+use rehearsals::Rehearsals;
 use signals::Signals;
 use std::collections::BTreeMap;
 use std::mem::discriminant;
@@ -117,6 +120,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     spawn(&cancel, cluster.clone().watch(cluster_out));
     let store =
         StoreHandle::open(&config, cluster.clone(), metrics.clone(), readiness.clone(), cancel.clone());
+    let (rehearsals, taken) = Rehearsals::new(cluster.clone(), config.drills);
     let executor = Executor::new(&config, cluster, store, metrics.clone(), answers_out);
     let driver = Driver {
         machine: Machine::new(config.policy.clone()),
@@ -134,6 +138,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         facts: facts_out,
         link_rate: config.link_rate,
         imds_faults,
+        rehearsals,
         unconfirmed: None,
         imds_answers_since: None,
         polls_told: 0,
@@ -142,7 +147,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         link_told: None,
         disrupted: None,
     };
-    driver.run(imds_in, cluster_in, answers, signals).await;
+    driver.run(imds_in, cluster_in, answers, taken, signals).await;
     cancel.cancel();
     Ok(())
 }
@@ -168,6 +173,7 @@ struct Driver {
     /// The uplink until a save measures it.
     link_rate: Option<u64>,
     imds_faults: Arc<Faults>,
+    rehearsals: Rehearsals,
     /// The notice found on the node at the start, until IMDS shows one; and since when IMDS answers.
     unconfirmed: Option<(Standing, Option<Moment>)>,
     imds_answers_since: Option<Moment>,
@@ -189,6 +195,7 @@ impl Driver {
         mut imds: mpsc::Receiver<ImdsEvent>,
         mut cluster: mpsc::Receiver<ClusterEvent>,
         mut answers: mpsc::Receiver<Answer>,
+        mut rehearsals: mpsc::Receiver<Rehearsal>,
         mut signals: Signals,
     ) {
         let mut beat = tokio::time::interval(HEARTBEAT);
@@ -201,6 +208,7 @@ impl Driver {
                 Some(answer) = answers.recv() => self.answered(answer),
                 Some(event) = imds.recv() => self.imds(event),
                 Some(event) = cluster.recv() => self.cluster(event),
+                Some(asked) = rehearsals.recv() => self.rehearse(asked),
                 () = sleep_until(wakeup) => self.tell(Event::Woke),
                 _ = beat.tick() => self.beat(),
                 () = signals.received() => {
@@ -394,8 +402,23 @@ impl Driver {
                 self.listed = true;
                 self.tell_early();
             }
+            ClusterEvent::Rehearsal(asked) => self.rehearsals.asked(asked),
             ClusterEvent::Reachable(reachable) => {
                 tracing::info!(reachable, "API server");
+            }
+        }
+    }
+
+    /// A drill that was asked for, and that nobody will ask for again.
+    fn rehearse(&mut self, asked: Rehearsal) {
+        tracing::warn!(id = asked.id, extent = ?asked.extent, "drill");
+        match asked.extent {
+            Extent::Save => self.tell(Event::CopyRequested),
+            Extent::Full => {
+                let left_ms = i64::try_from(asked.left_ms).unwrap_or(i64::MAX);
+                let notice = Notice { kind: NoticeKind::Drill, id: asked.id, left_ms };
+                self.metrics.notice(notice.kind, Some(Span::from_millis(asked.left_ms)), None);
+                self.tell(Event::Noticed(notice));
             }
         }
     }

@@ -155,6 +155,12 @@ impl Metrics {
         self.series.count(Id::RestoredBytes, &[], bytes);
     }
 
+    /// An evacuation was rehearsed.
+    pub fn rehearsed(&self, complete: bool) {
+        let outcome = if complete { "complete" } else { "incomplete" };
+        self.series.count(Id::Drills, &[outcome], 1);
+    }
+
     /// Tokens in a committed checkpoint.
     pub fn tokens_saved(&self, tokens: u64) {
         self.series.count(Id::Tokens, &["saved"], tokens);
@@ -393,6 +399,7 @@ mod tests {
             NoticeKind::Interruption(Hibernate),
             NoticeKind::Rebalance,
             NoticeKind::Maintenance,
+            NoticeKind::Drill,
         ] {
             has(Id::Notices, 0, kind.as_str());
             has(Id::PodDisrupted, 2, kind.as_str());

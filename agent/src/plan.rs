@@ -69,6 +69,22 @@ pub struct PlanArgs {
     show_facts: bool,
 }
 
+impl PlanArgs {
+    /// The plan of a node under a notice with so much time left.
+    pub(crate) fn of_node(node: &str, kubeconfig: Option<PathBuf>, left: Span, as_json: bool) -> Self {
+        Self {
+            node: Some(node.to_owned()),
+            facts: None,
+            agent: String::new(),
+            kubeconfig,
+            link_rate: None,
+            left: Some(left),
+            output: if as_json { Output::Json } else { Output::Text },
+            show_facts: false,
+        }
+    }
+}
+
 /// Why there is no plan: one line that names what to correct.
 #[derive(Debug, thiserror::Error)]
 enum Failure {

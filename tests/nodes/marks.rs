@@ -3,7 +3,7 @@
 use crate::cast::text;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testbed::Testbed;
 use testbed::audit::Entry;
 use testbed::s3_log::Object;
@@ -111,4 +111,20 @@ pub fn removals(bed: &Testbed, since: Timestamp) -> Result<Vec<Entry>> {
 pub fn describe_removals(removals: &[Entry]) -> String {
     let line = |entry: &Entry| format!("{} {} {} {}", entry.at, entry.verb, entry.name, entry.code);
     removals.iter().map(line).collect::<Vec<_>>().join("; ")
+}
+
+/// An object's metadata without what changes with every write.
+pub fn lasting_metadata(object: &Value) -> Value {
+    let mut metadata = object["metadata"].clone();
+    if let Some(fields) = metadata.as_object_mut() {
+        fields.remove("managedFields");
+        fields.remove("resourceVersion");
+    }
+    metadata
+}
+
+/// Everything about a node that a person or a controller could see, but for heartbeats.
+pub async fn everything_of_node(bed: &Testbed, name: &str) -> Result<Value> {
+    let node = node_object(bed, name).await?;
+    Ok(json!({"metadata": lasting_metadata(&node), "spec": node["spec"]}))
 }

@@ -6,7 +6,10 @@
 //! where they are; how much of a real KV cache changes meanwhile is llama-server's matter, and not shown here.
 
 use crate::cast::{Template, counters, describe, node, ready, replacement, talk, tell, text, uid};
-use crate::marks::{describe_removals, is_clean, is_marked_soft, node_is, node_object, removals, stored};
+use crate::marks::{
+    describe_removals, everything_of_node, is_clean, is_marked_soft, lasting_metadata, node_is, node_object,
+    removals, stored,
+};
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
 use lifeboat::drill::talk::Controls;
@@ -132,22 +135,13 @@ fn files(manifest: &Object) -> Result<Vec<String>> {
 
 /// Everything about the node and the pods that a person or a controller could see, but for heartbeats.
 async fn everything(bed: &Testbed) -> Result<Value> {
-    let node = node_object(bed, "node-a").await?;
-    let metadata = |object: &Value| {
-        let mut metadata = object["metadata"].clone();
-        if let Some(fields) = metadata.as_object_mut() {
-            fields.remove("managedFields");
-            fields.remove("resourceVersion");
-        }
-        metadata
-    };
     let mut pods = bed.list("/api/v1/pods").await?;
     pods.sort_by_key(|pod| uid(pod).to_owned());
     let pod = |pod: &Value| {
-        json!({"metadata": metadata(pod), "spec": pod["spec"], "phase": pod["status"]["phase"],
+        json!({"metadata": lasting_metadata(pod), "spec": pod["spec"], "phase": pod["status"]["phase"],
             "conditions": pod["status"]["conditions"], "containers": pod["status"]["containerStatuses"]})
     };
-    Ok(json!({"node": {"metadata": metadata(&node), "spec": node["spec"]},
+    Ok(json!({"node": everything_of_node(bed, "node-a").await?,
         "pods": pods.iter().map(pod).collect::<Vec<_>>()}))
 }
 

@@ -39,13 +39,15 @@ pub enum Event {
         /// Bytes per second.
         bytes_per_second: u64,
     },
+    /// Somebody wants every engine's state saved once, while it serves (`lifeboat drill --save-only`).
+    CopyRequested,
     /// The moment the core asked to be woken at has come.
     Woke,
 }
 
 impl Event {
     /// Every name that [`Event::name`] gives: for metric labels and coverage.
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 10] = [
         "started",
         "node_seen",
         "pod_seen",
@@ -54,6 +56,7 @@ impl Event {
         "withdrawn",
         "answered",
         "link_measured",
+        "copy_requested",
         "woke",
     ];
 
@@ -68,6 +71,7 @@ impl Event {
             Event::Withdrawn { .. } => "withdrawn",
             Event::Answered { .. } => "answered",
             Event::LinkMeasured { .. } => "link_measured",
+            Event::CopyRequested => "copy_requested",
             Event::Woke => "woke",
         }
     }

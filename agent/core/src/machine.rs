@@ -133,6 +133,11 @@ impl Machine {
             Event::Withdrawn { id } => self.withdrawn(&id),
             Event::Answered { id, outcome } => self.answered(id, outcome),
             Event::LinkMeasured { bytes_per_second } => self.uplink.rate = Some(bytes_per_second),
+            // Under a notice everything is saved in any case, and a hibernating instance has no time for more.
+            Event::CopyRequested if self.evacuation.is_none() => {
+                self.pods.values_mut().for_each(|pod| pod.precopy.ask());
+            }
+            Event::CopyRequested => {}
             Event::Woke => {}
         }
     }

@@ -234,6 +234,7 @@ impl Checker {
             | Event::Noticed(_)
             | Event::Withdrawn { .. }
             | Event::Answered { .. }
+            | Event::CopyRequested
             | Event::Woke => {}
         }
         self.node.tick(now);

@@ -28,6 +28,8 @@ pub(crate) struct PreCopy {
     step: Step,
     tries: Attempts,
     next: Moment,
+    /// Somebody asked for a round, whatever the interval says.
+    asked: bool,
     /// The round that is under way, or the last one: when it began, and what it sent.
     began: Moment,
     sent: u64,
@@ -43,6 +45,11 @@ impl PreCopy {
     /// A round has begun and is not over.
     pub(crate) fn is_under_way(&self) -> bool {
         self.step != Step::Idle
+    }
+
+    /// One round is wanted now.
+    pub(crate) fn ask(&mut self) {
+        self.asked = true;
     }
 
     /// What was flushed in the round that is under way can still be committed.
@@ -74,12 +81,13 @@ impl PreCopy {
         let timeout = pod.engine.as_ref().map_or(Span::ZERO, |engine| engine.flush_timeout);
         let (span, action) = match self.step {
             Step::Idle => {
-                let Some(every) = every else { return };
-                if !ctx.has_come(self.next) || *flush_slots == 0 {
+                let due = self.asked || (every.is_some() && ctx.has_come(self.next));
+                if !due || *flush_slots == 0 {
                     return;
                 }
                 *flush_slots -= 1;
-                self.next = ctx.now + every;
+                self.asked = false;
+                self.next = every.map_or(self.next, |every| ctx.now + every);
                 (self.began, self.sent) = (ctx.now, 0);
                 self.step = Step::Flush;
                 (timeout, Action::Flush { pod: pod.uid.clone(), round: Round::PreCopy })
@@ -109,6 +117,7 @@ impl PreCopy {
             ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
         }
         self.step = Step::Idle;
+        self.asked = false;
         self.tries = Attempts::default();
     }
 

@@ -7,6 +7,12 @@ use std::path::PathBuf;
 /// A request, or the way to the API server, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
+    /// Nobody can be asked there.
+    #[error("no agent runs on node {node}: kubectl -n lifeboat-system get pods -o wide shows where they are")]
+    NoAgent {
+        /// The node.
+        node: String,
+    },
     /// The kubeconfig cannot be used.
     #[error("kubeconfig {} cannot be used: fix the file, or name another with --kubeconfig", path.display())]
     Kubeconfig {
@@ -114,6 +120,7 @@ impl ClusterError {
             | ClusterError::Infer { .. }
             | ClusterError::Client { .. }
             | ClusterError::NodeName { .. }
+            | ClusterError::NoAgent { .. }
             | ClusterError::Name { .. }
             | ClusterError::Request { .. } => FailureKind::Permanent,
         }

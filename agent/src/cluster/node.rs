@@ -52,7 +52,7 @@ impl Cluster {
     }
 
     /// Applies the change that `patch` finds necessary, if any, to the node as it is.
-    async fn change_node(
+    pub(super) async fn change_node(
         &self,
         deadline: Moment,
         patch: impl Fn(&Node) -> Option<Value>,

@@ -3,7 +3,7 @@
 use super::call::{Call, node_path, pod_path};
 use super::daemon::DaemonRules;
 use super::distill::Distiller;
-use super::{AGENT_LABELS, Cluster, ClusterError, Options, access};
+use super::{AGENT_LABELS, Cluster, ClusterError, EVACUATION_ANNOTATION, Options, access, rehearsal};
 use crate::clock;
 use crate::metrics::Metrics;
 use evacuation::facts::{Facts, PodState};
@@ -11,6 +11,8 @@ use evacuation::moment::Moment;
 use evacuation::policy::Policy;
 use k8s_openapi::List;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::path::Path;
 
 /// Their admin port, as the manifests set it.
@@ -27,16 +29,11 @@ pub struct Survey {
 }
 
 impl Cluster {
-    /// Looks at a node.
+    /// A connection by which a person asks about a node: theirs, not the agent's.
     ///
     /// # Errors
-    /// As the API server answers: 404 where there is no such node, 403 names the right that is missing.
-    pub async fn survey(
-        kubeconfig: Option<&Path>,
-        node: &str,
-        deadline: Moment,
-    ) -> Result<Survey, ClusterError> {
-        let path = node_path(node)?;
+    /// Names the file or the field that cannot be used.
+    pub async fn outside(kubeconfig: Option<&Path>, node: &str) -> Result<Self, ClusterError> {
         let config = access::personal(kubeconfig).await?;
         let options = Options {
             kubeconfig: None,
@@ -47,23 +44,86 @@ impl Cluster {
             daemons: DaemonRules::default(),
             bare_may_go: false,
         };
-        let cluster = Self::with_config(config, options, Metrics::new())?;
+        Self::with_config(config, options, Metrics::new())
+    }
+
+    async fn pods_of_node(&self, deadline: Moment) -> Result<List<Pod>, ClusterError> {
+        let node = self.node_name();
+        let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}");
+        self.send(Call::get(path, format!("pods of node {node}")), deadline).await
+    }
+
+    async fn ask_agent<T: DeserializeOwned>(
+        &self,
+        agent: &Pod,
+        what: &str,
+        deadline: Moment,
+    ) -> Result<T, ClusterError> {
+        let (namespace, name) = (named(&agent.metadata.namespace), named(&agent.metadata.name));
+        let path = format!("{}:{ADMIN_PORT}/proxy/{what}", pod_path(&namespace, &name)?);
+        self.send(Call::get(path, format!("the {what} of agent {namespace}/{name}")), deadline).await
+    }
+
+    /// What the agent of the node says of itself (`/status`).
+    ///
+    /// # Errors
+    /// As the API server answers; 404 where no agent runs.
+    pub async fn agent_status(&self, deadline: Moment) -> Result<Value, ClusterError> {
+        let pods = self.pods_of_node(deadline).await?;
+        let node = self.node_name().to_owned();
+        let agent = pods.items.iter().find(|pod| is_agent(pod)).ok_or(ClusterError::NoAgent { node })?;
+        self.ask_agent(agent, "status", deadline).await
+    }
+
+    /// The Events that agents wrote, of the whole cluster.
+    ///
+    /// # Errors
+    /// As the API server answers.
+    pub async fn lifeboat_events(&self, deadline: Moment) -> Result<Vec<Value>, ClusterError> {
+        let path = "/api/v1/events?fieldSelector=reportingComponent%3Dlifeboat".to_owned();
+        let mut list: Value = self.send(Call::get(path, "the Events of lifeboat"), deadline).await?;
+        Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
+    }
+
+    /// A drill is asked of the node, and no agent has taken the request.
+    ///
+    /// # Errors
+    /// As the API server answers.
+    pub async fn asks_for_rehearsal(&self, deadline: Moment) -> Result<bool, ClusterError> {
+        Ok(rehearsal::raw(&self.whole_node(deadline).await?).is_some())
+    }
+
+    /// An evacuation stands on the node.
+    ///
+    /// # Errors
+    /// As the API server answers.
+    pub async fn stands(&self, deadline: Moment) -> Result<bool, ClusterError> {
+        let node = self.whole_node(deadline).await?;
+        Ok(node.metadata.annotations.is_some_and(|all| all.contains_key(EVACUATION_ANNOTATION)))
+    }
+
+    async fn whole_node(&self, deadline: Moment) -> Result<Node, ClusterError> {
+        let node = self.node_name();
+        self.send(Call::get(node_path(node)?, format!("node {node}")), deadline).await
+    }
+
+    /// Looks at a node.
+    ///
+    /// # Errors
+    /// As the API server answers: 404 where there is no such node, 403 names the right that is missing.
+    pub async fn survey(
+        kubeconfig: Option<&Path>,
+        node: &str,
+        deadline: Moment,
+    ) -> Result<Survey, ClusterError> {
+        let path = node_path(node)?;
+        let cluster = Self::outside(kubeconfig, node).await?;
         // A name that no node has must not look like a node without pods.
         let _: Node = cluster.send(Call::get(path, format!("node {node}")), deadline).await?;
-        let pods: List<Pod> = cluster
-            .send(
-                Call::get(
-                    format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{node}"),
-                    format!("pods of node {node}"),
-                ),
-                deadline,
-            )
-            .await?;
+        let pods = cluster.pods_of_node(deadline).await?;
         if let Some(agent) = pods.items.iter().find(|pod| is_agent(pod)) {
             let (namespace, name) = (named(&agent.metadata.namespace), named(&agent.metadata.name));
-            let path = format!("{}:{ADMIN_PORT}/proxy/facts", pod_path(&namespace, &name)?);
-            let call = Call::get(path, format!("the facts of agent {namespace}/{name}"));
-            let facts = cluster.send(call, deadline).await?;
+            let facts = cluster.ask_agent(agent, "facts", deadline).await?;
             return Ok(Survey { facts, agent: Some(format!("{namespace}/{name}")) });
         }
         let mut distiller = Distiller::new(DaemonRules::default(), false);

@@ -339,6 +339,7 @@ fn name(event: &ClusterEvent) -> String {
         ClusterEvent::Pod(record) => format!("pod {}", record.facts.name),
         ClusterEvent::PodGone(uid) => format!("gone {uid}"),
         ClusterEvent::PodsListed => "listed".into(),
+        ClusterEvent::Rehearsal(asked) => format!("drill {asked}"),
         ClusterEvent::Reachable(reachable) => format!("reachable {reachable}"),
     }
 }

@@ -3,7 +3,7 @@
 use super::distill::Distiller;
 use super::follow::follow;
 use super::needless_gate::NeedlessGates;
-use super::{About, Cluster, PodRecord, PodRef, node};
+use super::{About, Cluster, PodRecord, PodRef, node, rehearsal};
 use crate::annotations::AnnotationError;
 use crate::clock;
 use evacuation::event::NodeFacts;
@@ -33,6 +33,8 @@ pub enum ClusterEvent {
     PodGone(PodUid),
     /// Every pod of this node has been shown; sent after each complete list.
     PodsListed,
+    /// Somebody asks for a drill: the annotation as it is written.
+    Rehearsal(String),
     /// The API server answers, or has ceased to.
     Reachable(bool),
 }
@@ -85,6 +87,8 @@ struct Picture {
     published: BTreeMap<PodUid, BTreeSet<AnnotationError>>,
     needless: NeedlessGates,
     reachable: Option<bool>,
+    /// The drill that is asked for.
+    rehearsal: Option<String>,
 }
 
 /// The receiver was dropped.
@@ -103,6 +107,7 @@ impl Picture {
             needless: NeedlessGates::new(cluster.clone()),
             cluster,
             reachable: None,
+            rehearsal: None,
         }
     }
 
@@ -135,10 +140,17 @@ impl Picture {
                 if facts.name != self.cluster.options.node {
                     return Ok(());
                 }
+                let rehearsal = rehearsal::raw(&node).map(str::to_owned);
                 *self.cluster.seen() = Some(node);
                 if self.node.as_ref() != Some(&facts) {
                     self.node = Some(facts.clone());
                     self.tell(ClusterEvent::Node(facts)).await?;
+                }
+                if self.rehearsal != rehearsal {
+                    self.rehearsal.clone_from(&rehearsal);
+                    if let Some(asked) = rehearsal {
+                        self.tell(ClusterEvent::Rehearsal(asked)).await?;
+                    }
                 }
                 Ok(())
             }

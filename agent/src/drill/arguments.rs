@@ -1,6 +1,7 @@
 //! `lifeboat drill`'s flags.
 
 use super::fault::parse_span;
+use super::live::LiveArgs;
 use clap::{Args, ValueEnum};
 use evacuation::moment::Span;
 use std::path::PathBuf;
@@ -83,6 +84,10 @@ pub struct DrillArgs {
     /// What is written to standard output
     #[arg(long, value_enum, default_value_t = OutputKind::Text)]
     pub output: OutputKind,
+
+    /// In a cluster
+    #[command(flatten)]
+    pub live: LiveArgs,
 
     /// Break a guarantee on purpose, from the world's side: the verdict must notice
     #[arg(long, value_enum, hide = true)]

@@ -9,6 +9,7 @@ use checkpoint::{key, retry};
 use evacuation::effect::Action;
 use evacuation::event::{Done, FailureKind};
 use evacuation::moment::Moment;
+use evacuation::notice::NoticeKind;
 use evacuation::report::{DepartureOutcome, Report, StateOutcome};
 
 /// The largest report that is read back, bytes.
@@ -93,6 +94,10 @@ fn count(tools: &Tools, report: &Report) {
     let counted = lock(&tools.counted).replace(report.notice.clone());
     if counted.as_ref() == Some(&report.notice) {
         return;
+    }
+    if report.kind == NoticeKind::Drill {
+        // What was rehearsed is no interruption.
+        return tools.metrics.rehearsed(report.complete);
     }
     tools.metrics.evacuated(report.complete, report.written.since(report.noticed));
     for pod in &report.pods {

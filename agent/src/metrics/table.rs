@@ -113,6 +113,7 @@ pub enum Id {
     PodDisrupted,
     Evacuations,
     EvacuationSeconds,
+    Drills,
     Evictions,
     Departures,
     States,
@@ -201,7 +202,7 @@ const fn row(
 }
 
 /// Every metric, in the order of the documentation.
-pub const TABLE: [Row; 44] = [
+pub const TABLE: [Row; 45] = [
     row(
         Id::ImdsPolls,
         "imds_polls",
@@ -236,7 +237,10 @@ pub const TABLE: [Row; 44] = [
         "notices",
         Kind::Counter,
         Unit::None,
-        &[Label { name: "kind", values: &["terminate", "stop", "hibernate", "rebalance", "maintenance"] }],
+        &[Label {
+            name: "kind",
+            values: &["terminate", "stop", "hibernate", "rebalance", "maintenance", "drill"],
+        }],
         "Notices seen for the first time",
     ),
     row(
@@ -273,7 +277,10 @@ pub const TABLE: [Row; 44] = [
             // Not `namespace` and `pod`: those are the agent's own wherever Prometheus finds it as a pod.
             Label { name: "target_namespace", values: &[] },
             Label { name: "target_pod", values: &[] },
-            Label { name: "reason", values: &["terminate", "stop", "hibernate", "rebalance", "maintenance"] },
+            Label {
+                name: "reason",
+                values: &["terminate", "stop", "hibernate", "rebalance", "maintenance", "drill"],
+            },
         ],
         "1 for each pod that leaves with this node, by the kind of the notice; there only while the node is being \
          evacuated",
@@ -293,6 +300,14 @@ pub const TABLE: [Row; 44] = [
         Unit::Seconds,
         &[],
         "From the first sight of a notice to the end of its evacuation",
+    ),
+    row(
+        Id::Drills,
+        "drills",
+        Kind::Counter,
+        Unit::None,
+        &[Label { name: "outcome", values: &["complete", "incomplete"] }],
+        "Evacuations that were rehearsed on this node (lifeboat drill --node); in no other metric of evacuations or pods",
     ),
     row(
         Id::Evictions,

@@ -124,6 +124,9 @@ impl Teller {
                 }
             }
             Event::Answered { id, outcome } => self.answered(at, *id, outcome),
+            Event::CopyRequested => {
+                self.say(at, "drill", "save every state once, while it serves".into());
+            }
             Event::Woke => {}
         }
     }

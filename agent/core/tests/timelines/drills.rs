@@ -2,6 +2,7 @@
 
 use crate::stage::{Stage, TERMINATE, holding, pod, stateful};
 use evacuation::effect::Action;
+use evacuation::event::Event;
 use evacuation::notice::NoticeKind;
 
 #[test]
@@ -16,11 +17,11 @@ fn a_drill_evacuates_like_a_notice_and_takes_its_mark_back_when_its_report_is_wr
     stage.gone("web");
     assert_eq!(stage.times("unmark", ""), [3_000]);
     assert!(!stage.node().unschedulable && !stage.node().tainted);
-    let kinds = stage.asked.iter().filter_map(|(_, action)| match action {
+    let mut kinds = stage.asked.iter().filter_map(|(_, action)| match action {
         Action::WriteReport(report) => Some((report.kind, report.complete)),
         _ => None,
     });
-    assert_eq!(kinds.last(), Some((NoticeKind::Drill, true)));
+    assert_eq!(kinds.next_back(), Some((NoticeKind::Drill, true)));
 }
 
 #[test]
@@ -75,4 +76,24 @@ fn an_agent_that_is_restarted_in_the_middle_of_a_drill_ends_it() {
     stage.withdrawn("drill-1");
     stage.until(6_000);
     assert_eq!(stage.times("unmark", "").len(), 1, "{}", stage.story());
+}
+
+#[test]
+fn a_drill_that_only_saves_saves_every_engine_once_one_after_the_other_and_evicts_nothing() {
+    let mut stage = Stage::with(&[stateful("gold"), stateful("silver"), pod("web")]);
+    stage.until(1_000);
+    stage.hear(Event::CopyRequested);
+    stage.until(900_000);
+    assert_eq!(stage.order("commit"), ["gold", "silver"]);
+    assert!(stage.order("evict").is_empty() && stage.times("mark", "").is_empty());
+}
+
+#[test]
+fn under_a_notice_nothing_more_is_saved_because_somebody_asks() {
+    let hibernate = NoticeKind::Interruption(evacuation::notice::InstanceAction::Hibernate);
+    let mut stage = Stage::with(&[stateful("gold")]);
+    stage.notice(hibernate, "n", 0);
+    stage.hear(Event::CopyRequested);
+    stage.until(100_000);
+    assert!(stage.order("flush").is_empty());
 }
