@@ -184,6 +184,7 @@ fn a_change_is_made_only_where_it_can_be_made_and_is_not_made_already() {
         edit("stateless", |state| state.pod.engine = None),
         edit("copied", |state| (state.copied, state.send) = (Some(9 * GB), Some(9 * GB))),
         edit("quarter", |state| state.send = Some(5 * GB / 2)),
+        edit("half", |state| state.send = Some(5 * GB)),
         edit("held", |state| {
             state.pod.engine = Some(EngineFacts { holds: true, ..EngineFacts::default() });
         }),
@@ -194,13 +195,16 @@ fn a_change_is_made_only_where_it_can_be_made_and_is_not_made_already() {
     ];
     assert_eq!(
         changed(&pods, Change::EvictFirst),
-        ["/plain", "/short", "/copied", "/quarter", "/last"],
+        ["/plain", "/short", "/copied", "/quarter", "/half", "/last"],
         "no StatefulSet's, none that leaves already, none that is held"
     );
-    assert_eq!(changed(&pods, Change::ShorterGrace), ["/plain", "/named", "/copied", "/quarter", "/last"]);
+    assert_eq!(
+        changed(&pods, Change::ShorterGrace),
+        ["/plain", "/named", "/copied", "/quarter", "/half", "/last"]
+    );
     assert_eq!(
         changed(&pods, Change::PreCopy),
-        ["/plain", "/named", "/short", "/leaving", "/held", "/last"],
+        ["/plain", "/named", "/short", "/leaving", "/half", "/held", "/last"],
         "none that is copied, none of which a quarter is left"
     );
     assert_eq!(changed(&pods, Change::SmallerState).len(), 1, "the first that is at risk");

@@ -25,6 +25,23 @@ fn the_status_of_a_pod_says_how_its_restore_ended() {
 }
 
 #[test]
+fn a_restore_is_called_verified_only_where_the_engine_shows_what_it_took_in_its_cache() {
+    let said = |verified: Outcome| {
+        let mut stage = restoring(&["verify"]);
+        stage.answers_now("verify", "new", verified);
+        stage.gate("new").unwrap()
+    };
+    let tokens = |count| Outcome::Done(Done::Tokens { count });
+    let taken = "old/1-1, 512 tokens taken";
+    assert_eq!(said(tokens(Some(1))), ("Restored", format!("{taken}, 1 tokens shown in cache")));
+    let none = format!("{taken}, but the engine shows none in cache");
+    assert_eq!(said(tokens(Some(0))), ("RestoredUnverified", none));
+    let unknown = format!("{taken}, reuse could not be shown");
+    assert_eq!(said(tokens(None)), ("RestoredUnverified", unknown.clone()));
+    assert_eq!(said(Outcome::TimedOut), ("RestoredUnverified", unknown));
+}
+
+#[test]
 fn a_gate_that_cannot_be_opened_is_tried_again_each_time_with_the_time_of_a_call() {
     let mut stage = restoring(&["open_gate"]);
     assert_eq!(stage.due("open_gate", "new"), Some(3_000));
