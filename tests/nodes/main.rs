@@ -28,6 +28,7 @@ mod overlap;
 mod plan;
 mod planted;
 mod rebalance;
+mod refused;
 mod rehearsal;
 mod short_link;
 mod slow_pull;
