@@ -10,6 +10,7 @@ mod marks;
 mod admission;
 mod agent_killed;
 mod agent_updated;
+mod announced;
 mod blockers;
 mod claims;
 mod cleaning_up;
