@@ -1,7 +1,9 @@
 //! The pods of the scenarios, and what is asked of them.
 
+mod conversation;
 mod template;
 
+pub use conversation::Conversation;
 pub use template::{HOLD, STATE, Template};
 
 use anyhow::{Context, Result, bail};
@@ -24,6 +26,12 @@ pub fn budget(name: &str, app: &str, max_unavailable: u32) -> Value {
     json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
         "metadata": {"name": name, "namespace": "default"},
         "spec": {"maxUnavailable": max_unavailable, "selector": {"matchLabels": {"app": app}}}})
+}
+
+/// A Service in front of the pods of `app`, on the port of llama-server.
+pub fn service(app: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": app, "namespace": "default"},
+        "spec": {"selector": {"app": app}, "ports": [{"port": 80, "targetPort": 8080}]}})
 }
 
 /// A string of an object, by JSON pointer; empty if it's not there.

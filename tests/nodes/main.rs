@@ -31,6 +31,7 @@ mod planted;
 mod rebalance;
 mod refused;
 mod rehearsal;
+mod service;
 mod short_link;
 mod slow_pull;
 mod state_moves;

@@ -55,6 +55,24 @@ impl Template {
         Self::new(app, annotations, container).held()
     }
 
+    /// llama-server with so many slots.
+    pub fn slots(self, slots: u32) -> Self {
+        self.edit(|spec| {
+            let command = spec["containers"][0]["command"].as_array_mut();
+            let given = command.and_then(|all| all.iter_mut().skip_while(|word| *word != "-np").nth(1));
+            if let Some(given) = given {
+                *given = slots.to_string().into();
+            }
+        })
+    }
+
+    /// On nodes of their own, one of them on this one.
+    pub fn apart(self, node: &str) -> Self {
+        let apart = json!({"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": self.app}}}]});
+        self.prefers(node).edit(|spec| spec["affinity"]["podAntiAffinity"] = apart)
+    }
+
     /// Our engine of contract v1 with so many bytes of state in its memory; 0 is a fresh one, as a replacement is.
     pub fn engine(app: &str, seed: u64, bytes: u64) -> Self {
         let mut env = vec![json!({"name": "WEIGHTS", "value": "blake3:0001"})];

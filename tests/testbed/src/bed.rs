@@ -559,8 +559,12 @@ fn pod_line(pod: &Value) -> String {
     )
 }
 
-/// Takes this thread, and what it starts, into the network of one of the testbed's hosts.
-fn enter(folder: &Folder, host: &str) -> Result<()> {
+/// Takes this thread, and what it starts, into the network of one of the testbed's hosts. On a node's, kube-proxy finds
+/// its Services.
+///
+/// # Errors
+/// There is no such host, or this is not root.
+pub fn enter(folder: &Folder, host: &str) -> Result<()> {
     // The namespaces are mounted where only the supervisor sees them: the way there leads through its own root.
     let stream = UnixStream::connect(folder.socket()).context("the supervisor does not listen")?;
     let pid = getsockopt(&stream, PeerCredentials)?.pid();

@@ -10,6 +10,8 @@ pub const INSIDE: &str = "/var/lib/lifeboat-testbed";
 pub const OUTSIDE: &str = "/var/tmp/lifeboat-testbed";
 /// The API server, as pods know it.
 pub const API: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+/// The addresses of Services.
+pub const SERVICES: &str = "10.96.0.0/24";
 /// The control plane's own address.
 pub const CONTROL_PLANE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 /// The S3 server and the registry.

@@ -30,6 +30,10 @@ pub struct Timings {
     pub commit: Option<f64>,
     /// To the first answer of a replacement from restored state, as the scenario saw it.
     pub serving: Option<f64>,
+    /// To the first token that a replacement generated from restored state.
+    pub first_token: Option<f64>,
+    /// The longest time in which a steady client got no answer through the Service.
+    pub gap: Option<f64>,
     /// What the agent of the node asked the API server from the notice on, by verb.
     pub requests: BTreeMap<String, u64>,
     /// Bytes of packs that were put after the notice, by workload.
@@ -77,6 +81,8 @@ impl Timings {
             save: commit.filter(|_| began.is_finite()).map(|commit| (commit - began).max(0.0)),
             commit,
             serving: None,
+            first_token: None,
+            gap: None,
             requests,
             bytes,
         })
@@ -85,6 +91,18 @@ impl Timings {
     /// With the moment at which a replacement had answered from restored state.
     pub fn serving_at(mut self, notice: Timestamp, at: Timestamp) -> Self {
         self.serving = Some(at.duration_since(notice).as_secs_f64());
+        self
+    }
+
+    /// With the moment of the first token from restored state.
+    pub fn first_token_at(mut self, notice: Timestamp, at: Timestamp) -> Self {
+        self.first_token = Some(at.duration_since(notice).as_secs_f64());
+        self
+    }
+
+    /// With the longest time in which a steady client got no answer.
+    pub fn with_gap(mut self, gap: std::time::Duration) -> Self {
+        self.gap = Some(gap.as_secs_f64());
         self
     }
 

@@ -2,7 +2,7 @@
 
 use super::World;
 use super::process::Recipe;
-use crate::layout::CONTROL_PLANE;
+use crate::layout::{CONTROL_PLANE, SERVICES};
 use anyhow::Result;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -55,7 +55,7 @@ pub fn start(world: &World) -> Result<()> {
         "--etcd-servers=http://127.0.0.1:2379".into(),
         "--secure-port=443".into(),
         format!("--advertise-address={CONTROL_PLANE}"),
-        "--service-cluster-ip-range=10.96.0.0/24".into(),
+        format!("--service-cluster-ip-range={SERVICES}"),
         format!("--tls-cert-file={}", pki("api.crt")),
         format!("--tls-private-key-file={}", pki("api.key")),
         format!("--client-ca-file={}", pki("ca.crt")),

@@ -1,7 +1,7 @@
 //! Hosts as network namespaces on one bridge, which is in a namespace of its own: nothing is routed outside.
 
 use super::process::line;
-use crate::layout::{API, CONTROL_PLANE, Place};
+use crate::layout::{API, CONTROL_PLANE, Place, SERVICES};
 use anyhow::Result;
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
@@ -40,7 +40,8 @@ impl Network {
     pub fn node(&self, name: &str, place: Place) -> Result<()> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         self.host(name, place.address())?;
-        line(&format!("ip -n {name} route add {API}/32 via {CONTROL_PLANE}"))?;
+        // Of all Services: kube-proxy is asked only where there is a way at all. The API server's needs no kube-proxy.
+        line(&format!("ip -n {name} route add {SERVICES} via {CONTROL_PLANE}"))?;
         line(&format!("nsenter --net=/run/netns/{name} sysctl -qw net.ipv4.ip_forward=1"))?;
         // The metadata service listens here: the agent finds it where EC2 has it.
         line(&format!("ip -n {name} addr add 169.254.169.254/32 dev lo"))?;
