@@ -330,7 +330,8 @@ async fn prove(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, F
         fetched.as_ref().ok_or_else(nothing_fetched)?.fingerprint.clone()
     };
     if bench.settings()?.engine.is_asked() {
-        bench.has_address().await;
+        // What is not known yet is no mismatch.
+        bench.has_started(expected.facts.contains_key("image")).await;
     }
     let proven = bench.engine(tools).await?.prove(&expected, deadline).await?;
     bench.set_fingerprint(proven.fingerprint);

@@ -54,6 +54,8 @@ struct EngineKey {
     ip: IpAddr,
     port: u16,
     restarts: u32,
+    /// What it is known by: not there before the container was created.
+    image: Option<String>,
 }
 
 /// What the source's side has so far.
@@ -154,14 +156,16 @@ impl Bench {
         self.changed.notify_waiters();
     }
 
-    /// Waits until the pod has an address: state is often fetched while the image is still being pulled.
+    /// Waits until the pod has an address, and if `with_image` also the digest of its image, which a container that was
+    /// never created does not show: state is often fetched while the image is still being pulled, or between two crashes.
     /// Without end; the caller is under its effect's deadline.
-    pub(crate) async fn has_address(&self) {
+    pub(crate) async fn has_started(&self, with_image: bool) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
             // Before the look, or a change between the two would be missed.
             changed.as_mut().enable();
-            if self.record().pod_ip.is_some() {
+            let record = self.record();
+            if record.pod_ip.is_some() && (record.image_id.is_some() || !with_image) {
                 return;
             }
             changed.await;
@@ -257,8 +261,11 @@ impl Bench {
         // One that is never dialled needs no address, and its files outlive its container.
         let nowhere = || (!settings.engine.is_asked()).then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let ip = nowhere().or(record.pod_ip).ok_or_else(not_yet)?;
-        let restarts = if settings.engine.is_asked() { record.restarts } else { 0 };
-        let key = EngineKey { ip, port: settings.port, restarts };
+        let (restarts, image) = match settings.engine.is_asked() {
+            true => (record.restarts, record.image_id.clone()),
+            false => (0, None),
+        };
+        let key = EngineKey { ip, port: settings.port, restarts, image };
         if let Some((made_for, engine)) = &*self.engine.lock().unwrap_or_else(PoisonError::into_inner)
             && *made_for == key
         {
