@@ -10,6 +10,7 @@
 pub(crate) mod kept;
 
 use crate::clock;
+use crate::cluster::PodRecord;
 use crate::executor::Tools;
 use crate::executor::bench::{Baseline, Bench, Fetched, Material, Prefetched};
 use crate::executor::commit::claim_request;
@@ -26,6 +27,7 @@ use checkpoint::lineage::{self, LineageState};
 use checkpoint::manifest::{self, Manifest};
 use checkpoint::restore::{self as state, Earlier, FetchProgress, FetchRequest, Verify};
 use checkpoint::store::Store;
+use evacuation::choose;
 use evacuation::effect::Action;
 use evacuation::event::{Candidate, Done, FailureKind, IntentState, Source};
 use evacuation::moment::{Moment, Span};
@@ -109,6 +111,7 @@ async fn find(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Fa
     let states = lineage::survey(store.as_ref(), &claims, &workload, clock::instant(deadline)).await?;
     let record = bench.record();
     let mut candidates = Vec::with_capacity(states.len());
+    let mut orphaned = None;
     for found in states {
         let own_name = record.workload.named && found.id.as_str() == record.workload.lineage;
         // What this very pod wrote is in this very pod.
@@ -119,9 +122,13 @@ async fn find(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Fa
         for unreadable in &found.unreadable {
             tracing::warn!(lineage = %found.id, unreadable, "passed over");
         }
+        let spec_matches = spec_key(&found) == Some(record.workload.spec_key.as_str());
+        if spec_matches && orphaned.is_none() {
+            orphaned = orphan(tools, &found, &record, deadline).await?;
+        }
         candidates.push(Candidate {
             own_name,
-            spec_matches: spec_key(&found) == Some(record.workload.spec_key.as_str()),
+            spec_matches,
             generations: found.head.iter().chain(&found.older).map(|g| g.number.to_string()).collect(),
             newest_unix_ms: found
                 .head
@@ -133,7 +140,37 @@ async fn find(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Fa
             lineage: found.id.to_string(),
         });
     }
-    Ok(Done::Lineages(candidates))
+    // A replacement died in the middle of its restore. Its claim runs out soon: until then there is something to wait for.
+    match orphaned.filter(|_| choose(&candidates).is_none()) {
+        Some(why) => Err(Failure::new(FailureKind::Transient, why)),
+        None => Ok(Done::Lineages(candidates)),
+    }
+}
+
+/// Why a lineage will be free soon: the pod that is to restore it is gone, and nobody renews its claim.
+async fn orphan(
+    tools: &Tools,
+    found: &LineageState,
+    record: &PodRecord,
+    deadline: Moment,
+) -> Result<Option<String>, Failure> {
+    let Some(claim) = &found.claim else { return Ok(None) };
+    let holder = &claim.claim.holder;
+    let Some(left) = claim.expires_in.filter(|_| holder.pod_uid != record.facts.uid.0) else {
+        return Ok(None);
+    };
+    let namespace = &record.facts.namespace;
+    Ok(match tools.cluster.named_pod(namespace, &holder.pod_name, deadline).await {
+        Ok(Some(pod)) if pod.uid.0 == holder.pod_uid && !pod.finished && !pod.terminating => None,
+        Ok(_) => {
+            let left = left.as_millis();
+            Some(format!("lineage {} is held by {holder}, which is gone, for {left} ms more", found.id))
+        }
+        // As of a living one: what is passed over would be lost.
+        Err(error) => {
+            Some(format!("cannot tell whether {holder} lives, which claimed {}: {error}", found.id))
+        }
+    })
 }
 
 fn spec_key(found: &LineageState) -> Option<&str> {

@@ -32,6 +32,7 @@ mod planted;
 mod rebalance;
 mod refused;
 mod rehearsal;
+mod replacement;
 mod service;
 mod short_link;
 mod slow_pull;
