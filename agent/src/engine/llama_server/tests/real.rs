@@ -163,6 +163,54 @@ async fn llama_server_slots_of_another_model_at_the_same_path_are_refused_by_nam
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn llama_server_slots_are_refused_where_quantisation_cache_type_context_or_slots_differ() {
+    let Some(model) = model() else { return };
+    let quantized =
+        std::env::var("LIFEBOAT_LLAMA_QUANTIZED_MODEL").expect("tests/run unit sets it with the other three");
+    let here = tempfile::tempdir().unwrap();
+    let path = here.path().join("model.gguf");
+    std::fs::copy(&model, &path).unwrap();
+    let old = Server::start(here.path(), path.to_str().unwrap(), TIDY);
+    old.up().await;
+    let engine = old.engine("a");
+    engine.look(within(20_000)).await.unwrap();
+    old.complete(0, FIRST, 8).await;
+    let expected = engine.look(within(20_000)).await.unwrap().fingerprint;
+    let flushed = engine.flush(Round::Final, "1", within(20_000)).await.unwrap();
+    drop(old);
+    let paths: Vec<String> = flushed.files.iter().map(|file| file.path.clone()).collect();
+    // Who vouches by a compat-key takes the fingerprint's place: the engine itself is then the last to say no.
+    let cases: [(&str, &str, &[&str], &str); 5] = [
+        ("other quantisation", &quantized, &[], "quantisation"),
+        ("other context", &model, &["-c", "2048"], "context"),
+        ("more slots", &model, &["-np", "4", "-c", "8192"], "slots"),
+        ("other type of keys", &model, &["-ctk", "q8_0"], "invalid slot save file"),
+        ("other type of values", &model, &["-fa", "on", "-ctv", "q8_0"], "invalid slot save file"),
+    ];
+    for (what, model, more, named) in cases {
+        let there = tempfile::tempdir().unwrap();
+        std::fs::copy(model, &path).unwrap();
+        let new = Server::start(there.path(), path.to_str().unwrap(), &[TIDY, more].concat());
+        for file in &paths {
+            std::fs::copy(here.path().join(file), there.path().join(file)).unwrap();
+        }
+        let engine = new.engine("b");
+        let error = match engine.prove(&expected, within(30_000)).await {
+            Err(error) => error,
+            Ok(_) => {
+                println!("{what}: the fingerprint is the same");
+                engine.hand_over(&flushed.facts, &paths, within(20_000)).await.unwrap_err()
+            }
+        };
+        println!("{what}: {error}");
+        assert_eq!(error.kind(), FailureKind::Mismatch, "{what}: {error}");
+        assert!(error.to_string().to_lowercase().contains(named), "{what}: {error}");
+        // It serves all the same.
+        assert_eq!(new.complete(0, FIRST, 2).await["tokens_predicted"], 2, "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn llama_server_slots_that_generate_are_not_waited_for_by_a_pre_copy_and_are_by_the_last_flush() {
     let Some(model) = model() else { return };
     let dir = tempfile::tempdir().unwrap();
