@@ -12,6 +12,7 @@ mod agent_killed;
 mod agent_updated;
 mod announced;
 mod blockers;
+mod by_hand;
 mod bystanders;
 mod claims;
 mod cleaning_up;
