@@ -12,10 +12,6 @@ import schemas
 from apiserver import ApiServer
 from rendering import CHART, COMPONENTS, OVERLAYS, Failed, charted, kustomized, one, rendered, run, tool, with_component
 
-# It needs the Prometheus operator's CRD, which the others must not need.
-NEEDS_CRD = ["pod-monitor"]
-
-
 server = ApiServer()
 
 
@@ -38,9 +34,8 @@ class BeforeAnyCrd(unittest.TestCase):
             with self.subTest(name):
                 dry(kustomized(name))
         for name in COMPONENTS:
-            if name not in NEEDS_CRD:
-                with self.subTest(name):
-                    dry(with_component(name))
+            with self.subTest(name):
+                dry(with_component(name))
 
     def test_the_server_takes_the_chart_with_each_file_of_values(self):
         dry(charted())
@@ -60,7 +55,7 @@ class BeforeAnyCrd(unittest.TestCase):
 
     def test_the_server_refuses_a_pod_monitor(self):
         with self.assertRaisesRegex(Failed, "no matches for kind"):
-            dry([one(with_component("pod-monitor"), "PodMonitor")])
+            dry([one(kustomized("observability"), "PodMonitor")])
 
     def test_helm_installs_upgrades_and_removes_all_of_it(self):
         helm, kubectl = server.helm, server.kubectl
@@ -98,9 +93,9 @@ class OnceTheCrdIsThere(unittest.TestCase):
             server.kubectl("apply", "--server-side", "-f", path)
         server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
 
-    def test_the_server_takes_a_pod_monitor(self):
-        dry(with_component("pod-monitor"))
-        dry(charted("--set", "podMonitor.enabled=true"))
+    def test_the_server_takes_observability(self):
+        dry(kustomized("observability"))
+        dry(charted("--set", "observability.enabled=true"))
 
     def test_kubeconform_finds_nothing_by_the_servers_own_schemas(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +107,7 @@ class OnceTheCrdIsThere(unittest.TestCase):
             def conforms(text):
                 places = ["-schema-location", location, "-schema-location", core]
                 return run(tool("KUBECONFORM"), "-strict", "-summary", *places, "-", stdin=text)
-            builds = [kustomized(f"overlays/{name}") for name in OVERLAYS] + [kustomized("base")]
+            builds = [kustomized(f"overlays/{name}") for name in OVERLAYS] + [kustomized("base"), kustomized("observability")]
             for objects in builds + [with_component(name) for name in COMPONENTS]:
                 said = conforms(yaml.safe_dump_all(objects))
                 self.assertIn(f"{len(objects)} resources found", said)

@@ -2,8 +2,6 @@
 
 import unittest
 
-import yaml
-
 from rendering import COMPONENTS, MANIFESTS, OVERLAYS, charted, kustomized, objects, one, with_component
 
 # Base and overlays, each component on top of both bases, and the chart.
@@ -109,7 +107,7 @@ class EveryBuild(unittest.TestCase):
         labels = one(self.builds["base"], "DaemonSet")["spec"]["template"]["metadata"]["labels"]
         policy = one(self.builds["base with network-policy"], "NetworkPolicy", "lifeboat-agent")["spec"]
         self.assertEqual(policy["podSelector"]["matchLabels"], labels)
-        monitor = one(self.builds["base with pod-monitor"], "PodMonitor")["spec"]
+        monitor = one(kustomized("observability"), "PodMonitor")["spec"]
         self.assertEqual(monitor["selector"]["matchLabels"], labels)
         ports = one(self.builds["base"], "DaemonSet")["spec"]["template"]["spec"]["containers"][0]["ports"]
         used = [one["port"] for rule in policy["ingress"] for one in rule["ports"]]

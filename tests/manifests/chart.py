@@ -25,7 +25,7 @@ def comparable(found):
     objects = named(found)
     objects.pop(("Namespace", "lifeboat-system"), None)
     for each in objects.values():
-        if each["kind"] in ("DaemonSet", "Deployment"):
+        if each["kind"] == "DaemonSet":
             annotations = each["spec"]["template"]["metadata"].get("annotations", {})
             annotations.pop(SUM, None)
             if not annotations:
@@ -60,6 +60,10 @@ class Chart(unittest.TestCase):
 
     def test_the_chart_by_default_is_the_base(self):
         self.assert_same(kustomized("base"), charted())
+
+    def test_the_chart_with_observability_adds_that_folder(self):
+        both = charted("--set", "observability.enabled=true")
+        self.assert_same(kustomized("base") + kustomized("observability"), both)
 
     def test_each_overlay_has_values_that_make_the_same_objects(self):
         self.assertEqual(OVERLAYS, sorted(path.stem for path in (CHART / "values").glob("*.yaml")))

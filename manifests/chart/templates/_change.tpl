@@ -16,12 +16,16 @@
 {{- end -}}
 {{- if has $object.kind (list "DaemonSet" "Deployment") -}}
 {{- include "lifeboat.image" (dict "template" $object.spec.template "values" $values) -}}
-{{- /* The ConfigMap keeps its name, so a changed setting shows here: it rolls the pods. */ -}}
-{{- $metadata := $object.spec.template.metadata -}}
-{{- $sum := $values.settings | toJson | sha256sum -}}
-{{- $_ := set $metadata "annotations" (merge (dict "lifeboat.dev/settings" $sum) ($metadata.annotations | default dict)) -}}
+{{- end -}}
+{{- if and (eq $object.kind "Deployment") (eq $name "lifeboat-fleet") -}}
+{{- $container := index $object.spec.template.spec.containers 0 -}}
+{{- $_ := set $container "env" (concat $container.env $values.fleet.env) -}}
 {{- end -}}
 {{- if eq $object.kind "DaemonSet" -}}
+{{- /* The ConfigMap keeps its name, so a changed setting shows here: it rolls the pods. */ -}}
+{{- $metadata := $object.spec.template.metadata -}}
+{{- $sum := dict "lifeboat.dev/settings" ($values.settings | toJson | sha256sum) -}}
+{{- $_ := set $metadata "annotations" (merge $sum ($metadata.annotations | default dict)) -}}
 {{- include "lifeboat.agent" (dict "pod" $object.spec.template.spec "values" $values) -}}
 {{- end -}}
 {{- end -}}
