@@ -7,8 +7,8 @@
 
 use crate::cast::{Template, counters, describe, node, ready, replacement, talk, tell, text, uid};
 use crate::marks::{
-    describe_removals, everything_of_node, is_clean, is_marked_soft, lasting_metadata, node_is, node_object,
-    removals, stored,
+    describe_removals, everything_of_node, is_clean, is_marked_soft, lasting_metadata, node_is, removals,
+    stored,
 };
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
