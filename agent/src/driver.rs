@@ -79,6 +79,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     telemetry::start();
     let cancel = CancellationToken::new();
     let metrics = Metrics::new();
+    // Blind until the first answer. `lifeboat fleet` has the same metrics and never asks: there it is not set at all.
+    metrics.imds_reachable(false);
     let mut journal = Journal::open(&config.state_dir)?;
     journal.write(clock::now(), What::Life(Box::new(Head::new(&config.policy))));
     let readiness = Readiness::default();

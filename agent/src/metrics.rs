@@ -36,9 +36,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Registers every metric of the table in a registry of its own.
     pub fn new() -> Self {
-        let metrics = Self { series: Arc::new(Series::new()) };
-        metrics.series.set(Id::ImdsReachable, &[], 0.0);
-        metrics
+        Self { series: Arc::new(Series::new()) }
     }
 
     /// The OpenMetrics text.
