@@ -92,6 +92,8 @@ class OnceTheCrdIsThere(unittest.TestCase):
         for path in pathlib.Path(tool("CRDS")).glob("*.yaml"):
             server.kubectl("apply", "--server-side", "-f", path)
         server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        # Established is not published: the API server adds them to its OpenAPI documents some seconds later.
+        schemas.published(server, "apis/monitoring.coreos.com/v1", {"PodMonitor", "PrometheusRule"})
 
     def test_the_server_takes_observability(self):
         dry(kustomized("observability"))

@@ -1,6 +1,7 @@
 """JSON schemas as kubeconform reads them, from what the API server itself says of its objects (/openapi/v3)."""
 
 import json
+import time
 
 KIND = "x-kubernetes-group-version-kind"
 
@@ -35,3 +36,19 @@ def write(server, folder):
                          "allOf": [{"$ref": f"#/components/schemas/{name}"}], **document}
                 group = f"-{kind['group']}" if kind["group"] else ""
                 (folder / f"{kind['kind'].lower()}{group}-{kind['version']}.json").write_text(json.dumps(whole))
+
+
+def published(server, group, kinds, seconds=60):
+    """Waits until the API server says what the objects of these kinds look like."""
+    until = time.monotonic() + seconds
+    while True:
+        path = json.loads(server.raw("/openapi/v3"))["paths"].get(group)
+        found = set()
+        if path:
+            of = json.loads(server.raw(path["serverRelativeURL"])).get("components", {}).get("schemas", {})
+            found = {kind["kind"] for schema in of.values() for kind in schema.get(KIND, [])}
+        if kinds <= found:
+            return
+        if time.monotonic() > until:
+            raise AssertionError(f"{sorted(kinds - found)} of {group} are not published after {seconds} s")
+        time.sleep(0.5)
