@@ -72,7 +72,7 @@ class ApiServer:
                 self.kubectl("get", "--raw", "/readyz")
                 return
             except Failed as failed:
-                if server.poll() is not None or time.monotonic() - began > 120:
+                if server.poll() is not None or time.monotonic() - began > 240:
                     log = (self.folder / "kube-apiserver.log").read_text()[-2000:]
                     raise Failed(f"the API server does not answer: {failed}\n{log}") from None
                 time.sleep(0.3)
