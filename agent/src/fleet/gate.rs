@@ -32,7 +32,7 @@ pub async fn open(cluster: &Cluster, namespace: &str, open: &Open) -> Answer {
     let message = message(namespace, open);
     match cluster.set_condition(pod, RESTORED_CONDITION, REASON, &message, clock::now() + PATIENCE).await {
         Ok(()) => {
-            tracing::warn!(pod = shown, node = open.gated.node, %message, "gate opened");
+            tracing::warn!(pod = shown, node = open.gated.node, why = %message, "gate opened");
             cluster.metrics().fleet_gate_opened();
             // It is news, and its failure is logged: the condition says the same.
             let _ = cluster.publish(About::Pod(pod), EVENT, &message, true, clock::now() + PATIENCE).await;
@@ -67,8 +67,8 @@ fn message(namespace: &str, open: &Open) -> String {
     let node = &open.gated.node;
     format!(
         "no lifeboat agent was ready on node {node} for {} s: the pod serves without its earlier state. If the DaemonSet \
-         lifeboat does not run there, tolerate the node's taints in it; if its pod fails, see why: kubectl -n {namespace} \
-         describe pods -l app.kubernetes.io/component=agent --field-selector spec.nodeName={node}",
+         lifeboat does not run there, tolerate the node's taints in it; if its pod fails, describe it: kubectl -n {namespace} \
+         get pods -l app.kubernetes.io/component=agent --field-selector spec.nodeName={node}",
         open.without_agent.as_secs()
     )
 }
