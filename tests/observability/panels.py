@@ -26,7 +26,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 OBSERVABILITY = ROOT / "manifests/observability"
 SCRAPE = 0.5
 DRILLS = {
-    "well": [],
+    # Long enough before the notice: Prometheus tells its scrapers of new targets every 5 s.
+    "well": ["--fault", "rebalance=first:8s"],
     # Nothing of any state can be saved.
     "lost": ["--fault", "store=gone", "--window", "15s"],
 }
