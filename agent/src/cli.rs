@@ -2,6 +2,7 @@
 
 use crate::checkpoints::CheckpointsArgs;
 use crate::config::RunArgs;
+use crate::doctor::DoctorArgs;
 use crate::drill::arguments::DrillArgs;
 use crate::fleet::FleetArgs;
 use crate::plan::PlanArgs;
@@ -29,6 +30,8 @@ pub enum Command {
     Drill(Box<DrillArgs>),
     /// What would happen to a node if its notice came now: what would be safe, what not, and why
     Plan(PlanArgs),
+    /// Is it set up right? What is wrong, why it matters and what mends it; nothing is changed
+    Doctor(Box<DoctorArgs>),
     /// Look into the store: what is there, whether it is whole, and a copy of it; nothing is changed
     Checkpoints(Box<CheckpointsArgs>),
     /// Read an agent's journal as a timeline, or replay it; nothing is asked but the file

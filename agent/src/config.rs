@@ -313,6 +313,22 @@ pub struct Config {
 pub struct ConfigError(Vec<String>);
 
 impl RunArgs {
+    /// Validates what holds away from any node too: without a name of one, [`Config::node_name`] is empty.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with all that is wrong.
+    pub fn validate_anywhere(mut self) -> Result<Config, ConfigError> {
+        let away = self.node_name.as_deref().is_none_or(str::is_empty);
+        if away {
+            self.node_name = Some("none".to_owned());
+        }
+        let mut config = self.validate()?;
+        if away {
+            config.node_name.clear();
+        }
+        Ok(config)
+    }
+
     /// Validates everything.
     ///
     /// # Errors

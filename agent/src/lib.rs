@@ -26,6 +26,7 @@
 //! | [`volume`], [`store`] | pod volumes opened so that nothing leads outside; the store, opened and proven |
 //! | [`journal`], [`metrics`], [`admin`], [`telemetry`] | what can be known of it |
 //! | [`plan`] | what would happen to a node, before it happens |
+//! | [`doctor`] | whether it is set up right |
 //! | [`fleet`] | what no node's agent can do: the gates of pods on nodes without one |
 //! | [`checkpoints`] | what is in the store, for people: list, show, verify, diff, fetch |
 //! | [`timeline`] | a journal for people, and its replay |
@@ -38,6 +39,7 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod doctor;
 pub mod drill;
 pub mod driver;
 pub mod engine;

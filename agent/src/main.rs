@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         },
         Command::Drill(args) => ExitCode::from(runtime.block_on(lifeboat::drill::run(*args))),
         Command::Plan(args) => ExitCode::from(runtime.block_on(lifeboat::plan::run(args))),
+        Command::Doctor(args) => ExitCode::from(runtime.block_on(lifeboat::doctor::run(*args))),
         Command::Wait(args) => ExitCode::from(lifeboat::wait::run(&args)),
         Command::Timeline(args) => ExitCode::from(lifeboat::timeline::run(&args)),
         Command::Checkpoints(args) => ExitCode::from(runtime.block_on(lifeboat::checkpoints::run(*args))),

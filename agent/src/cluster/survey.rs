@@ -64,6 +64,14 @@ impl Cluster {
         self.send(Call::get(path, format!("the {what} of agent {namespace}/{name}")), deadline).await
     }
 
+    /// What this agent's pod says of its node (`/facts`).
+    ///
+    /// # Errors
+    /// As the API server answers; 403 where `pods/proxy` may not be read.
+    pub async fn facts_of(&self, agent: &Pod, deadline: Moment) -> Result<Facts, ClusterError> {
+        self.ask_agent(agent, "facts", deadline).await
+    }
+
     /// What the agent of the node says of itself (`/status`).
     ///
     /// # Errors
