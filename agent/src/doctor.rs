@@ -34,7 +34,6 @@ use clap::Args;
 use evacuation::facts::Facts;
 use finding::{Finding, Report};
 use futures::{StreamExt, stream};
-use k8s_openapi::api::core::v1::Pod;
 use rights::Way;
 use sight::{PATIENCE, Sight};
 use std::future::Future;
@@ -110,7 +109,7 @@ pub async fn run(args: DoctorArgs) -> u8 {
             }
         };
         page::print(&text).map_err(|error| Failure::Failed(format!("standard output: {error}")))?;
-        Ok(report.failures)
+        Ok::<usize, Failure>(report.failures)
     };
     match written.await {
         Ok(0) => 0,
@@ -238,10 +237,8 @@ async fn measured(case: &Case, cluster: &Cluster, sight: &Sight) -> (Vec<Finding
     }
     const CHECK: &str = "headroom";
     let agents = agents::to_ask(sight);
-    let ask = |agent: &'_ Pod| cluster.facts_of(agent, clock::now() + PATIENCE);
-    let asked = agents.iter().take(AGENTS).copied();
-    let answers: Vec<Result<Facts, ClusterError>> =
-        stream::iter(asked).map(ask).buffered(AT_ONCE).collect().await;
+    let asked = agents.iter().take(AGENTS).map(|agent| cluster.facts_of(agent, clock::now() + PATIENCE));
+    let answers: Vec<Result<Facts, ClusterError>> = stream::iter(asked).buffered(AT_ONCE).collect().await;
     let mut found = Vec::new();
     if let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) {
         let why = format!("{}; the right is get on pods/proxy", chain(error));

@@ -18,6 +18,7 @@ mod claims;
 mod cleaning_up;
 mod container_restart;
 mod daemons;
+mod doctor;
 mod files;
 mod fleet;
 mod fleet_token;
