@@ -254,8 +254,16 @@ async fn measured(case: &Case, cluster: &Cluster, sight: &Sight) -> (Vec<Finding
 
 /// The findings, or that there are none in time.
 async fn within(check: &'static str, work: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
-    tokio::time::timeout(GROUP, work).await.unwrap_or_else(|_| {
-        let what = format!("it came to no end within {} s", GROUP.as_secs());
+    bounded(GROUP, check, work).await
+}
+
+async fn bounded(
+    limit: Duration,
+    check: &'static str,
+    work: impl Future<Output = Vec<Finding>>,
+) -> Vec<Finding> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        let what = format!("it came to no end within {} s", limit.as_secs_f32());
         vec![
             Finding::failure(check, what)
                 .because("what it would have found is not known")

@@ -82,7 +82,7 @@ async fn until_told(
     .await
 }
 
-fn about<'a>(finding: &'a Value) -> Vec<&'a str> {
+fn about(finding: &Value) -> Vec<&str> {
     finding["about"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 

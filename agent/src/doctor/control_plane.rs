@@ -225,7 +225,8 @@ mod tests {
         let mut named: Vec<&str> =
             both.lines().filter_map(|line| line.trim().strip_prefix("policyName: ")).collect();
         let mut known = POLICIES.to_vec();
-        (named.sort_unstable(), known.sort_unstable());
+        named.sort_unstable();
+        known.sort_unstable();
         assert_eq!(named, known);
         assert!(
             include_str!("../../../manifests/base/admission.yaml").contains(&format!("policyName: {OPT_IN}"))
