@@ -16,8 +16,8 @@ use testbed::Testbed;
 use testbed::request::Request;
 
 const STATE: u64 = 24 << 20;
-/// What the S3 server may send, bits per second: the state takes about ten seconds.
-const RATE: u64 = 20_000_000;
+/// What the S3 server may send, bits per second: the state takes 25 seconds, so that there is a middle on a busy machine.
+const RATE: u64 = 8_000_000;
 /// A dead holder's claim runs out after half a minute.
 const LONG: Duration = Duration::from_secs(90);
 
@@ -80,8 +80,13 @@ async fn has_it_whole(bed: &Testbed, old: &Value, new: &Value, digest: &Value) -
     Ok(())
 }
 
+/// The pod is gone at once, in the middle of its restore.
 fn force(bed: &Testbed, pod: &Value) -> Result<()> {
-    bed.kubectl(&["delete", "pod", name(pod), "--force", "--grace-period=0"]).map(drop)
+    bed.kubectl(&["delete", "pod", name(pod), "--force", "--grace-period=0"])?;
+    let claim = bed.objects()?.into_iter().find(|object| object.key.ends_with("/claim"));
+    let claim: Value = serde_json::from_slice(&std::fs::read(claim.context("there is no claim")?.path)?)?;
+    ensure!(claim["state"] == "restoring", "{} died too late: {claim}", name(pod));
+    Ok(())
 }
 
 #[tokio::test]
