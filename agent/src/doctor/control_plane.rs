@@ -13,8 +13,13 @@ const OLDEST: u32 = 30;
 /// The first with constrained impersonation and MutatingAdmissionPolicy.
 const NEWEST_KIND: u32 = 36;
 /// manifests/base/policy.yaml and fleet.yaml; a test keeps it so.
-const POLICIES: [&str; 4] =
-    ["lifeboat-agent-nodes", "lifeboat-agent-pods", "lifeboat-agent-events", "lifeboat-fleet"];
+const POLICIES: [&str; 5] = [
+    "lifeboat-agent-nodes",
+    "lifeboat-agent-pods",
+    "lifeboat-agent-events",
+    "lifeboat-agent-leases",
+    "lifeboat-fleet",
+];
 /// manifests/base/admission.yaml.
 const OPT_IN: &str = "lifeboat-opt-in";
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";

@@ -127,7 +127,7 @@ mod tests {
                 "volumes": [{"name": "state", "emptyDir": {"sizeLimit": "4Gi"}}],
                 "containers": [{"name": "engine", "volumeMounts": [{"name": "state", "mountPath": "/state"}],
                     "lifecycle": {"preStop": {"exec": {"command": ["cat /state/.lifeboat/hold"]}}}}]},
-            "status": {"phase": "Running"},
+            "status": {"phase": "Running", "conditions": [{"type": "lifeboat.dev/restored", "status": "True"}]},
         });
         change(&mut pod);
         serde_json::from_value(pod).unwrap()

@@ -129,6 +129,7 @@ fn a_blocked_pod_does_not_move_the_moments_of_the_others() {
         // Pre-copies take turns, by design.
         let engines = scenario.actors.iter_mut().filter_map(|actor| actor.facts.engine.as_mut());
         engines.for_each(|engine| engine.interval = None);
+        scenario.copies = false;
         // One that works until its last moment is saved then, by design: and when that is, the flushes of others tell.
         scenario.actors.iter_mut().for_each(|actor| actor.busy_for = 0);
         let Some(blocked) = scenario.actors.first().map(|actor| actor.facts.uid.0.clone()) else { continue };

@@ -53,6 +53,8 @@ pub struct Scenario {
     pub link_is_known: bool,
     /// When the notice appears, after the start of the run.
     pub notice_after: u64,
+    /// Somebody asks before it for every state to be saved once.
+    pub copies: bool,
     /// What it leaves.
     pub window: u64,
     pub faults: Vec<Fault>,
@@ -84,6 +86,7 @@ impl Scenario {
             // Log-uniform from 10 MB/s to 10 GB/s.
             link: ((10_000 * rng.u64(100..=200) / 100) << rng.u8(0..10)).min(10_000_000),
             link_is_known: rng.u8(..100) < 80,
+            copies: seed % 10 == 3,
             notice_after: if rng.u8(..5) == 0 { rng.u64(9_000..60_000) } else { rng.u64(500..9_000) },
             window: 120_000,
             faults: faults::draw(seed, &names),

@@ -26,6 +26,8 @@ pub enum Script {
     Uncordon,
     Kill,
     Boot,
+    /// Somebody asks for every state to be saved once.
+    Copy,
     /// The uplink carries so many bytes per millisecond.
     Rate(u64),
     /// The watch lists anew, from an older cache.
@@ -71,6 +73,9 @@ pub fn plan(scenario: &Scenario, start: u64) -> Plan {
     let quiet = has("rebalance-only") || has("maintenance-cancelled") || has("maintenance-far");
     if !quiet && !has("maintenance-near") {
         moments.push((at, Script::Show { kind: main, id: "n-1".into(), ends }, "notice"));
+    }
+    if scenario.copies {
+        moments.push((start + (at - start) / 2, Script::Copy, "copy"));
     }
     for (index, actor) in scenario.actors.iter().enumerate() {
         if let Some(after) = actor.appears {

@@ -2,6 +2,7 @@
 
 use crate::script::Script;
 use crate::world::{Happening, START, World};
+use evacuation::event::Event;
 use evacuation::pod::Owner;
 
 impl World<'_> {
@@ -49,6 +50,7 @@ impl World<'_> {
             }
             Script::Kill => self.crash(),
             Script::Boot => self.boot(),
+            Script::Copy => self.deliver(Event::CopyRequested),
             Script::Rate(rate) => {
                 self.link.settle(self.now);
                 self.link.set_rate(rate.max(1));
