@@ -107,6 +107,7 @@ async fn with_two_replicas_conversations_go_on_and_no_request_through_the_servic
 }
 
 #[tokio::test]
+#[ignore = "it measures: LIFEBOAT_LONG=1 tests/run nodes"]
 async fn with_one_replica_conversations_go_on_and_the_gap_is_measured() -> Result<()> {
     let scenario = "llama-server behind a Service, one replica";
     departure(&["node-a", "node-b"], 1, scenario).await.map(drop)
