@@ -157,6 +157,9 @@ async fn restored_state_is_served_no_later_than_its_parts_allow_and_beside_what_
         bed.ask(&Request::Uplink { host: host.into(), rate: Some(RATE) })?;
     }
     for kind in KINDS {
+        // Both replacements on the same node, over the same links.
+        let third = if kind.from == "node-a" { "node-c" } else { "node-a" };
+        bed.kubectl(&["cordon", third])?;
         let (hand, fetch) = by_hand(&bed, kind).await?;
         let (took, allowed) = ours(&bed, kind, fetch).await?;
         println!(
@@ -166,6 +169,7 @@ async fn restored_state_is_served_no_later_than_its_parts_allow_and_beside_what_
             took / hand
         );
         ensure!(took <= allowed, "{}: {took:.2} s, and its parts allow {allowed:.2} s", kind.name);
+        bed.kubectl(&["uncordon", third])?;
     }
     Ok(())
 }
