@@ -29,7 +29,7 @@ use crate::clock;
 use crate::cluster::call::is_name;
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{Config, RunArgs};
-use crate::page::{self, Output, Page};
+use crate::page::{self, Output, Page, chain};
 use clap::Args;
 use evacuation::facts::Facts;
 use finding::{Finding, Report};
@@ -270,17 +270,6 @@ async fn bounded(
                 .mend("run it again"),
         ]
     })
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

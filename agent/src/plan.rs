@@ -13,7 +13,7 @@ mod table;
 
 use crate::clock;
 use crate::cluster::Cluster;
-use crate::page::{self, Output, Page};
+use crate::page::{self, Output, Page, chain};
 use bytesize::ByteSize;
 use clap::Args;
 use evacuation::facts::Facts;
@@ -211,17 +211,6 @@ async fn ask(agent: &str) -> Result<Facts, Failure> {
     let answer =
         client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(failed)?;
     answer.json().await.map_err(failed)
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

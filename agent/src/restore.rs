@@ -111,7 +111,7 @@ async fn find(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Fa
     let states = lineage::survey(store.as_ref(), &claims, &workload, clock::instant(deadline)).await?;
     let record = bench.record();
     let mut candidates = Vec::with_capacity(states.len());
-    let mut orphaned = None;
+    let mut fitting = Vec::new();
     for found in states {
         let own_name = record.workload.named && found.id.as_str() == record.workload.lineage;
         // What this very pod wrote is in this very pod.
@@ -123,9 +123,6 @@ async fn find(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Fa
             tracing::warn!(lineage = %found.id, unreadable, "passed over");
         }
         let spec_matches = spec_key(&found) == Some(record.workload.spec_key.as_str());
-        if spec_matches && orphaned.is_none() {
-            orphaned = orphan(tools, &found, &record, deadline).await?;
-        }
         candidates.push(Candidate {
             own_name,
             spec_matches,
@@ -139,28 +136,28 @@ async fn find(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Fa
             taken: is_taken(&found, &record.facts.uid.0, own_name),
             lineage: found.id.to_string(),
         });
+        if spec_matches {
+            fitting.push(found);
+        }
     }
-    // A replacement died in the middle of its restore. Its claim runs out soon: until then there is something to wait for.
-    match orphaned.filter(|_| choose(&candidates).is_none()) {
-        Some(why) => Err(Failure::new(FailureKind::Transient, why)),
-        None => Ok(Done::Lineages(candidates)),
+    if choose(&candidates).is_none() {
+        // A replacement died in the middle of its restore. Its claim runs out soon: until then there is something to wait for.
+        for found in &fitting {
+            if let Some(why) = orphan(tools, found, &record, deadline).await {
+                return Err(Failure::new(FailureKind::Transient, why));
+            }
+        }
     }
+    Ok(Done::Lineages(candidates))
 }
 
 /// Why a lineage will be free soon: the pod that is to restore it is gone, and nobody renews its claim.
-async fn orphan(
-    tools: &Tools,
-    found: &LineageState,
-    record: &PodRecord,
-    deadline: Moment,
-) -> Result<Option<String>, Failure> {
-    let Some(claim) = &found.claim else { return Ok(None) };
+async fn orphan(tools: &Tools, found: &LineageState, record: &PodRecord, deadline: Moment) -> Option<String> {
+    let claim = found.claim.as_ref()?;
     let holder = &claim.claim.holder;
-    let Some(left) = claim.expires_in.filter(|_| holder.pod_uid != record.facts.uid.0) else {
-        return Ok(None);
-    };
+    let left = claim.expires_in.filter(|_| holder.pod_uid != record.facts.uid.0)?;
     let namespace = &record.facts.namespace;
-    Ok(match tools.cluster.named_pod(namespace, &holder.pod_name, deadline).await {
+    match tools.cluster.named_pod(namespace, &holder.pod_name, deadline).await {
         Ok(Some(pod)) if pod.uid.0 == holder.pod_uid && !pod.finished && !pod.terminating => None,
         Ok(_) => {
             let left = left.as_millis();
@@ -170,7 +167,7 @@ async fn orphan(
         Err(error) => {
             Some(format!("cannot tell whether {holder} lives, which claimed {}: {error}", found.id))
         }
-    })
+    }
 }
 
 fn spec_key(found: &LineageState) -> Option<&str> {

@@ -48,7 +48,8 @@ impl Rehearsal {
             serde_json::from_str(text).map_err(|error| format!("{DRILL_ANNOTATION}: {error}; {fix}"))?;
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if asked.id.is_empty() || asked.id.len() > 63 || !asked.id.chars().all(plain) {
-            return Err(format!("{DRILL_ANNOTATION}: id {:?} is no name; {fix}", asked.id.get(..63)));
+            let shown: String = asked.id.chars().take(63).collect();
+            return Err(format!("{DRILL_ANNOTATION}: id {shown:?} is no name; {fix}"));
         }
         if !(10_000..=600_000).contains(&asked.left_ms) {
             let left = asked.left_ms;
@@ -122,7 +123,7 @@ mod tests {
         for (text, why) in [
             ("yes", "expected"),
             (r#"{"id":"","extent":"save","leftMs":60000}"#, "is no name"),
-            (r#"{"id":"a b","extent":"save","leftMs":60000}"#, "is no name"),
+            (r#"{"id":"a b","extent":"save","leftMs":60000}"#, "id \"a b\" is no name"),
             (r#"{"id":"a","extent":"some","leftMs":60000}"#, "unknown variant"),
             (r#"{"id":"a","extent":"save","leftMs":1}"#, "between 10000 and 600000"),
             (r#"{"id":"a","extent":"save","leftMs":60000,"evil":1}"#, "unknown field"),

@@ -137,12 +137,23 @@ async fn evacuated(cluster: &Cluster, story: &mut Story, asked: &Rehearsal) -> R
     let mut begun = false;
     while clock::now() < until {
         tokio::time::sleep(LOOK_EVERY).await;
-        story.go_on(cluster).await?;
+        // The drill goes on, whether we can look or not.
+        let looked = async {
+            story.go_on(cluster).await?;
+            Ok::<_, Failure>(cluster.stands(soon()).await?)
+        };
+        let stands = match looked.await {
+            Ok(stands) => stands,
+            Err(failure) => {
+                story.trouble(&failure);
+                continue;
+            }
+        };
         if let Some(why) = story.note_of("DrillRefused") {
             return Err(Failure::Refused(why));
         }
         begun |= story.note_of("EvacuationStarted").is_some();
-        if begun && story.note_of("EvacuationReport").is_some() && !cluster.stands(soon()).await? {
+        if begun && story.note_of("EvacuationReport").is_some() && !stands {
             return Ok(story.ended_well());
         }
     }
@@ -156,8 +167,17 @@ async fn saved(cluster: &Cluster, story: &mut Story, before: &Value, left: Span)
     let mut waiting = vec!["the agent's word".to_owned()];
     while clock::now() < until {
         tokio::time::sleep(LOOK_EVERY).await;
-        story.go_on(cluster).await?;
-        let now = cluster.agent_status(soon()).await?;
+        let looked = async {
+            story.go_on(cluster).await?;
+            Ok::<_, Failure>(cluster.agent_status(soon()).await?)
+        };
+        let now = match looked.await {
+            Ok(now) => now,
+            Err(failure) => {
+                story.trouble(&failure);
+                continue;
+            }
+        };
         waiting.clear();
         for copy in copies(&now) {
             match copy.generation.filter(|generation| !old.contains(generation)) {
@@ -243,6 +263,14 @@ impl Story {
             let at = clock::now().since(self.began);
             // A terminal that is closed ends nothing.
             let _ = page::print(&format!("T+{at}  {}\n", page::plain(text)));
+        }
+    }
+
+    /// It cannot be looked at now: said once for each reason.
+    fn trouble(&mut self, failure: &Failure) {
+        let why = format!("it cannot be looked at: {}", page::chain(failure));
+        if self.results.insert(why.clone()) {
+            self.line(&why);
         }
     }
 
