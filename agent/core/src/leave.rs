@@ -83,9 +83,13 @@ impl Leave {
         }
     }
 
-    /// It was never evicted nor deleted by us.
+    /// As far as is known it was never evicted nor deleted by us. A delete that was asked for and not accepted is not
+    /// asked for again when the notice that called for it is gone; if it arrived all the same, the watch shows it.
     pub(crate) fn way_is_open(&self) -> bool {
-        matches!(self.way, Way::Waiting | Way::Abandoned(_) | Way::Stays(_))
+        matches!(
+            self.way,
+            Way::Waiting | Way::Disrupting | Way::LettingGo | Way::Abandoned(_) | Way::Stays(_)
+        )
     }
 
     /// It is gone, given up, or was never to leave.

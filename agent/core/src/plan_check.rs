@@ -295,7 +295,7 @@ impl Checker {
                 if let Err((guarantee, what)) = self.notices.may_mark(standing) {
                     self.wrong(guarantee, what);
                 }
-                self.node.our_cordon |= standing.hard;
+                self.node.marks(standing);
             }
             Action::Unmark { uncordon } => self.unmarks(*uncordon),
             Action::Evict { pod, grace } => self.evicts(pod, *grace, false),
@@ -324,7 +324,8 @@ impl Checker {
             }
             Action::Resume { pod } => {
                 if let Some(pod) = self.pods.get_mut(pod) {
-                    pod.flush_ready = None;
+                    // It serves again: its hold is kept ahead until somebody deletes it.
+                    (pod.flush_ready, pod.over_since) = (None, None);
                 }
             }
             Action::Publish { .. } | Action::Look { .. } => {}

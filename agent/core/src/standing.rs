@@ -100,10 +100,15 @@ impl NodeMark {
         self.cordon && self.wanted.as_ref().is_some_and(Standing::is_hard)
     }
 
-    /// The node as a watch shows it: somebody may have taken our taint or the cordon away.
+    /// The node as a watch shows it: somebody may have taken our taint or the cordon away, or a PATCH has arrived
+    /// whose answer has not.
     pub(crate) fn seen(&mut self, node: &NodeFacts, now: Moment) {
         let hard = self.wanted.as_ref().is_some_and(Standing::is_hard);
         self.missing = !node.tainted || (hard && !node.unschedulable);
+        let shown = !self.missing && self.wanted.is_some() && node.standing == self.wanted;
+        if shown && self.acknowledged.is_none() {
+            self.acknowledge(self.wanted.clone(), now);
+        }
         let stray = node.standing.clone().filter(|_| self.wanted.is_none());
         self.stray = stray.map(|standing| (self.stray.as_ref().map_or(now, |(since, _)| *since), standing));
     }
@@ -146,19 +151,23 @@ impl NodeMark {
         self.tries.open = Some(ctx.ask(span, ctx.now + span, attempt, purpose, action));
     }
 
+    /// This is on the node, or nothing of ours is.
+    fn acknowledge(&mut self, written: Option<Standing>, now: Moment) {
+        self.cordon = written.as_ref().is_some_and(Standing::is_hard);
+        self.uncordon &= written.is_some();
+        self.missing = false;
+        self.stray = None;
+        self.acknowledged = written;
+        self.acknowledged_at = now;
+        (self.forbidden, self.forbidden_since) = (false, None);
+    }
+
     /// Takes an answer.
     pub(crate) fn answered(&mut self, outcome: &Outcome, ctx: &mut Context<'_>) {
         let written = self.writing.take();
         if let Outcome::Done(_) = outcome {
-            self.cordon = written.as_ref().is_some_and(|written| written.is_hard());
-            self.uncordon &= written.is_some();
-            self.missing = false;
-            self.stray = None;
-            self.acknowledged = written;
-            self.acknowledged_at = ctx.now;
             self.tries = Attempts::default();
-            (self.forbidden, self.forbidden_since) = (false, None);
-            return;
+            return self.acknowledge(written, ctx.now);
         }
         // An API server that has just started refuses everything for a moment: its RBAC caches are empty.
         if let Outcome::Failed { kind: FailureKind::Permanent, .. } = outcome {

@@ -18,8 +18,10 @@ pub(super) struct Node {
     pub(super) uncordoned_at: Option<u64>,
     /// The API server forbids the mark: evictions go on without it.
     pub(super) forbidden: bool,
+    /// The mark that was asked for last.
+    asked: Option<Standing>,
     /// A cordon of ours may be on it.
-    pub(super) our_cordon: bool,
+    our_cordon: bool,
     others_cordon: bool,
     unmark_failed: bool,
     unschedulable: bool,
@@ -32,6 +34,7 @@ impl Node {
         let first = self.boot.is_none();
         self.boot = Some(node.boot.clone());
         (self.uncordoned_at, self.forbidden, self.unmark_failed) = (None, false, false);
+        self.asked = None;
         let hard = node.standing.as_ref().filter(|standing| standing.hard);
         self.cordoned =
             hard.is_some_and(|standing| standing.boot == node.boot) && node.tainted && node.unschedulable;
@@ -47,6 +50,8 @@ impl Node {
     pub(super) fn seen(&mut self, now: u64, node: &NodeFacts) {
         if node.unschedulable && node.tainted {
             self.uncordoned_at = None;
+            // As good as the answer, which may come late or never.
+            self.cordoned |= self.asked.as_ref().is_some_and(|asked| asked.hard) && node.standing == self.asked;
         } else {
             self.uncordoned_at.get_or_insert(now);
         }
@@ -55,6 +60,10 @@ impl Node {
 
     fn takes(&mut self, node: &NodeFacts) {
         self.our_cordon |= node.standing.as_ref().is_some_and(|standing| standing.hard);
+        // Schedulable and without a mark, it has nobody's cordon: what a late watch showed before means nothing any more.
+        if node.standing.is_none() && !node.tainted && !node.unschedulable {
+            self.our_cordon = false;
+        }
         if !self.our_cordon {
             self.others_cordon = node.unschedulable;
         }
@@ -67,6 +76,11 @@ impl Node {
         if self.uncordoned_at.is_some_and(|at| now > at + 2_000) {
             self.cordoned = false;
         }
+    }
+
+    pub(super) fn marks(&mut self, standing: &Standing) {
+        self.our_cordon |= standing.hard;
+        self.asked = Some(standing.clone());
     }
 
     pub(super) fn marked(&mut self, standing: &Standing, outcome: &Outcome) {
@@ -104,6 +118,7 @@ impl Checker {
         if uncordon && self.node.others_cordon {
             self.wrong(1, "it uncordons a node that somebody else had cordoned");
         }
+        self.node.asked = None;
         let ours = self.node.standing.as_ref().is_some_and(|standing| standing.hard);
         if ours && !self.node.others_cordon && !uncordon {
             self.wrong(9, "it leaves its own cordon behind");

@@ -135,7 +135,11 @@ impl Checker {
         if self.now < evacuation.deadline + 60_000 || !self.node.is_decided() {
             return;
         }
-        let waits = self.pods.values().any(|pod| pod.facts.terminating.is_some() && !pod.gone);
+        // The save of a pod that somebody else deletes has until the end of its own grace, even when the pod is gone.
+        let waits = self.pods.values().any(|pod| {
+            let saves = pod.intended && !pod.committed && !pod.given_up;
+            pod.facts.terminating.is_some_and(|ends| !pod.gone || (saves && ends.as_millis() > self.now))
+        });
         let complete = self.reports.last.as_ref().is_some_and(|report| report.complete);
         if !complete && !waits {
             let open: Vec<_> = self.reports.last.iter().flat_map(|report| &report.pods).collect();

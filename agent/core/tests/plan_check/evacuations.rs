@@ -72,6 +72,35 @@ fn a_cordon_of_somebody_else_that_is_lifted_is_a_violation_of_guarantee_1() {
 }
 
 #[test]
+fn a_cordon_of_ours_that_follows_one_that_somebody_lifted_may_be_taken_back() {
+    let mut pen = Pen::new(Policy::default(), &[]);
+    let marked =
+        NodeFacts { unschedulable: true, tainted: true, standing: Some(standing(DEADLINE)), ..node() };
+    pen.event(1_200, Event::NodeSeen(NodeFacts { unschedulable: true, ..node() }));
+    // Late: of a mark that was taken back before this life.
+    pen.event(1_300, Event::NodeSeen(marked));
+    pen.event(1_500, Event::NodeSeen(node()));
+    pen.asks(Action::Unmark { uncordon: true });
+    pen.is_good();
+}
+
+#[test]
+fn an_eviction_after_the_watch_has_shown_the_mark_is_after_the_cordon() {
+    let evicts = |cordoned, deadline| {
+        let mut pen = Pen::noticed(Policy::default(), &[web("a")]);
+        pen.asks(Action::Mark(standing(DEADLINE)));
+        let standing = Some(standing(deadline));
+        let seen = NodeFacts { unschedulable: cordoned, tainted: true, standing, ..node() };
+        pen.event(2_500, Event::NodeSeen(seen));
+        pen.evicts("a");
+        pen
+    };
+    evicts(true, DEADLINE).is_good();
+    evicts(false, DEADLINE).breaks(1, "before the cordon");
+    evicts(true, DEADLINE + 9_000).breaks(1, "before the cordon");
+}
+
+#[test]
 fn an_eviction_after_somebody_lifted_our_cordon_is_a_violation_of_guarantee_1() {
     let mut pen = Pen::cordoned(&[web("a")]);
     pen.event(2_200, Event::NodeSeen(NodeFacts { tainted: true, ..node() }));

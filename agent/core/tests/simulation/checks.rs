@@ -81,7 +81,8 @@ impl Checks {
         for effect in &step.effects {
             match &effect.action {
                 Action::Cancel { effect } => _ = self.cancelled.insert(effect.0),
-                Action::Intend { pod, .. } => _ = self.over.remove(&pod.0),
+                // It departs anew, or serves again.
+                Action::Intend { pod, .. } | Action::Resume { pod } => _ = self.over.remove(&pod.0),
                 Action::SetHold { pod, hold } => _ = self.asked.insert(pod.0.clone(), (*hold, true)),
                 Action::WriteReport(report) => {
                     for pod in &report.pods {

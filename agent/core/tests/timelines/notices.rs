@@ -3,7 +3,8 @@
 use crate::stage::{Stage, TERMINATE, failed, holding, pod, stateful};
 use evacuation::effect::{Action, Round};
 use evacuation::event::{Done, Event, FailureKind, NodeFacts, Outcome};
-use evacuation::notice::{InstanceAction, NoticeKind};
+use evacuation::moment::Span;
+use evacuation::notice::{InstanceAction, NoticeKind, Standing};
 use evacuation::pod::OnDelete;
 use evacuation::policy::{Policy, RebalancePolicy};
 use evacuation::report::StateOutcome;
@@ -319,6 +320,39 @@ fn a_mark_that_arrives_after_it_was_taken_back_is_taken_back_once_more() {
     assert_eq!(stage.times("unmark", "").len(), 1);
     stage.until(2_002_000);
     assert_eq!(stage.times("unmark", "").len(), 2);
+}
+
+#[test]
+fn a_mark_that_the_watch_shows_is_as_good_as_its_answer() {
+    let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark"]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(2_000);
+    let shown = NodeFacts { tainted: true, unschedulable: true, standing: stage.mark(), ..stage.node().clone() };
+    // Not with another deadline, and not before all of it is there.
+    stage.hear(Event::NodeSeen(NodeFacts { unschedulable: false, ..shown.clone() }));
+    let older = shown.standing.clone().map(|it| Standing { deadline: it.deadline + Span::from_secs(9), ..it });
+    stage.hear(Event::NodeSeen(NodeFacts { standing: older, ..shown.clone() }));
+    assert!(stage.times("evict", "web").is_empty());
+    stage.hear(Event::NodeSeen(shown));
+    assert_eq!(stage.times("evict", "web"), [2_000]);
+    stage.until(30_000);
+    assert_eq!(stage.times("mark", ""), [0], "{}", stage.story());
+}
+
+#[test]
+fn a_delete_that_was_not_accepted_is_not_asked_for_again_under_a_later_notice_before_its_cut_off() {
+    let mut stage = Stage::with(&[pod("web")]);
+    stage.answers.insert("evict web".into(), failed(FailureKind::Refused));
+    stage.answers.insert("let_go web".into(), failed(FailureKind::Transient));
+    stage.notice(TERMINATE, "n", 60);
+    stage.until(44_000);
+    assert!(!stage.times("let_go", "web").is_empty(), "{}", stage.story());
+    stage.withdrawn("n");
+    stage.notice(TERMINATE, "other", 120);
+    stage.until(150_000);
+    let again: Vec<_> = stage.times("let_go", "web").into_iter().filter(|at| *at > 44_000).collect();
+    assert_eq!(again.first(), Some(&142_000), "{}", stage.story());
+    assert!(stage.times("evict", "web").iter().any(|at| (44_000..46_000).contains(at)));
 }
 
 #[test]
