@@ -13,9 +13,8 @@ use crate::order;
 use crate::pod::PodUid;
 use crate::policy::{EvictOrder, Policy};
 use crate::report::{Report, StateOutcome};
-use crate::saves;
+use crate::saves::Saves;
 use crate::standing::NodeMark;
-use crate::uplink::Uplink;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The pods of the node.
@@ -101,7 +100,7 @@ impl Evacuation {
         node: &str,
         pods: &mut Pods,
         mark: &NodeMark,
-        uplink: &Uplink,
+        saves: &mut Saves,
         ctx: &mut Context<'_>,
     ) {
         if mark.is_cordoned() && self.cordoned.is_none() {
@@ -114,7 +113,7 @@ impl Evacuation {
                 pod.stand_down(ctx);
             }
         }
-        saves::advance(pods, uplink, ctx);
+        saves.advance(pods, ctx);
         for pod in pods.values_mut() {
             pod.give_up_hold(ctx);
             pod.advance_hold(ctx);
@@ -131,8 +130,9 @@ impl Evacuation {
             pods.values().filter_map(|pod| pod.departure.as_ref()).filter(|d| d.leave.is_asking()).count();
         let mut slots = ctx.policy.eviction_slots.saturating_sub(asking);
         let open_tier = self.open_tier(pods, ctx);
-        let mut order: Vec<&mut Pod> = pods.values_mut().filter(|pod| pod.departure.is_some()).collect();
-        order.sort_by(|a, b| order::evicting(ctx.policy, &a.facts, &b.facts));
+        let mut order: Vec<&mut Pod> = Vec::with_capacity(pods.len());
+        order.extend(pods.values_mut().filter(|pod| pod.departure.is_some()));
+        order.sort_unstable_by(|a, b| order::evicting(ctx.policy, &a.facts, &b.facts));
         for pod in order {
             let ready = pod.is_ready(ctx);
             let Some(departure) = &mut pod.departure else { continue };

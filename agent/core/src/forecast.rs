@@ -79,12 +79,14 @@ impl Fit {
 }
 
 /// The time of the link that nobody has taken: disjoint stretches in order, the last one without end.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Free(Vec<(u64, u64)>);
 
 impl Free {
-    fn from(now: Moment) -> Self {
-        Self(vec![(now.as_millis(), u64::MAX)])
+    /// Nobody has taken anything from `now` on.
+    fn clear(&mut self, now: Moment) {
+        self.0.clear();
+        self.0.push((now.as_millis(), u64::MAX));
     }
 
     /// Free time until `at`.
@@ -130,52 +132,83 @@ struct Job {
     cutoff: u64,
 }
 
-/// Says of each load whether it fits, in the order in which they were given; at the very rate that is measured. (With a
-/// tenth of doubt, what needs a little more than it has would take the link from all behind it, in vain: more time would
-/// save less.)
-pub fn forecast(resources: Resources, loads: &[Load]) -> Vec<Fit> {
-    let Some(rate) = resources.link.filter(|rate| *rate > 0) else {
-        return vec![Fit::Unknown; loads.len()];
-    };
-    let mut order: Vec<usize> = (0..loads.len()).collect();
-    order.sort_by_key(|index| loads.get(*index).map(|load| (load.tier(), load.cutoff, load.send)));
-    let mut fits = vec![Fit::Unknown; loads.len()];
-    let mut free = Free::from(resources.now);
-    let mut slots = vec![resources.now.as_millis(); resources.flush_slots.max(1)];
-    let tiers = order.chunk_by(|a, b| loads.get(*a).map(Load::tier) == loads.get(*b).map(Load::tier));
-    for tier in tiers {
-        let mut busy = slots.clone();
-        let jobs = jobs(tier, loads, rate, &mut busy);
-        let chosen = fill(&free, &jobs);
-        for (position, job) in jobs.iter().enumerate() {
-            let fit = if chosen.is_none_or(|chosen| chosen.contains(position)) {
-                Fit::By(Moment::from_millis(free.take(job.release, job.needs)))
+/// Says which loads fit, again and again: what it works in is kept, so that it allocates no more once it has seen a node.
+#[derive(Clone, Debug, Default)]
+pub struct Forecaster {
+    order: Vec<usize>,
+    fits: Vec<Fit>,
+    free: Free,
+    trial: Free,
+    slots: Vec<u64>,
+    busy: Vec<u64>,
+    jobs: Vec<Job>,
+    ways: Vec<Filling>,
+    more: Vec<Filling>,
+}
+
+impl Forecaster {
+    /// Says of each load whether it fits, in the order in which they were given; at the very rate that is measured. (With
+    /// a tenth of doubt, what needs a little more than it has would take the link from all behind it, in vain: more time
+    /// would save less.)
+    pub fn forecast(&mut self, resources: Resources, loads: &[Load]) -> &[Fit] {
+        self.fits.clear();
+        self.fits.resize(loads.len(), Fit::Unknown);
+        let Some(rate) = resources.link.filter(|rate| *rate > 0) else {
+            return &self.fits;
+        };
+        sort(&mut self.order, loads);
+        self.free.clear(resources.now);
+        self.slots.clear();
+        self.slots.resize(resources.flush_slots.max(1), resources.now.as_millis());
+        let tiers =
+            self.order.chunk_by(|a, b| loads.get(*a).map(Load::tier) == loads.get(*b).map(Load::tier));
+        for tier in tiers {
+            self.busy.clone_from(&self.slots);
+            self.jobs.clear();
+            self.jobs.extend(jobs(tier, loads, rate, &mut self.busy));
+            self.trial.0.clone_from(&self.free.0);
+            let chosen = if all_fit(&mut self.trial, &self.jobs) {
+                None
             } else {
-                let has = free.until(job.cutoff).saturating_sub(free.until(job.release));
-                Fit::Not { needs: Span::from_millis(job.needs), has: Span::from_millis(has) }
+                Some(fill(&self.free, &self.jobs, &mut self.ways, &mut self.more))
             };
-            if let Some(slot) = fits.get_mut(job.index) {
-                *slot = fit;
+            for (position, job) in self.jobs.iter().enumerate() {
+                let fit = if chosen.is_none_or(|chosen| chosen.contains(position)) {
+                    Fit::By(Moment::from_millis(self.free.take(job.release, job.needs)))
+                } else {
+                    let has = self.free.until(job.cutoff).saturating_sub(self.free.until(job.release));
+                    Fit::Not { needs: Span::from_millis(job.needs), has: Span::from_millis(has) }
+                };
+                if let Some(slot) = self.fits.get_mut(job.index) {
+                    *slot = fit;
+                }
+            }
+            // What is dropped flushes last: only what fits keeps the slots busy for the tiers behind it.
+            let kept = (self.jobs.iter().enumerate())
+                .filter(|(position, _)| chosen.is_none_or(|chosen| chosen.contains(*position)))
+                .filter_map(|(_, job)| loads.get(job.index));
+            for load in kept {
+                flush(load, &mut self.slots);
             }
         }
-        // What is dropped flushes last: only what fits keeps the slots busy for the tiers behind it.
-        let kept: Vec<usize> = (jobs.iter().enumerate())
-            .filter(|(position, _)| chosen.is_none_or(|chosen| chosen.contains(*position)))
-            .map(|(_, job)| job.index)
-            .collect();
-        self::jobs(&kept, loads, rate, &mut slots);
+        &self.fits
     }
-    fits
+}
+
+/// Once; see [`Forecaster::forecast`].
+pub fn forecast(resources: Resources, loads: &[Load]) -> Vec<Fit> {
+    Forecaster::default().forecast(resources, loads).to_vec()
 }
 
 /// When each load would be over if none were dropped, in the order in which they were given; `None` where the link was
 /// never measured.
 pub fn completions(resources: Resources, loads: &[Load]) -> Option<Vec<Moment>> {
     let rate = resources.link.filter(|rate| *rate > 0)?;
-    let mut order: Vec<usize> = (0..loads.len()).collect();
-    order.sort_by_key(|index| loads.get(*index).map(|load| (load.tier(), load.cutoff, load.send)));
+    let mut order = Vec::new();
+    sort(&mut order, loads);
     let mut slots = vec![resources.now.as_millis(); resources.flush_slots.max(1)];
-    let mut free = Free::from(resources.now);
+    let mut free = Free::default();
+    free.clear(resources.now);
     let mut over = vec![resources.now; loads.len()];
     for job in jobs(&order, loads, rate, &mut slots) {
         if let Some(slot) = over.get_mut(job.index) {
@@ -185,18 +218,37 @@ pub fn completions(resources: Resources, loads: &[Load]) -> Option<Vec<Moment>> 
     Some(over)
 }
 
+/// The order in which loads take the link: by tier, earliest cut-off first within one.
+fn sort(order: &mut Vec<usize>, loads: &[Load]) {
+    order.clear();
+    order.extend(0..loads.len());
+    // The last part makes it one order: this sort needs no memory, and does not keep equal ones as they were.
+    order.sort_unstable_by_key(|index| {
+        (loads.get(*index).map(|load| (load.tier(), load.cutoff, load.send)), *index)
+    });
+}
+
+/// When the flush of a load is over that takes the first free slot.
+fn flush(load: &Load, slots: &mut [u64]) -> u64 {
+    slots.iter_mut().min().map_or(0, |slot| {
+        *slot = slot.saturating_add(load.flush.as_millis());
+        *slot
+    })
+}
+
 /// The loads of one tier in their order, each with the end of its flush; takes the flush slots they need.
-fn jobs(tier: &[usize], loads: &[Load], rate: u64, slots: &mut [u64]) -> Vec<Job> {
-    let job = |index: &usize| {
+fn jobs<'a>(
+    tier: &'a [usize],
+    loads: &'a [Load],
+    rate: u64,
+    slots: &'a mut [u64],
+) -> impl Iterator<Item = Job> + 'a {
+    tier.iter().filter_map(move |index| {
         let load = loads.get(*index)?;
-        let release = slots.iter_mut().min().map_or(0, |slot| {
-            *slot = slot.saturating_add(load.flush.as_millis());
-            *slot
-        });
+        let release = flush(load, slots);
         let needs = u64::try_from(u128::from(load.send) * 1000 / u128::from(rate)).unwrap_or(u64::MAX);
         Some(Job { index: *index, value: load.value, release, needs, cutoff: load.cutoff.as_millis() })
-    };
-    tier.iter().filter_map(job).collect()
+    })
 }
 
 /// Which jobs of a tier, by their position.
@@ -225,15 +277,16 @@ struct Filling {
     chosen: Chosen,
 }
 
-/// The jobs of a tier that are worth the most together, each over by its cut-off; `None` for all of them.
-fn fill(free: &Free, jobs: &[Job]) -> Option<Chosen> {
-    let mut all = free.clone();
-    if jobs.iter().all(|job| all.take(job.release, job.needs) <= job.cutoff) {
-        return None;
-    }
+/// All jobs of a tier are over by their cut-offs; `free` is used up for that.
+fn all_fit(free: &mut Free, jobs: &[Job]) -> bool {
+    jobs.iter().all(|job| free.take(job.release, job.needs) <= job.cutoff)
+}
+
+/// The jobs of a tier that are worth the most together, each over by its cut-off.
+fn fill(free: &Free, jobs: &[Job], ways: &mut Vec<Filling>, more: &mut Vec<Filling>) -> Chosen {
     // Earliest cut-off first, of every set: a filling that takes longer and is worth less is never the better start.
-    let mut ways = vec![Filling { used: 0, value: 0, chosen: Chosen::default() }];
-    let mut more: Vec<Filling> = Vec::new();
+    ways.clear();
+    ways.push(Filling { used: 0, value: 0, chosen: Chosen::default() });
     for (position, job) in jobs.iter().enumerate().take(Chosen::MOST) {
         let (release, cutoff) = (free.until(job.release), free.until(job.cutoff));
         let with = |way: &Filling| Filling {
@@ -242,15 +295,15 @@ fn fill(free: &Free, jobs: &[Job]) -> Option<Chosen> {
             chosen: way.chosen.with(position),
         };
         more.extend(ways.iter().map(with).filter(|way| way.used <= cutoff));
-        ways.append(&mut more);
-        prune(&mut ways);
+        ways.append(more);
+        prune(ways);
     }
-    ways.last().map(|way| way.chosen)
+    ways.last().map_or(Chosen::default(), |way| way.chosen)
 }
 
 /// Keeps the ways that no other one beats, in the order of their value; too many are thinned evenly.
 fn prune(ways: &mut Vec<Filling>) {
-    ways.sort_by_key(|way| (way.used, Reverse(way.value)));
+    ways.sort_unstable_by_key(|way| (way.used, Reverse(way.value), way.chosen.0));
     let mut best = None;
     ways.retain(|way| {
         let better = best.is_none_or(|best| way.value > best);

@@ -158,7 +158,7 @@ impl Leave {
         if self.is_asking() {
             return false;
         }
-        let purpose = Purpose::Leave(pod.uid.clone());
+        let purpose = || Purpose::Leave(pod.uid.clone());
         match self.way {
             Way::Waiting => {
                 let late = ctx.has_come(times.cutoff);
@@ -175,7 +175,7 @@ impl Leave {
                 let by = if ctx.now < times.cutoff { times.cutoff } else { times.deadline };
                 let attempt = self.tries.next();
                 let action = Action::Evict { pod: pod.uid.clone(), grace };
-                self.tries.open = Some(ctx.ask(ctx.policy.call_timeout, by, attempt, purpose, action));
+                self.tries.open = Some(ctx.ask(ctx.policy.call_timeout, by, attempt, purpose(), action));
                 true
             }
             Way::Disrupting => self.mark_disrupted(pod, times, ctx),
@@ -187,7 +187,7 @@ impl Leave {
                 let attempt = self.tries.next();
                 let action = Action::LetGo { pod: pod.uid.clone(), grace };
                 let deadline = times.deadline;
-                self.tries.open = Some(ctx.ask(Span::from_secs(1), deadline, attempt, purpose, action));
+                self.tries.open = Some(ctx.ask(Span::from_secs(1), deadline, attempt, purpose(), action));
                 true
             }
             Way::Stays(_) | Way::Leaving | Way::Gone | Way::Abandoned(_) => false,

@@ -14,10 +14,9 @@ use crate::notice::NoticeKind;
 use crate::pod::{PodFacts, PodUid};
 use crate::policy::{Policy, RebalancePolicy};
 use crate::report::Report;
-use crate::saves;
+use crate::saves::Saves;
 use crate::standing::NodeMark;
 use crate::status::Status;
-use crate::uplink::Uplink;
 use std::collections::BTreeSet;
 
 /// How long after an evacuation's deadline a new notice starts a new one: the node is still alive.
@@ -35,7 +34,7 @@ pub struct Machine {
     /// A maintenance event that is still far away: when the instance goes.
     maintenance: Option<(String, Moment)>,
     seen_notices: BTreeSet<String>,
-    uplink: Uplink,
+    saves: Saves,
     ledger: Ledger,
     wakeup: Option<Moment>,
     repeated: u64,
@@ -68,7 +67,7 @@ impl Machine {
             evacuation: None,
             maintenance: None,
             seen_notices: BTreeSet::new(),
-            uplink: Uplink::default(),
+            saves: Saves::default(),
             ledger: Ledger::default(),
             wakeup: None,
             repeated: 0,
@@ -82,7 +81,7 @@ impl Machine {
     pub fn handle(&mut self, now: Moment, event: Event) -> Vec<Effect> {
         self.now = self.now.max(now);
         self.wakeup = None;
-        saves::settle(&mut self.pods, &mut self.uplink, self.now);
+        self.saves.settle(&mut self.pods, self.now);
         self.absorb(event);
         self.advance();
         self.ledger.take()
@@ -132,7 +131,7 @@ impl Machine {
             Event::Noticed(notice) => self.noticed(notice),
             Event::Withdrawn { id } => self.withdrawn(&id),
             Event::Answered { id, outcome } => self.answered(id, outcome),
-            Event::LinkMeasured { bytes_per_second } => self.uplink.rate = Some(bytes_per_second),
+            Event::LinkMeasured { bytes_per_second } => self.saves.uplink.rate = Some(bytes_per_second),
             // Under a notice everything is saved in any case, and a hibernating instance has no time for more.
             Event::CopyRequested if self.evacuation.is_none() => {
                 self.pods.values_mut().for_each(|pod| pod.precopy.ask());
@@ -214,9 +213,9 @@ impl Machine {
         let mut ctx = context!(self);
         self.mark.advance(&mut ctx);
         if let Some(evacuation) = &mut self.evacuation {
-            evacuation.advance(&node, &mut self.pods, &self.mark, &self.uplink, &mut ctx);
+            evacuation.advance(&node, &mut self.pods, &self.mark, &mut self.saves, &mut ctx);
         } else {
-            saves::advance(&mut self.pods, &self.uplink, &mut ctx);
+            self.saves.advance(&mut self.pods, &mut ctx);
             for pod in self.pods.values_mut() {
                 pod.advance_hold(&mut ctx);
             }
@@ -232,11 +231,9 @@ impl Machine {
             && self.policy.rebalance != RebalancePolicy::Off;
         let frozen = self.evacuation.as_ref().is_some_and(Evacuation::hibernates);
         let mut slots = usize::from(!self.pods.values().any(|pod| pod.precopy.is_under_way()));
-        let mut serving: Vec<&mut Pod> = self
-            .pods
-            .values_mut()
-            .filter(|pod| pod.present && pod.departure.is_none() && pod.facts.engine.is_some())
-            .collect();
+        let serves = |pod: &&mut Pod| pod.present && pod.departure.is_none() && pod.facts.engine.is_some();
+        let mut serving: Vec<&mut Pod> = Vec::with_capacity(self.pods.len());
+        serving.extend(self.pods.values_mut().filter(serves));
         serving.sort_by_key(|pod| std::cmp::Reverse(pod.facts.priority));
         for (rank, pod) in (0u64..).zip(serving) {
             // Frozen or not: a gate is opened in time, and a claim that ran out meanwhile is noticed.

@@ -10,16 +10,16 @@
 //!   └──────────── nothing to restore, refused, timed out, fenced, failed ────────────────► open the gate
 //! ```
 
-use crate::effect::{Action, RestoreOutcome, Subject};
-use crate::event::{Candidate, Done, FailureKind, IntentState, Outcome};
+use crate::effect::{Action, RestoreOutcome};
+use crate::event::{Candidate, FailureKind, Outcome};
 use crate::ledger::{Attempts, Context, Purpose};
 use crate::moment::{Moment, Span};
-use crate::pod::{PodFacts, PodUid, RestoreMode};
+use crate::pod::{PodFacts, RestoreMode};
 
+mod answer;
 mod choice;
 
 pub use choice::choose;
-use choice::why_nothing;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Step {
@@ -230,163 +230,6 @@ impl Restoration {
                 self.renewal.not_before = now + Span::from_secs(1);
             }
         }
-    }
-
-    /// Takes an answer.
-    pub(crate) fn answered(&mut self, pod: &PodUid, outcome: Outcome, ctx: &mut Context<'_>) {
-        self.tries.open = None;
-        let step = self.step.clone();
-        match (step, outcome) {
-            (Step::Find, Outcome::Done(Done::Lineages(found))) => self.found(&found, ctx),
-            (Step::AwaitCommit, Outcome::Done(Done::Lineages(found))) => self.awaited(&found, ctx),
-            (Step::Claim, Outcome::Done(Done::Claimed { .. })) => {
-                self.holds_claim = true;
-                self.renewal.not_before = ctx.now + ctx.policy.claim_renewal;
-                let coming = self
-                    .chosen
-                    .as_ref()
-                    .is_some_and(|chosen| matches!(chosen.intent, IntentState::Coming { .. }));
-                self.go(if coming { Step::AwaitCommit } else { Step::Fetch });
-            }
-            // Somebody else was quicker: look again, there may be another lineage.
-            (Step::Claim, Outcome::Failed { kind: FailureKind::Refused | FailureKind::Mismatch, .. }) => {
-                self.chosen = None;
-                self.go(Step::Find);
-                self.tries.not_before = ctx.now + Span::from_millis(200);
-            }
-            (Step::Fetch, Outcome::Done(_)) => self.go(Step::Prove),
-            (Step::Fetch, Outcome::Failed { kind: FailureKind::Mismatch | FailureKind::NotFound, why }) => {
-                self.corrupt(pod, why, ctx);
-            }
-            (Step::Prove, Outcome::Done(Done::Proven { state_bytes })) => {
-                if state_bytes > 0 {
-                    let message = format!("the engine already holds {state_bytes} bytes of state of its own");
-                    self.open(RestoreOutcome::HadState, message, ctx);
-                } else {
-                    self.go(Step::HandOver);
-                }
-            }
-            (Step::HandOver, Outcome::Done(Done::Tokens { count })) => {
-                self.taken = count;
-                self.go(Step::Verify);
-            }
-            (Step::Prove | Step::HandOver, Outcome::Failed { kind: FailureKind::Mismatch, why }) => {
-                self.open(RestoreOutcome::Refused, why, ctx);
-            }
-            (Step::Verify, outcome) => self.verified(outcome),
-            (Step::Finish, Outcome::Failed { kind: FailureKind::Refused | FailureKind::Mismatch, why }) => {
-                self.open(RestoreOutcome::Fenced, why, ctx);
-            }
-            (Step::Finish, Outcome::Done(_)) => self.finish(ctx),
-            (Step::Finish, _) if self.tries.made >= 5 => self.finish(ctx),
-            (Step::Open { .. }, Outcome::Done(_) | Outcome::Failed { kind: FailureKind::NotFound, .. }) => {
-                self.go(Step::Decided);
-            }
-            (
-                Step::Find | Step::Claim | Step::Fetch | Step::Prove | Step::HandOver,
-                Outcome::Failed { kind: FailureKind::Permanent, why },
-            ) => self.open(RestoreOutcome::Failed, why, ctx),
-            (Step::HandOver, Outcome::Failed { why, .. }) if self.tries.made >= 3 => {
-                self.open(RestoreOutcome::Failed, why, ctx);
-            }
-            (
-                Step::Find
-                | Step::AwaitCommit
-                | Step::Claim
-                | Step::Fetch
-                | Step::Prove
-                | Step::HandOver
-                | Step::Finish
-                | Step::Open { .. },
-                _,
-            ) => self.tries.failed(ctx.now, Span::from_secs(1)),
-            (Step::Idle | Step::Decided, outcome) => {
-                ctx.fire(Action::Anomaly { what: format!("a restore answer nobody asked for: {outcome:?}") });
-            }
-        }
-    }
-
-    fn found(&mut self, found: &[Candidate], ctx: &mut Context<'_>) {
-        self.looks += 1;
-        if let Some(chosen) = choose(found) {
-            self.generation = chosen.generations.first().cloned();
-            self.chosen = Some(chosen.clone());
-            self.go(Step::Claim);
-        } else if self.looks < 2 {
-            // A source may be about to announce itself: its eviction waits for its intent for one
-            // second only.
-            self.tries = Attempts { not_before: ctx.now + ctx.policy.second_look, ..Attempts::default() };
-        } else {
-            self.open(RestoreOutcome::NothingToRestore, why_nothing(found), ctx);
-        }
-    }
-
-    fn awaited(&mut self, found: &[Candidate], ctx: &mut Context<'_>) {
-        let lineage = self.chosen.as_ref().map(|chosen| &chosen.lineage);
-        let now = found.iter().find(|candidate| Some(&candidate.lineage) == lineage);
-        let Some(now) = now else {
-            return self.tries.failed(ctx.now, Span::from_secs(1));
-        };
-        if matches!(now.intent, IntentState::Coming { .. }) {
-            self.tries = Attempts { not_before: ctx.now + ctx.policy.intent_poll, ..Attempts::default() };
-            return;
-        }
-        if let Some(open) = self.prefetch.open.take() {
-            // What has arrived counts.
-            ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
-        }
-        self.generation = now.generations.first().cloned();
-        self.chosen = Some(now.clone());
-        if self.generation.is_some() {
-            self.go(Step::Fetch);
-        } else {
-            let message = "a checkpoint was announced, abandoned, and none was committed before it";
-            self.open(RestoreOutcome::NothingToRestore, message, ctx);
-        }
-    }
-
-    fn corrupt(&mut self, pod: &PodUid, why: String, ctx: &mut Context<'_>) {
-        let Some(chosen) = &self.chosen else {
-            return self.open(RestoreOutcome::Corrupt, why, ctx);
-        };
-        let bad = self.generation.take().unwrap_or_default();
-        ctx.fire(Action::Publish {
-            about: Subject::Pod(pod.clone()),
-            reason: "CheckpointRefused".into(),
-            note: format!("generation {bad} of lineage {} is refused: {why}", chosen.lineage),
-            warning: true,
-        });
-        self.refused.push(bad);
-        let next = chosen.generations.iter().find(|generation| !self.refused.contains(generation)).cloned();
-        match next {
-            Some(next) => {
-                self.generation = Some(next);
-                self.go(Step::Fetch);
-            }
-            None => self.open(RestoreOutcome::Corrupt, why, ctx),
-        }
-    }
-
-    fn verified(&mut self, outcome: Outcome) {
-        let from = self.generation.clone().unwrap_or_default();
-        let taken = self.taken.map_or(String::new(), |taken| format!(", {taken} tokens taken"));
-        self.outcome = Some(match outcome {
-            Outcome::Done(Done::Tokens { count: Some(count) }) if count > 0 => {
-                (RestoreOutcome::Restored, format!("{from}{taken}, {count} tokens shown in cache"))
-            }
-            Outcome::Done(Done::Tokens { count: Some(_) }) => (
-                RestoreOutcome::RestoredUnverified,
-                format!("{from}{taken}, but the engine shows none in cache"),
-            ),
-            _ => (RestoreOutcome::RestoredUnverified, format!("{from}{taken}, reuse could not be shown")),
-        });
-        self.go(Step::Finish);
-    }
-
-    fn finish(&mut self, ctx: &mut Context<'_>) {
-        let (outcome, message) =
-            self.outcome.clone().unwrap_or((RestoreOutcome::RestoredUnverified, String::new()));
-        self.open(outcome, message, ctx);
     }
 
     fn waiting_for(&self) -> &'static str {

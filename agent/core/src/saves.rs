@@ -7,7 +7,7 @@
 use crate::budget;
 use crate::departure::Pod;
 use crate::evacuation::Pods;
-use crate::forecast::{Fit, Load, Resources, forecast};
+use crate::forecast::{Fit, Forecaster, Load, Resources};
 use crate::keep::{Step, Surroundings};
 use crate::ledger::Context;
 use crate::moment::{Moment, Span};
@@ -18,64 +18,96 @@ use std::cmp::Reverse;
 /// Ranks from here on are of what does not fit: behind all that does, in the same order.
 pub(crate) const DROPPED: u64 = 1 << 32;
 
-/// The next steps of all saves, in saving order: whoever is first gets the flush slots first.
-pub(crate) fn advance(pods: &mut Pods, uplink: &Uplink, ctx: &mut Context<'_>) {
-    let disk = slowest_flush(pods);
-    let mut saving: Vec<&mut Pod> = pods.values_mut().filter(|pod| pod.saves_something()).collect();
-    if saving.is_empty() {
-        return;
-    }
-    saving.sort_by(|a, b| order::saving(a.saving(), b.saving()));
-    let slots = ctx.policy.flush_slots;
-    let flushing = saving.iter().filter(|pod| pod.takes_a_flush_slot(ctx)).count();
-    let mut flush_slots = slots.saturating_sub(flushing);
+/// What all saves of the node share: its uplink, and how it is divided.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Saves {
+    pub(crate) uplink: Uplink,
+    forecaster: Forecaster,
+    loads: Vec<Load>,
+}
 
-    let resources = Resources { now: ctx.now, link: uplink.rate, flush_slots: slots };
-    let loads: Vec<(usize, Load)> =
-        (0..).zip(&saving).filter_map(|(place, pod)| Some((place, pod.load(disk, ctx.now)?))).collect();
-    let only: Vec<Load> = loads.iter().map(|(_, load)| *load).collect();
-    let mut fits = vec![Fit::Unknown; saving.len()];
-    for ((place, _), fit) in loads.iter().zip(forecast(resources, &only)) {
-        if let Some(slot) = fits.get_mut(*place) {
-            *slot = fit;
+impl Saves {
+    /// The next steps of all saves, in saving order: whoever is first gets the flush slots first.
+    pub(crate) fn advance(&mut self, pods: &mut Pods, ctx: &mut Context<'_>) {
+        let disk = slowest_flush(pods);
+        let now = ctx.now;
+        let turn = |pod| Turn { rank: 0, fit: Fit::Unknown, bytes_before_and_own: 0, pod };
+        let mut turns: Vec<Turn<'_>> = Vec::with_capacity(pods.len());
+        turns.extend(pods.values_mut().filter(|pod| pod.saves_something()).map(turn));
+        if turns.is_empty() {
+            return;
+        }
+        turns.sort_unstable_by(|a, b| order::saving(a.pod.saving(), b.pod.saving()));
+        let slots = ctx.policy.flush_slots;
+        let flushing = turns.iter().filter(|turn| turn.pod.takes_a_flush_slot(ctx)).count();
+        let mut flush_slots = slots.saturating_sub(flushing);
+
+        let resources = Resources { now, link: self.uplink.rate, flush_slots: slots };
+        self.loads.clear();
+        self.loads.extend(turns.iter().filter_map(|turn| turn.pod.load(disk, now)));
+        let mut fits = self.forecaster.forecast(resources, &self.loads).iter();
+        let mut bytes = 0u64;
+        for (place, turn) in (0u64..).zip(&mut turns) {
+            if turn.pod.load(disk, now).is_some() {
+                turn.fit = fits.next().copied().unwrap_or(Fit::Unknown);
+            }
+            let own = turn.pod.to_send();
+            let dropped = turn.fit.is_dropped();
+            if !dropped {
+                bytes = bytes.saturating_add(own);
+            }
+            turn.bytes_before_and_own = if dropped { own } else { bytes };
+            turn.rank = if dropped { DROPPED + place } else { place };
+        }
+        // Engines take their turns by tier, too, but within one the quickest flush goes first: the link has something to
+        // send the sooner (Johnson, "Optimal two- and three-stage production schedules with setup times included", 1954).
+        turns.sort_unstable_by_key(|turn| {
+            let facts = &turn.pod.facts;
+            (
+                turn.fit.is_dropped(),
+                Reverse(facts.priority),
+                facts.role,
+                turn.pod.look.state_bytes(),
+                turn.rank,
+            )
+        });
+        // The highest value of which a pod has not flushed yet: the order is by value first.
+        let mut unflushed: Option<i32> = None;
+        for Turn { rank, fit, bytes_before_and_own, pod } in turns {
+            let dropped = fit.is_dropped();
+            let outranked = unflushed.is_some_and(|value| dropped || value > pod.facts.priority);
+            let mut around = Surroundings {
+                rank,
+                bytes_before_and_own,
+                bytes_per_second: self.uplink.rate,
+                flush: budget::flush(pod.look.state_bytes(), pod.look.flush_rate.or(disk)),
+                flush_slots: &mut flush_slots,
+                fit,
+                outranked,
+            };
+            pod.advance_keep(&mut around, ctx);
+            if pod.departure.as_ref().is_some_and(|departure| departure.keep.is_before_its_save()) {
+                unflushed = Some(unflushed.unwrap_or(pod.facts.priority).max(pod.facts.priority));
+            }
         }
     }
 
-    let mut turns: Vec<Turn<'_>> = Vec::with_capacity(saving.len());
-    let mut bytes = 0u64;
-    for ((place, pod), fit) in (0u64..).zip(saving).zip(fits) {
-        let own = pod.to_send();
-        let dropped = fit.is_dropped();
-        if !dropped {
-            bytes = bytes.saturating_add(own);
-        }
-        let bytes_before_and_own = if dropped { own } else { bytes };
-        let rank = if dropped { DROPPED + place } else { place };
-        turns.push(Turn { rank, fit, bytes_before_and_own, pod });
-    }
-    // Engines take their turns by tier, too, but within one the quickest flush goes first: the link has something to
-    // send the sooner (Johnson, "Optimal two- and three-stage production schedules with setup times included", 1954).
-    turns.sort_by_key(|turn| {
-        let facts = &turn.pod.facts;
-        (turn.fit.is_dropped(), Reverse(facts.priority), facts.role, turn.pod.look.state_bytes(), turn.rank)
-    });
-    // The highest value of which a pod has not flushed yet: the order is by value first.
-    let mut unflushed: Option<i32> = None;
-    for Turn { rank, fit, bytes_before_and_own, pod } in turns {
-        let dropped = fit.is_dropped();
-        let outranked = unflushed.is_some_and(|value| dropped || value > pod.facts.priority);
-        let mut around = Surroundings {
-            rank,
-            bytes_before_and_own,
-            bytes_per_second: uplink.rate,
-            flush: budget::flush(pod.look.state_bytes(), pod.look.flush_rate.or(disk)),
-            flush_slots: &mut flush_slots,
-            fit,
-            outranked,
-        };
-        pod.advance_keep(&mut around, ctx);
-        if pod.departure.as_ref().is_some_and(|departure| departure.keep.is_before_its_save()) {
-            unflushed = Some(unflushed.unwrap_or(pod.facts.priority).max(pod.facts.priority));
+    /// What the link has carried since the last event were bytes of the saves that were open, the first first.
+    ///
+    /// Before the event is absorbed: it may be the answer to one of them.
+    pub(crate) fn settle(&mut self, pods: &mut Pods, now: Moment) {
+        let mut carried = self.uplink.carried(now);
+        let saving = pods
+            .values_mut()
+            .filter_map(|pod| pod.departure.as_mut())
+            .filter(|departure| departure.keep.step == Step::Save)
+            .filter_map(|departure| Some((departure.keep.rank, departure.keep.unsent.as_mut()?)));
+        let mut open: Vec<_> = saving.collect();
+        open.sort_by_key(|(rank, _)| *rank);
+        for (_, unsent) in open {
+            let moved = carried.min(*unsent);
+            *unsent -= moved;
+            carried -= moved;
         }
     }
 }
@@ -91,25 +123,6 @@ struct Turn<'a> {
 /// The slowest flush that was measured on this node: what is expected of an engine whose own was not.
 pub(crate) fn slowest_flush(pods: &Pods) -> Option<u64> {
     pods.values().filter_map(|pod| pod.look.flush_rate).min()
-}
-
-/// What the link has carried since the last event were bytes of the saves that were open, the first first.
-///
-/// Before the event is absorbed: it may be the answer to one of them.
-pub(crate) fn settle(pods: &mut Pods, uplink: &mut Uplink, now: Moment) {
-    let mut carried = uplink.carried(now);
-    let mut open: Vec<_> = pods
-        .values_mut()
-        .filter_map(|pod| pod.departure.as_mut())
-        .filter(|departure| departure.keep.step == Step::Save)
-        .filter_map(|departure| Some((departure.keep.rank, departure.keep.unsent.as_mut()?)))
-        .collect();
-    open.sort_by_key(|(rank, _)| *rank);
-    for (_, unsent) in open {
-        let moved = carried.min(*unsent);
-        *unsent -= moved;
-        carried -= moved;
-    }
 }
 
 /// What a flush that began at `began`, if it did, has yet to take of the `expected`: one that takes longer than

@@ -51,7 +51,7 @@ impl Machine {
             }
             Purpose::PreCopy(uid) => {
                 if let Some(pod) = self.pods.get_mut(&uid) {
-                    pod.precopy.answered(outcome, &mut pod.look, self.uplink.rate, &mut ctx);
+                    pod.precopy.answered(outcome, &mut pod.look, self.saves.uplink.rate, &mut ctx);
                 }
             }
             Purpose::Restore(uid) => {

@@ -21,7 +21,7 @@ impl Machine {
             notice: standing.map(|standing| standing.kind),
             since: standing.map_or(Span::ZERO, |standing| self.now.since(standing.began)),
             left: standing.map(|standing| standing.deadline.left(self.now)),
-            link: self.uplink.rate,
+            link: self.saves.uplink.rate,
             policy: self.policy.clone(),
             pods,
         }

@@ -51,7 +51,8 @@ impl Node {
         if node.unschedulable && node.tainted {
             self.uncordoned_at = None;
             // As good as the answer, which may come late or never.
-            self.cordoned |= self.asked.as_ref().is_some_and(|asked| asked.hard) && node.standing == self.asked;
+            self.cordoned |=
+                self.asked.as_ref().is_some_and(|asked| asked.hard) && node.standing == self.asked;
         } else {
             self.uncordoned_at.get_or_insert(now);
         }

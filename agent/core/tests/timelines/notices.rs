@@ -327,10 +327,12 @@ fn a_mark_that_the_watch_shows_is_as_good_as_its_answer() {
     let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark"]);
     stage.notice(TERMINATE, "n", 120);
     stage.until(2_000);
-    let shown = NodeFacts { tainted: true, unschedulable: true, standing: stage.mark(), ..stage.node().clone() };
+    let shown =
+        NodeFacts { tainted: true, unschedulable: true, standing: stage.mark(), ..stage.node().clone() };
     // Not with another deadline, and not before all of it is there.
     stage.hear(Event::NodeSeen(NodeFacts { unschedulable: false, ..shown.clone() }));
-    let older = shown.standing.clone().map(|it| Standing { deadline: it.deadline + Span::from_secs(9), ..it });
+    let older =
+        shown.standing.clone().map(|it| Standing { deadline: it.deadline + Span::from_secs(9), ..it });
     stage.hear(Event::NodeSeen(NodeFacts { standing: older, ..shown.clone() }));
     assert!(stage.times("evict", "web").is_empty());
     stage.hear(Event::NodeSeen(shown));
