@@ -22,13 +22,13 @@ const GRACE: u64 = 30;
 const KARPENTER: &str = "karpenter.sh/disrupted";
 
 /// A pod with state, and what it said of it.
-struct Source {
-    pod: Value,
-    digest: Value,
+pub struct Source {
+    pub pod: Value,
+    pub digest: Value,
 }
 
 /// One pod each on node-a, whose state is guarded: the hold is there.
-async fn sources(bed: &Testbed, apps: &[&str]) -> Result<Vec<Source>> {
+pub async fn sources(bed: &Testbed, apps: &[&str]) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for (number, app) in (1u64..).zip(apps) {
         let mut deployment = Template::engine(app, 0, 0).seeded().prefers("node-a").deployment(1);
@@ -54,7 +54,7 @@ async fn guarded(bed: &Testbed, pod: &Value) -> Result<()> {
 }
 
 /// What was saved of it lies in the store, and was there before the pod's end.
-fn saved(bed: &Testbed, audit: &[Entry], pod: &Value) -> Result<()> {
+pub fn saved(bed: &Testbed, audit: &[Entry], pod: &Value) -> Result<()> {
     let lineage = format!("/{}/gen/", uid(pod));
     let objects = bed.objects()?;
     let found = objects.iter().find(|object| object.key.contains(&lineage));
@@ -93,7 +93,7 @@ fn ended_in_time(audit: &[Entry], pod: &Value, grace: u64) -> Result<()> {
 }
 
 /// The replacement holds what its source held.
-async fn restored(bed: &Testbed, app: &str, source: &Source) -> Result<Value> {
+pub async fn restored(bed: &Testbed, app: &str, source: &Source) -> Result<Value> {
     let new = replacement(bed, app, &source.pod).await?;
     let digest = &counters(&new).await?["digest"];
     ensure!(*digest == source.digest, "{app}: {digest} instead of {}; {}", source.digest, gate(&new)?);
@@ -101,7 +101,7 @@ async fn restored(bed: &Testbed, app: &str, source: &Source) -> Result<Value> {
 }
 
 /// Waits until the kubelet has removed the pod.
-async fn ended(bed: &Testbed, pod: &Value) -> Result<()> {
+pub async fn ended(bed: &Testbed, pod: &Value) -> Result<()> {
     bed.until(&format!("the end of {}", name(pod)), Duration::from_secs(90), async |bed| {
         Ok(removed(&bed.audit()?, name(pod)).map(drop))
     })

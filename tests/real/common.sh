@@ -49,3 +49,19 @@ go_program() {
     fi
     echo "$name $version: $folder/$name"
 }
+
+# Debian's packages, unless the function `there` finds all that they should bring: debian PACKAGE... Root on a Debian gets
+# what is missing, others are told.
+debian() {
+    there && return
+    [ "$(id -u)" = 0 ] || fail "missing, and only root can install it: apt-get install $*"
+    command -v apt-get >/dev/null || fail "missing, and this is no Debian: $*"
+    export DEBIAN_FRONTEND=noninteractive
+    local install=(apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends "$@")
+    # With yesterday's lists the download can fail; then with today's.
+    "${install[@]}" >/dev/null 2>&1 9>&- </dev/null || {
+        quietly apt-get -q -o Acquire::Retries=3 update
+        quietly "${install[@]}"
+    }
+    there || fail "installed, but what they should bring is still missing: $*"
+}

@@ -379,11 +379,11 @@ impl Testbed {
         self.agents_ready().await
     }
 
-    /// The manifests alone.
+    /// What the agents need of the testbed to reach its store, in their namespace.
     ///
     /// # Errors
-    /// The API server refuses one.
-    pub fn install_manifests(&self, settings: &Value) -> Result<()> {
+    /// The API server refuses one of it.
+    pub fn install_credentials(&self) -> Result<()> {
         let ca = std::fs::read_to_string(self.folder.path("pki/ca.crt"))?;
         let namespace = "lifeboat-system";
         self.apply(&[
@@ -393,7 +393,16 @@ impl Testbed {
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "testbed-s3", "namespace": namespace},
                 "stringData": {"AWS_ACCESS_KEY_ID": crate::layout::ACCESS_KEY,
                     "AWS_SECRET_ACCESS_KEY": crate::layout::SECRET_KEY, "AWS_EC2_METADATA_DISABLED": "true"}}),
-        ])?;
+        ])
+    }
+
+    /// The manifests alone.
+    ///
+    /// # Errors
+    /// The API server refuses one.
+    pub fn install_manifests(&self, settings: &Value) -> Result<()> {
+        self.install_credentials()?;
+        let namespace = "lifeboat-system";
         // Kustomize takes a base by a relative path only.
         let folder = self.folder.path("agent");
         std::fs::create_dir_all(&folder)?;
