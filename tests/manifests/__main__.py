@@ -1,12 +1,12 @@
 """The checks of manifests/: `tests/run manifests` runs them, with the tools of tests/real in the environment.
 
-Each test is one line that tests/run counts.
+Each test is one line that tests/run counts. `used` is one of `tests/run nodes`: what its scenarios asked.
 """
 
 import sys
 import unittest
 
-MODULES = ["builds", "chart", "rights", "admission"]
+MODULES = ["builds", "chart", "rights", "admission", "older"]
 
 
 class Lines(unittest.TextTestResult):

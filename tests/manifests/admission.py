@@ -1,13 +1,13 @@
 """A real API server judges every build and the chart, and helm installs, upgrades and removes it."""
 
 import copy
-import json
 import pathlib
 import tempfile
 import unittest
 
 import yaml
 
+import release
 import schemas
 from apiserver import ApiServer
 from rendering import CHART, COMPONENTS, OVERLAYS, Failed, charted, kustomized, one, rendered, run, tool, with_component
@@ -21,10 +21,6 @@ def setUpModule():
     server.apply([one(kustomized("base"), "Namespace", "lifeboat-system")])
 
 
-def dry(objects):
-    return server.apply(objects, "--dry-run=server")
-
-
 # Classes run in the order of their names.
 class BeforeAnyCrd(unittest.TestCase):
     maxDiff = None
@@ -32,56 +28,33 @@ class BeforeAnyCrd(unittest.TestCase):
     def test_the_server_takes_base_overlays_and_components_without_any_crd(self):
         for name in ["base"] + [f"overlays/{name}" for name in OVERLAYS]:
             with self.subTest(name):
-                dry(kustomized(name))
+                server.dry(kustomized(name))
         for name in COMPONENTS:
             with self.subTest(name):
-                dry(with_component(name))
+                server.dry(with_component(name))
 
     def test_the_server_takes_the_chart_with_each_file_of_values(self):
-        dry(charted())
+        server.dry(charted())
         for name in OVERLAYS:
             with self.subTest(name):
-                dry(charted("--values", CHART / f"values/{name}.yaml"))
+                server.dry(charted("--values", CHART / f"values/{name}.yaml"))
 
     def test_the_server_refuses_a_misspelt_field_and_a_policy_that_does_not_compile(self):
         agent = copy.deepcopy(one(kustomized("base"), "DaemonSet"))
         agent["spec"]["template"]["spec"]["terminationGracePeriodSecond"] = 1
         with self.assertRaisesRegex(Failed, "terminationGracePeriodSecond"):
-            dry([agent])
+            server.dry([agent])
         policy = copy.deepcopy(one(kustomized("base"), "ValidatingAdmissionPolicy", "lifeboat-agent-nodes"))
         policy["spec"]["validations"][0]["expression"] = "variables.nobody != ''"
         with self.assertRaisesRegex(Failed, "nobody"):
-            dry([policy])
+            server.dry([policy])
 
     def test_the_server_refuses_a_pod_monitor(self):
         with self.assertRaisesRegex(Failed, "no matches for kind"):
-            dry([one(kustomized("observability"), "PodMonitor")])
+            server.dry([one(kustomized("observability"), "PodMonitor")])
 
     def test_helm_installs_upgrades_and_removes_all_of_it(self):
-        helm, kubectl = server.helm, server.kubectl
-        here = ["--namespace", "lifeboat-system"]
-
-        def setting():
-            text = kubectl("get", "configmap", "lifeboat", "-o", "json", *here)
-            return json.loads(text)["data"].get("LIFEBOAT_MARGIN")
-        helm("install", "lifeboat", CHART, *here)
-        self.assertIsNone(setting())
-        made = [(each["kind"], each["metadata"]["name"]) for each in charted()]
-        for kind, name in made:
-            kubectl("get", kind, name, *here)
-        helm("upgrade", "lifeboat", CHART, *here, "--set", "settings.LIFEBOAT_MARGIN=7s")
-        self.assertEqual(setting(), "7s")
-        with self.assertRaisesRegex(Failed, "LIFEBOAT_MARGN"):
-            helm("upgrade", "lifeboat", CHART, *here, "--set", "settings.LIFEBOAT_MARGN=7s")
-        self.assertEqual(setting(), "7s")
-        helm("uninstall", "lifeboat", *here)
-        for kind, name in made:
-            with self.assertRaisesRegex(Failed, "not found", msg=f"{kind} {name} is left"):
-                kubectl("get", kind, name, *here)
-
-    @unittest.skip("not proven here: that API server would be another 8 minutes of building")
-    def test_an_api_server_of_1_35_or_older_takes_the_overlay_before_1_36(self):
-        pass
+        release.lives(self, server)
 
 
 class OnceTheCrdIsThere(unittest.TestCase):
@@ -96,8 +69,8 @@ class OnceTheCrdIsThere(unittest.TestCase):
         schemas.published(server, "apis/monitoring.coreos.com/v1", {"PodMonitor", "PrometheusRule"})
 
     def test_the_server_takes_observability(self):
-        dry(kustomized("observability"))
-        dry(charted("--set", "observability.enabled=true"))
+        server.dry(kustomized("observability"))
+        server.dry(charted("--set", "observability.enabled=true"))
 
     def test_kubeconform_finds_nothing_by_the_servers_own_schemas(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -1,12 +1,16 @@
 """A real API server on 127.0.0.1, with its etcd and nothing else: no controllers, no nodes, no root."""
 
 import contextlib
+import json
 import pathlib
 import secrets
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
+import urllib.error
+import urllib.request
 
 import yaml
 
@@ -20,7 +24,11 @@ def free_port():
 
 
 class ApiServer:
-    """`with ApiServer() as server:` … `server.kubectl("get", "ns")`."""
+    """`with ApiServer() as server:` … `server.kubectl("get", "ns")`. Its programs are in the folder that the variable names,
+    of which those of another version than 1.36 have the API server alone."""
+
+    def __init__(self, programs="KUBERNETES"):
+        self.program = f"{tool(programs)}/kube-apiserver"
 
     def __enter__(self):
         self.stack = contextlib.ExitStack()
@@ -36,8 +44,8 @@ class ApiServer:
         self.stack.close()
 
     def spawn(self, program, *options):
-        log = self.stack.enter_context((self.folder / f"{program}.log").open("wb"))
-        child = subprocess.Popen([f"{tool('KUBERNETES')}/{program}", *options], stdout=log, stderr=log, cwd=self.folder)
+        log = self.stack.enter_context((self.folder / f"{pathlib.Path(program).name}.log").open("wb"))
+        child = subprocess.Popen([program, *options], stdout=log, stderr=log, cwd=self.folder)
         self.stack.callback(child.wait)
         self.stack.callback(child.kill)
         return child
@@ -45,14 +53,14 @@ class ApiServer:
     def start(self):
         clients, peers, port = free_port(), free_port(), free_port()
         store = f"http://127.0.0.1:{clients}"
-        self.spawn("etcd", f"--data-dir={self.folder}/etcd", "--unsafe-no-fsync", "--log-level=error",
+        self.spawn(f"{tool('KUBERNETES')}/etcd", f"--data-dir={self.folder}/etcd", "--unsafe-no-fsync", "--log-level=error",
                    f"--listen-client-urls={store}", f"--advertise-client-urls={store}",
                    f"--listen-peer-urls=http://127.0.0.1:{peers}")
         token = secrets.token_hex(16)
         (self.folder / "tokens.csv").write_text(f'{token},admin,admin,"system:masters"\n')
         run("openssl", "genrsa", "-out", self.folder / "sa.key", "2048")
         server = self.spawn(
-            "kube-apiserver", f"--etcd-servers={store}", f"--secure-port={port}", "--bind-address=127.0.0.1",
+            self.program, f"--etcd-servers={store}", f"--secure-port={port}", "--bind-address=127.0.0.1",
             "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
             f"--cert-dir={self.folder}/certificates", f"--token-auth-file={self.folder}/tokens.csv",
             "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction,Priority",
@@ -61,7 +69,8 @@ class ApiServer:
             f"--service-account-signing-key-file={self.folder}/sa.key", "--allow-privileged=true")
         self.kubeconfig = self.folder / "kubeconfig"
         # Its certificate is its own; nobody else listens on this port of this machine.
-        named = {"cluster": {"server": f"https://127.0.0.1:{port}", "insecure-skip-tls-verify": True}, "name": "it"}
+        self.url = f"https://127.0.0.1:{port}"
+        named = {"cluster": {"server": self.url, "insecure-skip-tls-verify": True}, "name": "it"}
         self.kubeconfig.write_text(yaml.safe_dump({
             "apiVersion": "v1", "kind": "Config", "current-context": "it", "clusters": [named],
             "users": [{"name": "it", "user": {"token": token}}],
@@ -88,5 +97,20 @@ class ApiServer:
         text = yaml.safe_dump_all(objects)
         return self.kubectl("apply", "--server-side", "--validate=strict", *options, "-f", "-", stdin=text)
 
+    def dry(self, objects):
+        return self.apply(objects, "--dry-run=server")
+
     def raw(self, path):
         return self.kubectl("get", "--raw", path)
+
+    def ask(self, token, method, path, body=None, kind="application/json", impersonated=None):
+        """(code, message) of what somebody with a token asks. A refusal is an answer."""
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
+        headers |= {"Impersonate-User": impersonated} if impersonated else {}
+        content = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, content, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60, context=ssl._create_unverified_context()) as answer:
+                return answer.status, ""
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read()).get("message", "")

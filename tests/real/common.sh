@@ -65,3 +65,42 @@ debian() {
     }
     there || fail "installed, but what they should bring is still missing: $*"
 }
+
+# Programs of a module of ours, whose go.mod names the version of all that is in them, into a folder named by that
+# version and by the hash of the module's files, so that a new version is a new folder:
+# go_module NAME FOLDER REQUIRED. The caller's function `build VERSION FOLDER` puts the programs there.
+go_module() {
+    local name=$1 module=$2 version hash folder
+    version=$(awk -v required="$3" '$1 == "require" { $0 = substr($0, 9) } $1 == required && $2 ~ /^v/ { print $2 }' \
+        "$module/go.mod")
+    hash=$(cat "$module/go.mod" "$module/go.sum" | sha256sum | cut -c 1-12)
+    folder=$cache/$name-$version-$hash
+    one_at_a_time "$name"
+    if [ ! -e "$folder/ready" ]; then
+        need go
+        rm -rf "$folder.new"
+        mkdir -p "$folder.new"
+        build "$version" "$folder.new"
+        touch "$folder.new/ready"
+        rm -rf "$folder"
+        mv "$folder.new" "$folder"
+    fi
+    echo "$name $version: $folder"
+}
+
+# Programs of Kubernetes, and etcd, as the module in a folder has them: kubernetes_programs FOLDER PROGRAM...
+kubernetes_programs() {
+    local module=$1 programs=("${@:2}")
+    build() {
+        # The version is set at link time: a server built without it calls itself v0.0.0-master and its clients complain.
+        local package=k8s.io/component-base/version program source flags
+        flags="-s -w -X $package.gitVersion=$1 -X $package.gitMajor=1 -X $package.gitMinor=$(cut -d. -f2 <<<"$1")"
+        for program in "${programs[@]}"; do
+            source=k8s.io/kubernetes/cmd/$program
+            [ "$program" != etcd ] || source=go.etcd.io/etcd/server/v3
+            quietly env CGO_ENABLED=0 nice go -C "$module" build -mod=readonly -trimpath -ldflags "$flags" \
+                -o "$2/$program" "$source"
+        done
+    }
+    go_module kubernetes "$module" k8s.io/kubernetes
+}
