@@ -6,16 +6,22 @@ import unittest
 from rendering import MANIFESTS, kustomized
 
 
-def granted(found):
-    """(verb, resource) by account: what its bindings give it."""
+def rules(found):
+    """(account, namespace, rule): what each binding gives to whom, and where; in all namespaces if it is None."""
     kinds = ("Role", "ClusterRole")
     roles = {(one["kind"], one["metadata"]["name"]): one["rules"] for one in found if one["kind"] in kinds}
-    rights = {}
     for binding in (one for one in found if one["kind"] in ("RoleBinding", "ClusterRoleBinding")):
-        rules = roles[binding["roleRef"]["kind"], binding["roleRef"]["name"]]
-        for subject in binding["subjects"]:
-            pairs = {(verb, resource) for rule in rules for verb in rule["verbs"] for resource in rule["resources"]}
-            rights.setdefault(subject["name"], set()).update(pairs)
+        for rule in roles[binding["roleRef"]["kind"], binding["roleRef"]["name"]]:
+            for subject in binding["subjects"]:
+                yield subject["name"], binding["metadata"].get("namespace"), rule
+
+
+def granted(found):
+    """(verb, resource) by account: what its bindings give it."""
+    rights = {}
+    for account, _, rule in rules(found):
+        pairs = {(verb, resource) for verb in rule["verbs"] for resource in rule["resources"]}
+        rights.setdefault(account, set()).update(pairs)
     return rights
 
 

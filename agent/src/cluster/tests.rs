@@ -308,6 +308,30 @@ async fn a_kubeconfig_that_cannot_be_used_is_named() {
     assert!(error.to_string().contains("--node-name"), "{error}");
 }
 
+#[tokio::test]
+async fn an_audit_log_tells_the_agent_from_a_person_who_asks_by_the_same_binary() {
+    let fake = Fake::start(node(), vec![]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("kubeconfig");
+    let kubeconfig = json!({
+        "clusters": [{ "name": "it", "cluster": { "server": fake.url } }],
+        "contexts": [{ "name": "it", "context": { "cluster": "it", "user": "it" } }],
+        "current-context": "it",
+        "users": [{ "name": "it", "user": {} }],
+    });
+    std::fs::write(&path, kubeconfig.to_string()).unwrap();
+    let agent =
+        Cluster::connect(Options { kubeconfig: Some(path.clone()), ..options(false) }, Metrics::new());
+    let person = Cluster::outside(Some(&path), NODE);
+    for cluster in [agent.await.unwrap(), person.await.unwrap()] {
+        cluster.node_ready(NODE, soon()).await.unwrap();
+    }
+    let world = fake.world();
+    let names: Vec<_> = world.seen.iter().map(|one| one.headers["user-agent"].to_str().unwrap()).collect();
+    let itself = concat!("lifeboat/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(names, [itself.to_owned(), format!("{itself} (by hand)")]);
+}
+
 struct Watched {
     events: mpsc::Receiver<ClusterEvent>,
     task: tokio::task::JoinHandle<()>,

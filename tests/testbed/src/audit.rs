@@ -3,7 +3,10 @@
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Whatever lifeboat's own accounts ask has this in its line.
+const ACCOUNTS: &str = "\"system:serviceaccount:lifeboat-system:";
 
 /// One request, when it was answered.
 #[derive(Clone, Debug)]
@@ -38,6 +41,9 @@ pub const AGENT: &str = "system:serviceaccount:lifeboat-system:lifeboat-agent";
 impl Entry {
     fn read(raw: Value) -> Option<Self> {
         let text = |path: &str| raw.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        if text("/stage") == "ResponseStarted" {
+            return None; // it comes once more when it ends
+        }
         Some(Self {
             at: text("/requestReceivedTimestamp").parse().ok()?,
             verb: text("/verb"),
@@ -110,4 +116,20 @@ pub fn read(path: &Path) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = lines.filter_map(Entry::read).collect();
     entries.sort_by_key(|entry| entry.at);
     Ok(entries)
+}
+
+/// Keeps what lifeboat's own accounts asked in this testbed, where a run collects it (`LIFEBOAT_RIGHTS_USED`): a file named
+/// by the scenario, which is this thread. tests/manifests/used.py compares all of them with the roles.
+///
+/// # Errors
+/// The log cannot be read, or the folder not written.
+pub fn keep(path: &Path, testbed: &str) -> Result<()> {
+    let Some(folder) = std::env::var_os("LIFEBOAT_RIGHTS_USED").map(PathBuf::from) else { return Ok(()) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lines: String = text.split_inclusive('\n').filter(|line| line.contains(ACCOUNTS)).collect();
+    std::fs::create_dir_all(&folder)?;
+    let thread = std::thread::current();
+    let scenario = thread.name().unwrap_or_default();
+    std::fs::write(folder.join(format!("{scenario} {testbed}.jsonl")), lines)?;
+    Ok(())
 }

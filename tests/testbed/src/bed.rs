@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Where the API server's audit log lies in the testbed's folder.
+const AUDIT_LOG: &str = "log/audit.jsonl";
+
 /// What a testbed is to be.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -338,7 +341,7 @@ impl Testbed {
     /// # Errors
     /// The log cannot be read.
     pub fn audit(&self) -> Result<Vec<audit::Entry>> {
-        audit::read(&self.folder.path("log/audit.jsonl"))
+        audit::read(&self.folder.path(AUDIT_LOG))
     }
 
     /// What the S3 server was asked for so far.
@@ -447,15 +450,17 @@ impl Drop for Testbed {
         }
         drop(child.stdin.take());
         let _ = child.wait();
+        let name = self.folder.0.file_name().unwrap_or_default();
+        if let Err(error) = audit::keep(&self.folder.path(AUDIT_LOG), &name.to_string_lossy()) {
+            eprintln!("what the agents asked is lost: {error:#}");
+        }
         if std::env::var_os("LIFEBOAT_KEEP").is_some() {
             eprintln!("the testbed's folder: {}", self.folder.0.display());
             return;
         }
         // A test that failed shows this line; what it says is kept for a while.
-        if let Some(name) = self.folder.0.file_name() {
-            let logs = keep_logs(&self.folder, name);
-            eprintln!("the testbed's logs: {}", logs.display());
-        }
+        let logs = keep_logs(&self.folder, name);
+        eprintln!("the testbed's logs: {}", logs.display());
         remove(&self.folder.0);
     }
 }

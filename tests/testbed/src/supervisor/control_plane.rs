@@ -9,11 +9,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// Who changed what, with the body of what an agent or a person writes; reads of controllers are left out.
+/// Who changed what, with the body of what an agent or a person writes, and all that lifeboat's own accounts ask, watches
+/// when they begin; reads of controllers are left out.
 const AUDIT: &str = r#"
 apiVersion: audit.k8s.io/v1
 kind: Policy
-omitStages: [RequestReceived, ResponseStarted]
+omitStages: [RequestReceived]
 rules:
 - level: None
   users: ["system:kube-controller-manager", "system:kube-scheduler", "system:apiserver"]
@@ -21,6 +22,11 @@ rules:
 - level: None
   userGroups: ["system:nodes", "system:serviceaccounts:kube-system"]
   verbs: [get, list, watch]
+- level: Metadata
+  userGroups: ["system:serviceaccounts:lifeboat-system"]
+  verbs: [get, list, watch]
+- level: Request
+  userGroups: ["system:serviceaccounts:lifeboat-system"]
 - level: None
   resources: [{group: coordination.k8s.io}, {group: "", resources: ["serviceaccounts/token"]}]
 - level: None
@@ -28,7 +34,9 @@ rules:
   resources: [{group: "", resources: [nodes/status, events]}]
 - level: Request
   verbs: [create, update, patch, delete, deletecollection]
+  omitStages: [ResponseStarted]
 - level: Metadata
+  omitStages: [ResponseStarted]
 "#;
 
 /// Starts them; returns when the API server is ready.
