@@ -1,10 +1,12 @@
 //! The command line. A subcommand's arguments and printing are with the module that does its work.
 
 use crate::checkpoints::CheckpointsArgs;
+use crate::completions::CompletionsArgs;
 use crate::config::RunArgs;
 use crate::doctor::DoctorArgs;
 use crate::drill::arguments::DrillArgs;
 use crate::fleet::FleetArgs;
+use crate::manual::ManArgs;
 use crate::plan::PlanArgs;
 use crate::timeline::TimelineArgs;
 use crate::wait::WaitArgs;
@@ -34,8 +36,12 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Look into the store: what is there, whether it is whole, and a copy of it; nothing is changed
     Checkpoints(Box<CheckpointsArgs>),
-    /// Read an agent's journal as a timeline, or replay it; nothing is asked but the file
+    /// Read an agent's journal or a report as a timeline, draw it, or replay it; nothing is asked but the file
     Timeline(Box<TimelineArgs>),
     /// In an init container: wait until this pod's state is back in its volume, or it is clear that it will not be
     Wait(WaitArgs),
+    /// Write what lets a shell complete lifeboat's command line
+    Completions(CompletionsArgs),
+    /// Write lifeboat's manual pages
+    Man(ManArgs),
 }

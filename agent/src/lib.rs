@@ -29,7 +29,8 @@
 //! | [`doctor`] | whether it is set up right |
 //! | [`fleet`] | what no node's agent can do: the gates of pods on nodes without one |
 //! | [`checkpoints`] | what is in the store, for people: list, show, verify, diff, fetch |
-//! | [`timeline`] | a journal for people, and its replay |
+//! | [`timeline`] | a journal for people: as text, JSON, a drawing; and its replay |
+//! | [`completions`], [`manual`] | the command line, told to shells and to `man` |
 //! | [`drill`] | the whole of it rehearsed on one machine, and judged |
 
 pub mod admin;
@@ -38,6 +39,7 @@ pub mod checkpoints;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
+pub mod completions;
 pub mod config;
 pub mod doctor;
 pub mod drill;
@@ -47,6 +49,7 @@ pub mod executor;
 pub mod fleet;
 pub mod imds;
 pub mod journal;
+pub mod manual;
 pub mod metrics;
 mod page;
 pub mod plan;

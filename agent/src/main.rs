@@ -51,6 +51,8 @@ fn main() -> ExitCode {
         Command::Doctor(args) => ExitCode::from(runtime.block_on(lifeboat::doctor::run(*args))),
         Command::Wait(args) => ExitCode::from(lifeboat::wait::run(&args)),
         Command::Timeline(args) => ExitCode::from(lifeboat::timeline::run(&args)),
+        Command::Completions(args) => ExitCode::from(lifeboat::completions::run(&args)),
+        Command::Man(args) => ExitCode::from(lifeboat::manual::run(&args)),
         Command::Checkpoints(args) => ExitCode::from(runtime.block_on(lifeboat::checkpoints::run(*args))),
     }
 }
