@@ -15,10 +15,13 @@
 
 mod asking;
 mod cast;
+pub mod chart;
 mod telling;
 #[cfg(test)]
 mod tests;
 mod words;
+
+pub use words::{bytes, departure_word, stamp, state_word};
 
 use crate::effect::Action;
 use crate::event::Event;
@@ -73,7 +76,7 @@ pub struct Answer {
 impl Timeline {
     /// The timeline of one life.
     pub fn of(steps: &[Step]) -> Self {
-        let (zero, zero_is) = zero(steps);
+        let (zero, zero_is) = zero(steps.iter());
         let mut teller = telling::Teller::new(zero, cast::Cast::of(steps));
         for step in steps {
             teller.hear(step.at, &step.event);
@@ -87,6 +90,33 @@ impl Timeline {
         });
         let (lines, report) = teller.end();
         Self { node, zero, zero_is, lines, report }
+    }
+
+    /// What the report of an evacuation knows of its course, where there is no journal.
+    pub fn of_report(report: &Report) -> Self {
+        let line = |at, subject: &str, what: String| {
+            let subject = subject.to_owned();
+            Line { at, subject, what, answers: Vec::new(), open: false }
+        };
+        let deadline = words::stamp(report.deadline, report.noticed);
+        let notice = format!("{}; deadline {deadline}", report.kind.as_str());
+        let mut lines = vec![line(report.noticed, "notice", notice)];
+        lines.extend(report.cordoned.map(|at| line(at, "node", "cordoned".into())));
+        for pod in &report.pods {
+            lines.extend(pod.evicted.map(|at| line(at, &pod.name, "evicted".into())));
+            let committed = || format!("{} committed", words::bytes(pod.bytes));
+            lines.extend(pod.committed.map(|at| line(at, &pod.name, committed())));
+            lines.extend(pod.gone.map(|at| line(at, &pod.name, "gone".into())));
+        }
+        lines.push(line(report.written, "node", "this report".into()));
+        lines.sort_by_key(|line| line.at);
+        Self {
+            node: Some(report.node.clone()),
+            zero: report.noticed,
+            zero_is: "the notice",
+            lines,
+            report: Some(report.clone()),
+        }
     }
 
     /// The timeline as text: a head, one line each, and what the last report says of each pod.
@@ -143,8 +173,8 @@ impl Line {
 }
 
 /// The moment that everything is told relative to, and what it is.
-fn zero(steps: &[Step]) -> (Moment, &'static str) {
-    let hard = steps.iter().find_map(|step| {
+fn zero<'s>(steps: impl Iterator<Item = &'s Step> + Clone) -> (Moment, &'static str) {
+    let hard = steps.clone().find_map(|step| {
         if let Event::Started(node) = &step.event
             && let Some(standing) = &node.standing
             && standing.hard
@@ -158,9 +188,9 @@ fn zero(steps: &[Step]) -> (Moment, &'static str) {
         })
     });
     let noticed = || {
-        let first = steps.iter().find(|step| matches!(step.event, Event::Noticed(_)));
+        let first = steps.clone().find(|step| matches!(step.event, Event::Noticed(_)));
         first.map(|step| (step.at, "the first notice"))
     };
-    let first = || steps.first().map(|step| (step.at, "the first event"));
+    let first = || steps.clone().next().map(|step| (step.at, "the first event"));
     hard.or_else(noticed).or_else(first).unwrap_or((Moment::default(), "boot"))
 }

@@ -14,7 +14,7 @@ pub(super) struct Cast(BTreeMap<PodUid, String>);
 impl Cast {
     /// Names every pod of the trace: by its name where no other has it, with its namespace where that is enough, and
     /// with a number where a pod came back under the same name.
-    pub(super) fn of(steps: &[Step]) -> Self {
+    pub(super) fn of<'s>(steps: impl IntoIterator<Item = &'s Step>) -> Self {
         let mut by_name: BTreeMap<&str, BTreeMap<&str, Vec<&PodUid>>> = BTreeMap::new();
         for step in steps {
             let Event::PodSeen(facts) = &step.event else { continue };

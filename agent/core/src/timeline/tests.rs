@@ -6,26 +6,26 @@ use crate::pod::{Owner, PodFacts, PodUid, Role};
 
 /// A trace that is written by hand; times are milliseconds.
 #[derive(Default)]
-struct Trace(Vec<Step>);
+pub(super) struct Trace(pub(super) Vec<Step>);
 
 impl Trace {
-    fn event(mut self, at: u64, event: Event) -> Self {
+    pub(super) fn event(mut self, at: u64, event: Event) -> Self {
         self.0.push(Step { at: Moment::from_millis(at), event, effects: Vec::new() });
         self
     }
 
-    fn ask(mut self, at: u64, id: u64, attempt: u32, action: Action) -> Self {
+    pub(super) fn ask(mut self, at: u64, id: u64, attempt: u32, action: Action) -> Self {
         let effect = Effect { id: EffectId(id), deadline: Moment::from_millis(99_999), attempt, action };
         self = self.event(at, Event::Woke);
         self.0.last_mut().unwrap().effects.push(effect);
         self
     }
 
-    fn answer(self, at: u64, id: u64, outcome: Outcome) -> Self {
+    pub(super) fn answer(self, at: u64, id: u64, outcome: Outcome) -> Self {
         self.event(at, Event::Answered { id: EffectId(id), outcome })
     }
 
-    fn done(self, at: u64, id: u64, done: Done) -> Self {
+    pub(super) fn done(self, at: u64, id: u64, done: Done) -> Self {
         self.answer(at, id, Outcome::Done(done))
     }
 
@@ -44,7 +44,7 @@ impl Trace {
     }
 }
 
-fn seen(uid: &str, namespace: &str, name: &str) -> Event {
+pub(super) fn seen(uid: &str, namespace: &str, name: &str) -> Event {
     Event::PodSeen(Box::new(PodFacts {
         uid: uid_of(uid),
         namespace: namespace.into(),
@@ -61,15 +61,15 @@ fn seen(uid: &str, namespace: &str, name: &str) -> Event {
     }))
 }
 
-fn uid_of(uid: &str) -> PodUid {
+pub(super) fn uid_of(uid: &str) -> PodUid {
     PodUid(uid.into())
 }
 
-fn evict() -> Action {
+pub(super) fn evict() -> Action {
     Action::Evict { pod: uid_of("u"), grace: Span::from_secs(30) }
 }
 
-fn refused() -> Outcome {
+pub(super) fn refused() -> Outcome {
     Outcome::Failed { kind: FailureKind::Refused, why: "a budget".into() }
 }
 

@@ -10,7 +10,7 @@ use crate::report::{DepartureOutcome, PodReport, Report, StateOutcome};
 use crate::saves::DROPPED;
 
 /// `T+3.2`: seconds since `zero`, rounded down.
-pub(super) fn stamp(at: Moment, zero: Moment) -> String {
+pub fn stamp(at: Moment, zero: Moment) -> String {
     if at >= zero {
         let ms = at.since(zero).as_millis();
         format!("T+{}.{}", ms / 1000, ms % 1000 / 100)
@@ -31,7 +31,7 @@ pub(super) fn seconds(span: Span) -> String {
 }
 
 /// `1.5 GiB`, rounded down.
-pub(super) fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     let mut shown = (bytes, 0, "B");
     for (power, unit) in (1u32..).zip(units) {
@@ -193,7 +193,8 @@ fn report(report: &Report) -> String {
     if counts.is_empty() { format!("{what}: no pods") } else { format!("{what}: {}", counts.join(", ")) }
 }
 
-const fn state_word(state: StateOutcome) -> &'static str {
+/// What became of a state, in words.
+pub const fn state_word(state: StateOutcome) -> &'static str {
     match state {
         StateOutcome::None => "without state",
         StateOutcome::Pending => "state not decided",
@@ -204,7 +205,8 @@ const fn state_word(state: StateOutcome) -> &'static str {
     }
 }
 
-const fn departure_word(departure: DepartureOutcome) -> &'static str {
+/// What became of a pod, in words.
+pub const fn departure_word(departure: DepartureOutcome) -> &'static str {
     match departure {
         DepartureOutcome::Stays => "staying",
         DepartureOutcome::Pending => "not decided",

@@ -9,6 +9,7 @@ mod scenarios;
 mod world;
 
 use evacuation::Machine;
+use evacuation::timeline::chart::{Bar, Chart, End, Work};
 use scenarios::Golden;
 use std::path::{Path, PathBuf};
 use world::World;
@@ -79,6 +80,39 @@ fn no_golden_file_is_left_without_a_scenario() {
     wanted.sort();
     there.sort();
     assert_eq!(wanted, there);
+}
+
+#[test]
+fn every_golden_timeline_has_charts_that_agree_with_its_reports() {
+    let (mut drawn, mut ended) = (0, 0);
+    for golden in scenarios::all() {
+        let lives = &golden.world.lives;
+        for chart in Chart::all(lives.iter().flatten()) {
+            let name = golden.name;
+            assert!(chart.from < chart.to, "{name}: {chart:#?}");
+            for bar in chart.rows.iter().flat_map(|row| &row.bars) {
+                let (from, to) = (bar.from.max(chart.from), bar.to.min(chart.to));
+                assert!(from <= to && (bar.from, bar.to) == (from, to), "{name}: {bar:?}");
+                drawn += 1;
+            }
+            assert!(chart.marks.iter().all(|mark| (chart.from..=chart.to).contains(&mark.at)), "{name}");
+            for row in &chart.rows {
+                // A restarted agent's report does not know what was before it.
+                let Some(pod) = row.outcome.as_ref().filter(|_| lives.len() == 1) else { continue };
+                let whole =
+                    |bar: &&Bar| bar.work == Work::Ending && bar.end == End::Done && bar.to < chart.to;
+                for ending in row.bars.iter().filter(whole) {
+                    assert_eq!(pod.gone, Some(ending.to), "{name}: {}", row.name);
+                    ended += 1;
+                }
+                let committed = row.bars.iter().rfind(|bar| bar.work == Work::Commit && !bar.pre_copy);
+                if let (Some(committed), Some(at)) = (committed, pod.committed) {
+                    assert_eq!(committed.to, at, "{name}: {}", row.name);
+                }
+            }
+        }
+    }
+    assert!(drawn > 80 && ended > 20, "{drawn} bars, {ended} ends");
 }
 
 #[test]
