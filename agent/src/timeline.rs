@@ -4,25 +4,35 @@
 //!  journal ─► journal::lives ─► one life after the other ─┬─► evacuation::timeline ─► text or JSON
 //!                                                         └─► replay: the same effects, byte for byte
 //!                  all lives together, with --replay ───────────► evacuation::plan_check: every guarantee
+//!                  all lives together ──────────────────────────► evacuation::timeline::chart ─► SVG or HTML
+//!  report ──────────────────────────────────────────────────────► the same, as far as it goes
 //! ```
 
+mod drawing;
+mod markup;
 mod replay;
+mod source;
 #[cfg(test)]
 mod tests;
+mod web_page;
 
-use crate::journal::lives::{self, Life};
-use crate::page::Output;
-use clap::Args;
+use crate::journal::lives::Life;
+use clap::{Args, ValueEnum};
 use evacuation::plan_check::{self, Violation};
 use evacuation::timeline::Timeline;
+use evacuation::timeline::chart::Chart;
 use replay::Replayed;
 use serde_json::{Value, json};
+use source::Source;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 
 /// The journal cannot be read, or does not replay.
 const FAILED: u8 = 1;
+
+/// `EX_USAGE` of sysexits.h: nothing was done.
+const USAGE: u8 = 64;
 
 /// The arguments of `lifeboat timeline`.
 #[derive(Args, Clone, Debug)]
@@ -31,8 +41,8 @@ const FAILED: u8 = 1;
                         64 the command line is wrong."
 )]
 pub struct TimelineArgs {
-    /// An agent's journal, or the folder that it got as --state-dir
-    #[arg(value_name = "JOURNAL-OR-STATE-DIR")]
+    /// An agent's journal, the folder that it got as --state-dir, or a report from the store
+    #[arg(value_name = "JOURNAL-OR-STATE-DIR-OR-REPORT")]
     journal: PathBuf,
 
     /// Feed the events to a fresh core, and compare what it asks for with what is written, byte for byte
@@ -44,28 +54,82 @@ pub struct TimelineArgs {
     output: Output,
 }
 
+/// `--output`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// One JSON document
+    Json,
+    /// A drawing
+    Svg,
+    /// A page with the drawing, a table of the pods and the text; it needs no other file
+    Html,
+}
+
 /// Prints it and returns the exit code.
 pub fn run(args: &TimelineArgs) -> u8 {
-    let lives = match lives::read(&args.journal) {
-        Ok(lives) => lives,
-        Err(error) => {
-            eprintln!("lifeboat timeline: {error}");
-            return FAILED;
-        }
+    let refused = |why: &str, code| {
+        eprintln!("lifeboat timeline: {why}");
+        code
     };
-    let told = match args.output {
-        Output::Text => text(&lives, args.replay),
-        Output::Json => document(&lives, args.replay),
+    if args.replay && matches!(args.output, Output::Svg | Output::Html) {
+        return refused("--replay compares and judges, in words: use --output text or json", USAGE);
+    }
+    let source = match source::read(&args.journal) {
+        Ok(source) => source,
+        Err(error) => return refused(&error.to_string(), FAILED),
+    };
+    let told = match (&source, args.output) {
+        (Source::Report(_), _) if args.replay => {
+            return refused("a report cannot be replayed: give the node's journal", FAILED);
+        }
+        (Source::Journal(lives), Output::Text) => text(lives, args.replay),
+        (Source::Journal(lives), Output::Json) => document(lives, args.replay),
+        (Source::Report(report), Output::Text) => Told::of(Timeline::of_report(report).text()),
+        (Source::Report(report), Output::Json) => {
+            Told::of(format!("{:#}\n", json!({ "timeline": Timeline::of_report(report) })))
+        }
+        (source, Output::Svg) => match charts(source).as_slice() {
+            [] => {
+                return refused(
+                    "there is nothing to draw in this journal: --output text tells what there is",
+                    FAILED,
+                );
+            }
+            charts => Told::of(drawing::svg(charts).into_string()),
+        },
+        (Source::Journal(lives), Output::Html) => {
+            Told::of(web_page::html(&charts(&source), &text(lives, false).text).into_string())
+        }
+        (Source::Report(report), Output::Html) => {
+            Told::of(web_page::html(&charts(&source), &Timeline::of_report(report).text()).into_string())
+        }
     };
     // Standard output may be a closed pipe: that is the reader's choice.
     let _ = std::io::stdout().write_all(told.text.as_bytes());
     if told.same { 0 } else { FAILED }
 }
 
+/// Everything that there is to be drawn.
+fn charts(source: &Source) -> Vec<Chart> {
+    match source {
+        Source::Journal(lives) => Chart::all(lives.iter().flat_map(|life| &life.steps)),
+        Source::Report(report) => vec![Chart::of_report(report)],
+    }
+}
+
 /// What is printed, and whether every replay was the same (without one: true).
 struct Told {
     text: String,
     same: bool,
+}
+
+impl Told {
+    /// Without a replay.
+    fn of(text: String) -> Self {
+        Self { text, same: true }
+    }
 }
 
 fn text(lives: &[Life], replay: bool) -> Told {

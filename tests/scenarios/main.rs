@@ -7,3 +7,4 @@ mod documentation;
 mod drills;
 mod lifecycle;
 mod observability;
+mod timelines;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::journal::lives;
 use crate::journal::{FORMAT, Head, Journal, Line, NAME, OLD_NAME, What};
 use evacuation::Machine;
 use evacuation::event::{Event, NodeFacts};
@@ -239,4 +240,66 @@ fn a_journal_that_breaks_a_guarantee_says_which_also_where_its_core_would_do_the
     assert!(!told.same && told.text.contains("VIOLATED: guarantee 1:"), "{}", told.text);
     let document = document(&lives::read(folder.path()).unwrap(), true);
     assert!(document.text.contains("\"guarantee\": 1"), "{}", document.text);
+}
+
+/// The report that the life of [`live`] would have led to, as the store has it.
+fn stored_report(format: u32) -> Value {
+    json!({
+        "format": format, "node": "node-a", "boot": "boot", "notice": "n", "kind": {"interruption": "terminate"},
+        "short": false, "withdrawn": false, "noticed": 1_000, "deadline": 112_000, "cordoned": 1_040,
+        "written": 9_000, "complete": true,
+        "pods": [{
+            "uid": "uid-web", "namespace": "default", "name": "web", "priority": 0, "departure": "gone",
+            "reason": null, "state": "none", "state_reason": null, "generation": null, "bytes": 0, "sent": 0,
+            "refusals": 0, "evicted": 1_100, "committed": null, "gone": 2_500,
+        }],
+    })
+}
+
+fn written(report: &Value) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{report:#}")).unwrap();
+    file
+}
+
+#[test]
+fn a_report_from_the_store_is_told_from_a_journal_by_what_is_in_it() {
+    let file = written(&stored_report(1));
+    let Source::Report(report) = source::read(file.path()).unwrap() else { panic!("it is a report") };
+    let chart = Chart::of_report(&report);
+    assert_eq!((chart.rows.len(), chart.rows[0].name.as_str()), (1, "default/web"));
+    let folder = a_life();
+    for path in [folder.path().to_owned(), folder.path().join(NAME)] {
+        assert!(matches!(source::read(&path).unwrap(), Source::Journal(lives) if lives.len() == 1));
+    }
+}
+
+#[test]
+fn a_report_of_another_format_is_refused_by_name() {
+    let error = source::read(written(&stored_report(9)).path()).unwrap_err().to_string();
+    assert!(error.contains("format 9") && error.contains("upgrade"), "{error}");
+}
+
+#[test]
+fn every_evacuation_of_a_journal_is_drawn_and_a_journal_without_any_is_no_error_but_for_a_drawing() {
+    let folder = a_life();
+    live(folder.path(), 9_000);
+    let drawn = charts(&source::read(folder.path()).unwrap());
+    assert_eq!(drawn.len(), 1, "two lives under one notice are one evacuation: {drawn:#?}");
+    let nothing = a_life();
+    edit(nothing.path(), |lines| {
+        let notice = lines.iter().position(|line| line.contains("\"noticed\"")).unwrap();
+        lines.truncate(notice);
+    });
+    assert!(charts(&source::read(nothing.path()).unwrap()).is_empty());
+    let asked = |output, replay| run(&TimelineArgs { journal: nothing.path().to_owned(), replay, output });
+    assert_eq!((asked(Output::Svg, false), asked(Output::Html, false)), (FAILED, 0));
+    assert_eq!((asked(Output::Svg, true), asked(Output::Html, true)), (USAGE, USAGE));
+    let report = written(&stored_report(1));
+    let asked = |output, replay| run(&TimelineArgs { journal: report.path().to_owned(), replay, output });
+    assert_eq!(asked(Output::Text, true), FAILED, "a report cannot be replayed");
+    assert_eq!(
+        [Output::Text, Output::Json, Output::Svg, Output::Html].map(|output| asked(output, false)),
+        [0; 4]
+    );
 }
