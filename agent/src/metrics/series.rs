@@ -1,6 +1,6 @@
 //! The table's metrics in a registry of their own.
 
-use super::table::{Id, Kind, Label, Row, TABLE, Unit};
+use super::table::{Id, Kind, Label, OUTCOME, Row, TABLE, Unit};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -119,8 +119,9 @@ fn register(registry: &mut Registry, row: &Row) -> One {
     one
 }
 
-/// A counter that appears only when it first counts loses that count to `rate()`: those with at most
-/// one label are there from the start.
+/// A series that appears only when it first counts loses that count to `rate()`: those with at most one label are there
+/// from the start. Of histograms, each of which is many series, those by outcome: saves and commits are few, and the
+/// first that fails is the one that matters.
 fn begin_at_zero(one: &One, row: &Row) {
     let sets: Vec<Labels> = match row.labels {
         [] => vec![Vec::new()],
@@ -133,7 +134,9 @@ fn begin_at_zero(one: &One, row: &Row) {
             One::Gauge(family) if row.kind == Kind::Info => {
                 family.get_or_create(&set).set(1.0);
             }
-            One::Histogram(family) if row.labels.is_empty() => drop(family.get_or_create(&set)),
+            One::Histogram(family) if row.labels.iter().all(|label| label.name == OUTCOME.name) => {
+                drop(family.get_or_create(&set));
+            }
             One::Gauge(_) | One::Histogram(_) => {}
         }
     }
@@ -148,6 +151,18 @@ mod tests {
         for (place, row) in TABLE.iter().enumerate() {
             assert_eq!(row.id as usize, place, "{}", row.name);
         }
+    }
+
+    #[test]
+    fn the_first_save_that_fails_is_an_increase_and_not_a_birth() {
+        let text = Series::new().render();
+        for name in ["save_seconds", "commit_seconds"] {
+            for outcome in OUTCOME.values {
+                let line = format!("lifeboat_{name}_count{{outcome=\"{outcome}\"}} 0");
+                assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+            }
+        }
+        assert!(!text.contains("lifeboat_effect_seconds_count{"), "30 actions of 17 series each:\n{text}");
     }
 
     #[test]

@@ -149,7 +149,7 @@ pub enum Id {
     Build,
 }
 
-const OUTCOME: Label = Label {
+pub(super) const OUTCOME: Label = Label {
     name: "outcome",
     values: &[
         "done",
