@@ -20,7 +20,7 @@ body{font-family:system-ui,-apple-system,'Segoe UI',sans-serif;font-size:14px;ma
 h1{font-size:1.2rem}h2{font-size:1.05rem;margin-top:2rem}figure{margin:0;overflow-x:auto}svg{max-width:100%;height:auto}\
 .table{overflow-x:auto}table{border-collapse:collapse;margin-top:1rem}th,td{text-align:left;padding:.3rem .7rem;border-bottom:1px solid #d9dce1;vertical-align:top}\
 td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}tr.lost td{font-weight:600}.lost .state{color:#c43c00}\
-td.why{max-width:30rem;overflow-wrap:anywhere}pre{overflow-x:auto;font-size:12px;line-height:1.45}footer,.quiet{color:#5b6169}\
+td.why{min-width:16rem;max-width:30rem;overflow-wrap:anywhere}pre{overflow-x:auto;font-size:12px;line-height:1.45}footer,.quiet{color:#5b6169}\
 @media (prefers-color-scheme:dark){body{color:#e8eaed;background:#15171b}th,td{border-color:#32363d}.lost .state{color:#ff8a50}footer,.quiet{color:#a3a9b1}}\
 </style></head><body>\n";
 
