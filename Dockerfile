@@ -18,7 +18,7 @@ RUN cargo install --locked cargo-cyclonedx@0.5.9 && cargo install --locked --fea
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --locked --profile image -p lifeboat --bin lifeboat \
+    agent/image/build \
     && agent/image/assemble target/image/lifeboat /image
 
 FROM scratch AS prebuilt

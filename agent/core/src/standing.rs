@@ -103,6 +103,11 @@ impl NodeMark {
     /// The node as a watch shows it: somebody may have taken our taint or the cordon away, or a PATCH has arrived
     /// whose answer has not.
     pub(crate) fn seen(&mut self, node: &NodeFacts, now: Moment) {
+        // Somebody lifted a cordon that was there before ours could be: then ours is to be lifted, too.
+        let lifted = node.standing.is_none() && !node.unschedulable && self.acknowledged.is_none();
+        if let Some(wanted) = self.wanted.as_mut().filter(|wanted| lifted && wanted.is_hard()) {
+            wanted.was_schedulable = true;
+        }
         let hard = self.wanted.as_ref().is_some_and(Standing::is_hard);
         self.missing = !node.tainted || (hard && !node.unschedulable);
         let shown = !self.missing && self.wanted.is_some() && node.standing == self.wanted;
@@ -115,11 +120,8 @@ impl NodeMark {
 
     /// What the watch shows is believed once it cannot be older than our own PATCH.
     fn believe(&mut self, ctx: &mut Context<'_>) {
-        if self.missing
-            && self.wanted.is_some()
-            && self.acknowledged.is_some()
-            && ctx.has_come(self.acknowledged_at + WATCH_LAG)
-        {
+        // Also while another deadline is being written: a cordon that somebody lifts then is lifted.
+        if self.missing && self.wanted.is_some() && ctx.has_come(self.acknowledged_at + WATCH_LAG) {
             self.acknowledged = None;
             self.cordon = false;
         }

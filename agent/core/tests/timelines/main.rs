@@ -10,6 +10,7 @@ mod departures;
 mod drills;
 mod evictions;
 mod golden;
+mod marks;
 mod notices;
 mod others;
 mod progress;

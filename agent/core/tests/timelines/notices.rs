@@ -2,9 +2,8 @@
 
 use crate::stage::{Stage, TERMINATE, failed, holding, pod, stateful};
 use evacuation::effect::{Action, Round};
-use evacuation::event::{Done, Event, FailureKind, NodeFacts, Outcome};
-use evacuation::moment::Span;
-use evacuation::notice::{InstanceAction, NoticeKind, Standing};
+use evacuation::event::{Done, FailureKind, Outcome};
+use evacuation::notice::{InstanceAction, NoticeKind};
 use evacuation::pod::OnDelete;
 use evacuation::policy::{Policy, RebalancePolicy};
 use evacuation::report::StateOutcome;
@@ -154,16 +153,6 @@ fn a_stopped_instance_that_comes_back_takes_everything_back() {
 }
 
 #[test]
-fn a_notice_right_after_the_boot_still_knows_that_the_node_was_schedulable() {
-    let mut stage = Stage::with(&[]).by_hand(&["unmark"]);
-    stage.notice(NoticeKind::Interruption(InstanceAction::Stop), "n", 120);
-    stage.until(60_000);
-    stage.boot("boot-2");
-    stage.notice(TERMINATE, "again", 120);
-    assert!(stage.mark().unwrap().was_schedulable);
-}
-
-#[test]
 fn after_a_withdrawal_what_has_begun_goes_on_nothing_more_begins_and_the_cordon_is_taken_back() {
     let mut stage = Stage::with(&[stateful("gold"), pod("web")]).by_hand(&["flush gold"]);
     stage.answers.insert("evict web".into(), failed(FailureKind::Refused));
@@ -305,40 +294,6 @@ fn a_cancelled_maintenance_leaves_the_mark_of_a_rebalance_that_came_after_it() {
     stage.until(10_000);
     assert!(stage.times("unmark", "").is_empty(), "{}", stage.story());
     assert_eq!(stage.mark().unwrap().notice, "r");
-}
-
-#[test]
-fn a_mark_that_arrives_after_it_was_taken_back_is_taken_back_once_more() {
-    let mut stage = Stage::with(&[]);
-    stage.notice(NoticeKind::Rebalance, "r", 0);
-    let late = NodeFacts { tainted: true, standing: stage.mark(), ..stage.node().clone() };
-    stage.until(2_000_000);
-    assert_eq!(stage.times("unmark", "").len(), 1);
-    stage.hear(Event::NodeSeen(late));
-    // The watch may lag behind the answer.
-    stage.until(2_001_900);
-    assert_eq!(stage.times("unmark", "").len(), 1);
-    stage.until(2_002_000);
-    assert_eq!(stage.times("unmark", "").len(), 2);
-}
-
-#[test]
-fn a_mark_that_the_watch_shows_is_as_good_as_its_answer() {
-    let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark"]);
-    stage.notice(TERMINATE, "n", 120);
-    stage.until(2_000);
-    let shown =
-        NodeFacts { tainted: true, unschedulable: true, standing: stage.mark(), ..stage.node().clone() };
-    // Not with another deadline, and not before all of it is there.
-    stage.hear(Event::NodeSeen(NodeFacts { unschedulable: false, ..shown.clone() }));
-    let older =
-        shown.standing.clone().map(|it| Standing { deadline: it.deadline + Span::from_secs(9), ..it });
-    stage.hear(Event::NodeSeen(NodeFacts { standing: older, ..shown.clone() }));
-    assert!(stage.times("evict", "web").is_empty());
-    stage.hear(Event::NodeSeen(shown));
-    assert_eq!(stage.times("evict", "web"), [2_000]);
-    stage.until(30_000);
-    assert_eq!(stage.times("mark", ""), [0], "{}", stage.story());
 }
 
 #[test]
