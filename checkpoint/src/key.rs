@@ -9,6 +9,7 @@
 //!     lineage/<id>/claim
 //!     tombstone/pack-<blake3>             what nothing names, until it is removed; likewise manifest-<blake3>
 //! v1/<cluster>/report/<node>/<id>.json
+//! v1/<cluster>/fleet/ledger.json              which reports the fleet role has counted
 //! v1/<cluster>/erased/<namespace>/<id>.json   who had what erased
 //! preflight/<nonce>/...
 //! ```
@@ -173,6 +174,24 @@ pub fn report(cluster: &str, node: &str, id: &str) -> Result<String, KeyError> {
     Ok(format!("v1/{cluster}/report/{node}/{id}.json"))
 }
 
+/// All reports of a cluster, with a slash at the end.
+///
+/// # Errors
+/// If the cluster's name cannot be part of a key.
+pub fn reports(cluster: &str) -> Result<String, KeyError> {
+    component("cluster", cluster, |byte| byte.is_ascii_uppercase() || byte == b'_')?;
+    Ok(format!("v1/{cluster}/report/"))
+}
+
+/// What the fleet role keeps: which reports it has counted.
+///
+/// # Errors
+/// If the cluster's name cannot be part of a key.
+pub fn ledger(cluster: &str) -> Result<String, KeyError> {
+    component("cluster", cluster, |byte| byte.is_ascii_uppercase() || byte == b'_')?;
+    Ok(format!("v1/{cluster}/fleet/ledger.json"))
+}
+
 /// The record of one erasure. It lies outside what is erased, so it stays.
 ///
 /// # Errors
@@ -297,6 +316,10 @@ mod tests {
             assert!(LineageId::new(name).is_err());
             assert!(report("c", name, "i").is_err());
         }
+        for cluster in ["", "..", "a/b", "a b"] {
+            assert!(reports(cluster).is_err() && ledger(cluster).is_err(), "{cluster}");
+        }
+        assert!(report("c", "n", "i").unwrap().starts_with(&reports("c").unwrap()));
     }
 
     #[test]

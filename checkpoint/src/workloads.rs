@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
@@ -25,23 +26,32 @@ pub async fn find(
     deadline: Instant,
 ) -> Result<BTreeSet<Workload>, StoreError> {
     // A shard is the hash of the workload's name, so which ones a namespace has is not known before.
-    let shards = stream::iter(0..=u8::MAX).map(|shard| async move {
-        let shard = format!("v1/{cluster}/{shard:02x}/");
-        let prefix = namespace.map_or_else(|| shard.clone(), |namespace| format!("{shard}{namespace}/"));
-        let listed = retry::list(store, &prefix, deadline).await?;
-        let workload = |key: &str| {
-            let mut parts = key.strip_prefix(&shard)?.split('/');
-            let workload = Workload::new(cluster, parts.next()?, parts.next()?).ok()?;
-            // What lies where no workload of this name would is nobody's.
-            key.starts_with(&workload.prefix()).then_some(workload)
-        };
-        let found: BTreeSet<Workload> = listed.iter().filter_map(|object| workload(&object.key)).collect();
-        Ok::<_, StoreError>(found)
-    });
-    let all = shards.buffer_unordered(LISTINGS);
+    // Boxed: the compiler cannot see that a stream of futures that borrow may go to another thread.
+    let shards: Vec<_> =
+        (0..=u8::MAX).map(|shard| in_shard(store, cluster, shard, namespace, deadline).boxed()).collect();
+    let all = stream::iter(shards).buffer_unordered(LISTINGS);
     all.try_fold(BTreeSet::new(), |mut all, some| async {
         all.extend(some);
         Ok(all)
     })
     .await
+}
+
+async fn in_shard(
+    store: &dyn ObjectStore,
+    cluster: &str,
+    shard: u8,
+    namespace: Option<&str>,
+    deadline: Instant,
+) -> Result<BTreeSet<Workload>, StoreError> {
+    let shard = format!("v1/{cluster}/{shard:02x}/");
+    let prefix = namespace.map_or_else(|| shard.clone(), |namespace| format!("{shard}{namespace}/"));
+    let listed = retry::list(store, &prefix, deadline).await?;
+    let workload = |key: &str| {
+        let mut parts = key.strip_prefix(&shard)?.split('/');
+        let workload = Workload::new(cluster, parts.next()?, parts.next()?).ok()?;
+        // What lies where no workload of this name would is nobody's.
+        key.starts_with(&workload.prefix()).then_some(workload)
+    };
+    Ok(listed.iter().filter_map(|object| workload(&object.key)).collect())
 }

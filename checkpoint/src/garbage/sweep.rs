@@ -92,10 +92,14 @@ pub(super) async fn sweep(
                 .extend(turn.iter().map(|step| Skipped { step: step.clone(), why: why.clone() }));
             continue;
         }
-        let mut outcomes = stream::iter(turn)
+        // Steps of their own: the compiler cannot see that futures that borrow them may go to another thread.
+        let mut outcomes = stream::iter(turn.iter().cloned())
             .map(|step| {
                 let sweep = &sweep;
-                async move { (step.clone(), sweep.take(&step.action).await) }
+                async move {
+                    let outcome = sweep.take(&step.action).await;
+                    (step, outcome)
+                }
             })
             .buffer_unordered(PARALLEL);
         while let Some((step, outcome)) = outcomes.next().await {
