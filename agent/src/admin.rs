@@ -207,7 +207,10 @@ async fn readyz(State(sources): State<Sources>) -> Response {
 
 async fn metrics(State(sources): State<Sources>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, kind)], sources.metrics.render()).into_response()
+    match sources.metrics.scrape() {
+        Some(text) => ([(CONTENT_TYPE, kind)], text).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "it is ending\n").into_response(),
+    }
 }
 
 async fn status(State(sources): State<Sources>) -> Response {

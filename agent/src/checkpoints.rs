@@ -19,7 +19,7 @@ mod catalog;
 mod diff;
 mod erase;
 mod fetch;
-mod gc;
+pub(crate) mod gc;
 mod list;
 mod near;
 mod show;

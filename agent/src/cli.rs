@@ -26,8 +26,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the agent on this node
     Run(Box<RunArgs>),
-    /// Run what no node's agent can do: open the gates of pods on nodes without one
-    Fleet(FleetArgs),
+    /// Run what no node's agent can do: open gates where none lives, count what outlives nodes, collect garbage
+    Fleet(Box<FleetArgs>),
     /// Rehearse an evacuation on this machine: no cluster, no AWS, no root
     Drill(Box<DrillArgs>),
     /// What would happen to a node if its notice came now: what would be safe, what not, and why

@@ -3,88 +3,61 @@
 //! ```text
 //!   seat (Lease) ─► leads? ─┐
 //!   sight (watches) ────────┼─► orphans: which gates ─► gate: last look, condition, Event
-//!   timer ──────────────────┘
+//!   timer ──────────────────┤
+//!                           ├─► vanished: which Spot nodes went, and how ─┐
+//!                           │                                             ▼
+//!                           ├─► adoption: reports in the store ─► ledger: once ─► metrics
+//!                           └─► garbage: what nobody needs any more
 //! ```
 //!
 //! A pod with the readiness gate `lifeboat.dev/restored` waits for the agent of its node. Where none lives (a taint it
 //! does not tolerate, an image that cannot be pulled, a crash loop) the gate would stay closed for ever: after
 //! `--orphan-after` the fleet role opens it, with the reason. It runs as a Deployment with an account of its own; of its
 //! replicas one acts. A pod whose agent is ready but says nothing is that agent's business (`--restore-timeout`).
+//!
+//! With a store it also counts what is in the reports of nodes that are no more, and nodes that went without one. Each has a
+//! task of its own: a store that is away keeps no gate closed.
 
+mod adoption;
 pub mod election;
+mod garbage;
 pub mod gate;
+pub mod ledger;
 pub mod orphans;
+pub mod reports;
 mod seat;
+mod settings;
 mod sight;
+pub mod vanished;
 
 use crate::admin::{Admin, AdminError, Heartbeat, Latch, Readiness, Sources};
 use crate::clock;
-use crate::cluster::call::is_name;
 use crate::cluster::daemon::DaemonRules;
 use crate::cluster::{Cluster, ClusterError, Options};
 use crate::driver::signals::Signals;
 use crate::metrics::Metrics;
 use crate::telemetry;
-use clap::Args;
+use adoption::{Adoption, SharedNodes, lock};
+use checkpoint::key::KeyError;
 use election::Election;
 use evacuation::moment::{Moment, Span};
 use evacuation::pod::PodUid;
+use garbage::Garbage;
 use orphans::{Answer, Orphans};
 use seat::Seat;
 use serde_json::json;
+use settings::Stored;
+pub use settings::{FleetArgs, Settings, UsageError};
 use sight::{Sight, Sights};
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use vanished::Vanished;
 
 /// Between two turns of the loop.
 const TURN: Duration = Duration::from_millis(500);
-
-/// A shorter time than this would open gates while an agent is merely being updated.
-const SHORTEST: Span = Span::from_secs(1);
-
-/// The arguments of `lifeboat fleet`.
-#[derive(Args, Clone, Debug)]
-pub struct FleetArgs {
-    /// This replica: no two may share a name (downward API: metadata.name)
-    #[arg(long, env = "POD_NAME")]
-    identity: Option<String>,
-    /// The node this replica runs on, for Events (downward API: spec.nodeName)
-    #[arg(long, env = "NODE_NAME")]
-    node_name: Option<String>,
-    /// Where the agents' pods and the Lease lifeboat-fleet are; without it the service account's
-    #[arg(long, env = "POD_NAMESPACE")]
-    namespace: Option<String>,
-    /// How long no agent must have been ready on a node before the gates of its pods are opened
-    #[arg(long, env = "LIFEBOAT_ORPHAN_AFTER", default_value = "60s", value_parser = crate::config::span)]
-    orphan_after: Span,
-    /// Probes and metrics
-    #[arg(long, env = "LIFEBOAT_ADMIN_ADDR", default_value = "0.0.0.0:9188")]
-    admin_addr: SocketAddr,
-    /// A kubeconfig; without it the pod's service account
-    #[arg(long, env = "KUBECONFIG")]
-    kubeconfig: Option<PathBuf>,
-}
-
-/// What is wrong with the command line: one line that names the flag and the fix.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(String);
-
-/// The validated arguments.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    identity: String,
-    node_name: String,
-    namespace: Option<String>,
-    orphan_after: Span,
-    admin_addr: SocketAddr,
-    kubeconfig: Option<PathBuf>,
-}
 
 /// Why the fleet role could not start.
 #[derive(Debug, thiserror::Error)]
@@ -95,43 +68,9 @@ pub enum StartError {
     /// The way to the API server.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-}
-
-impl FleetArgs {
-    /// Checks them, before any I/O.
-    ///
-    /// # Errors
-    /// Names the flag, its variable and the fix.
-    pub fn validate(self) -> Result<Settings, UsageError> {
-        let name = |value: Option<String>, flag: &str, field: &str| match value {
-            Some(name) if is_name(&name) => Ok(name),
-            Some(name) => {
-                Err(UsageError(format!("{flag} {name:?} is no name: set it to {field} of the pod")))
-            }
-            None => Err(UsageError(format!("{flag} is missing: set it to {field} of the pod"))),
-        };
-        let namespace = match self.namespace {
-            Some(namespace) if namespace.is_empty() => None,
-            Some(namespace) => {
-                Some(name(Some(namespace), "--namespace (POD_NAMESPACE)", "metadata.namespace")?)
-            }
-            None => None,
-        };
-        if self.orphan_after < SHORTEST {
-            let given = self.orphan_after;
-            return Err(UsageError(format!(
-                "--orphan-after (LIFEBOAT_ORPHAN_AFTER) {given} is too short: give 1s or more, better 60s"
-            )));
-        }
-        Ok(Settings {
-            identity: name(self.identity, "--identity (POD_NAME)", "metadata.name")?,
-            node_name: name(self.node_name, "--node-name (NODE_NAME)", "spec.nodeName")?,
-            namespace,
-            orphan_after: self.orphan_after,
-            admin_addr: self.admin_addr,
-            kubeconfig: self.kubeconfig,
-        })
-    }
+    /// The cluster's name in the store.
+    #[error("--cluster-name: {0}")]
+    Key(#[from] KeyError),
 }
 
 /// Runs the fleet role until it is told to stop.
@@ -177,7 +116,27 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     let (lead_out, lead) = watch::channel(None);
     let seat = Seat::new(cluster.clone(), namespace.clone());
     let contending = tokio::spawn(seat.contend(Election::new(&settings.identity), lead_out, cancel.clone()));
+    let nodes = SharedNodes::default();
+    let with_store = settings.stored.is_some();
+    let mut books = JoinSet::new();
+    match settings.stored {
+        Some(Stored { place, adopt_every, adopt_after, garbage }) => {
+            let (metrics, lead) = (metrics.clone(), lead.clone());
+            if let Some((every, policy)) = garbage {
+                let (place, metrics, lead) = (place.clone(), metrics.clone(), lead.clone());
+                books.spawn(Garbage { place, every, policy, metrics, lead }.run(cancel.clone()));
+            }
+            let nodes = nodes.clone();
+            let adoption = Adoption::new(place, adopt_after, metrics, nodes, lead, &settings.identity)?;
+            books.spawn(adoption.run(adopt_every, cancel.clone()));
+        }
+        None => tracing::warn!(
+            "no store: readiness gates are opened, and nothing else is done; set --store (LIFEBOAT_STORE) to have the \
+             reports of evacuations counted"
+        ),
+    }
     let mut fleet = Fleet {
+        nodes: with_store.then_some(nodes),
         cluster,
         namespace,
         orphan_after: settings.orphan_after,
@@ -195,6 +154,8 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     // What is on its way ends with it; the next leader looks anew.
     drop(fleet);
     cancel.cancel();
+    // Before the Lease: the next leader finds a ledger that is final.
+    while books.join_next().await.is_some() {}
     // Lets go of the Lease, so that the next one need not wait for it to run out.
     let _ = contending.await;
     tracing::info!("stopped");
@@ -211,6 +172,8 @@ struct Fleet {
     status: watch::Sender<serde_json::Value>,
     /// Until when this replica leads; `None` before it has seen the Lease.
     lead: watch::Receiver<Option<Moment>>,
+    /// What is known of the nodes; `None` without a store, where nobody asks.
+    nodes: Option<SharedNodes>,
     term: Option<Term>,
 }
 
@@ -261,10 +224,12 @@ impl Fleet {
             (true, false) => {
                 tracing::info!("leads");
                 self.term = Some(self.begin());
+                self.nodes.iter().for_each(|nodes| *lock(nodes) = Some(Vanished::default()));
             }
             (false, true) => {
                 tracing::warn!("leads no more");
                 self.term = None;
+                self.nodes.iter().for_each(|nodes| *lock(nodes) = None);
             }
             (true, true) | (false, false) => {}
         }
@@ -280,13 +245,21 @@ impl Fleet {
         let (sights_out, seen) = mpsc::channel(256);
         let (answer, answers) = mpsc::channel(orphans::AT_ONCE);
         let mut tasks = JoinSet::new();
-        tasks.spawn(sight::watch(self.cluster.clone(), self.namespace.clone(), sights_out));
+        let (cluster, namespace, with_nodes) =
+            (self.cluster.clone(), self.namespace.clone(), self.nodes.is_some());
+        tasks.spawn(sight::watch(cluster, namespace, with_nodes, sights_out));
         let orphans = Orphans::new(self.orphan_after);
         Term { sights: Sights::default(), orphans, seen, answers, answer, tasks }
     }
 
     fn act(&mut self, now: Moment) {
         let Some(term) = &mut self.term else { return };
+        if let Some(nodes) = &self.nodes
+            && let Some(seen) = term.sights.nodes()
+            && let Some(vanished) = lock(nodes).as_mut()
+        {
+            vanished.handle(now, seen.present, seen.deleted, &seen.agents);
+        }
         let Some(picture) = term.sights.picture() else { return };
         for open in term.orphans.handle(now, &picture) {
             let (cluster, namespace, answer) =

@@ -4,7 +4,9 @@
 //! that no label grows without bound all come from it. Labels are closed sets: a value that is not
 //! in its set is counted as `other`, and no pod, node or object name ever is a label.
 
+mod fleet;
 mod reference;
+mod scrapes;
 mod series;
 mod table;
 
@@ -14,6 +16,8 @@ use evacuation::moment::Span;
 use evacuation::notice::NoticeKind;
 use evacuation::plan::{Fate, Plan};
 use evacuation::report::{DepartureOutcome, StateOutcome};
+use scrapes::Scrapes;
+pub use scrapes::Seen;
 use series::Series;
 use std::sync::Arc;
 use table::Id;
@@ -25,6 +29,7 @@ pub use table::{Kind, Label, Row, TABLE};
 #[derive(Clone, Debug)]
 pub struct Metrics {
     series: Arc<Series>,
+    scrapes: Arc<Scrapes>,
 }
 
 impl Default for Metrics {
@@ -36,7 +41,12 @@ impl Default for Metrics {
 impl Metrics {
     /// Registers every metric of the table in a registry of its own.
     pub fn new() -> Self {
-        Self { series: Arc::new(Series::new()) }
+        Self { series: Arc::new(Series::new()), scrapes: Arc::default() }
+    }
+
+    /// The OpenMetrics text, for whoever asks over the network; `None` once they are [closed](Self::close).
+    pub fn scrape(&self) -> Option<String> {
+        self.scrapes.scrape(|| self.render())
     }
 
     /// The OpenMetrics text.
@@ -242,21 +252,6 @@ impl Metrics {
         self.series.set(Id::Claims, &[place, reason], 1.0);
     }
 
-    /// This replica of the fleet role acts, or not.
-    pub fn fleet_leader(&self, leads: bool) {
-        self.series.set(Id::FleetLeader, &[], f64::from(u8::from(leads)));
-    }
-
-    /// Pods with a closed gate on nodes without an agent.
-    pub fn fleet_waiting(&self, pods: usize) {
-        self.series.set(Id::FleetWaiting, &[], pods as f64);
-    }
-
-    /// The fleet role opened a gate.
-    pub fn fleet_gate_opened(&self) {
-        self.series.count(Id::FleetGatesOpened, &[], 1);
-    }
-
     /// Pods of this node that are opted in, and all others.
     pub fn pods(&self, stateful: usize, stateless: usize) {
         self.series.set(Id::Pods, &["stateful"], stateful as f64);
@@ -410,6 +405,18 @@ mod tests {
         }
         for outcome in StateOutcome::ALL {
             has(Id::States, 0, state_label(outcome));
+        }
+        for outcome in DepartureOutcome::ALL {
+            has(Id::FleetDepartures, 0, departure_label(outcome));
+        }
+        for outcome in StateOutcome::ALL {
+            has(Id::FleetStates, 0, state_label(outcome));
+        }
+        for end in crate::fleet::reports::End::ALL {
+            has(Id::FleetEvacuations, 1, end.as_str());
+        }
+        for went in crate::fleet::ledger::Went::ALL {
+            has(Id::FleetNodesGone, 0, went.as_str());
         }
     }
 

@@ -1,14 +1,14 @@
 //! `gc`: one pass of garbage collection, or what it would do.
 //!
 //! A pass marks what nothing names, and removes what an earlier pass marked a grace ago. So whoever runs it by hand runs it
-//! again after the grace. Regular passes are the fleet role's (a later issue), with the same functions.
+//! again after the grace. Regular passes are the fleet role's ([`crate::fleet`]), with the same functions and flags.
 
 use super::catalog::{Catalog, soon};
 use super::target::Place;
 use super::{Answer, FAILED, Failure};
 use crate::config::StoreArgs;
 use crate::page::{Page, count, short, size};
-use checkpoint::garbage::{self, Action, Collected, Plan, Policy, Skipped};
+use checkpoint::garbage::{self, Action, Collected, Plan, Policy, PolicyError, Skipped};
 use checkpoint::key::Workload;
 use checkpoint::preflight;
 use clap::Args;
@@ -17,30 +17,41 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a pass over one workload may take. It may end at any point; the next one goes on.
-const PASS: Duration = Duration::from_secs(1_800);
+pub(crate) const PASS: Duration = Duration::from_secs(1_800);
 
 /// What stays.
 #[derive(Args, Clone, Debug)]
-pub(super) struct Keep {
+pub(crate) struct Keep {
     /// Generations kept per lineage
-    #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(
+        long,
+        env = "LIFEBOAT_GARBAGE_KEEP",
+        value_name = "K",
+        default_value_t = 3,
+        value_parser = clap::value_parser!(u16).range(1..),
+        help_heading = "Garbage"
+    )]
     keep: u16,
     /// How long a lineage that nobody took stays after its last write
-    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = time)]
+    #[arg(long, env = "LIFEBOAT_GARBAGE_RETENTION", value_name = "TIME", default_value = "7d", value_parser = time, help_heading = "Garbage")]
     retention: Duration,
     /// The same for a lineage that was restored, that another one continues, or that has no generation
-    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = time)]
+    #[arg(long, env = "LIFEBOAT_GARBAGE_RESTORED", value_name = "TIME", default_value = "1d", value_parser = time, help_heading = "Garbage")]
     restored: Duration,
     /// How long what nothing names stays marked before it is removed: the longest evacuation, at least 10m
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
+    #[arg(long, env = "LIFEBOAT_GARBAGE_GRACE", value_name = "TIME", default_value = "10m", value_parser = time, help_heading = "Garbage")]
     grace: Duration,
 }
 
 impl Keep {
-    fn policy(&self) -> Result<Policy, Failure> {
+    /// What the flags say.
+    ///
+    /// # Errors
+    /// Something could be lost under it.
+    pub(crate) fn policy(&self) -> Result<Policy, PolicyError> {
         let Self { keep, retention, restored, grace } = *self;
         let policy = Policy { keep: keep.into(), retention, restored, grace, ..Policy::default() };
-        policy.check().map_err(|error| Failure::Usage(error.to_string()))?;
+        policy.check()?;
         Ok(policy)
     }
 }
@@ -93,7 +104,7 @@ pub(super) async fn gc(
     keep: &Keep,
     dry_run: bool,
 ) -> Result<Swept, Failure> {
-    let policy = keep.policy()?;
+    let policy = keep.policy().map_err(|error| Failure::Usage(error.to_string()))?;
     let catalog = Catalog::open(args).await?;
     let workloads = catalog.remains(place).await?;
     let mut swept = Vec::with_capacity(workloads.len());

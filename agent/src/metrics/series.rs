@@ -14,6 +14,9 @@ use std::sync::atomic::AtomicU64;
 const BUCKETS: [f64; 15] =
     [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 300.0];
 
+/// So many series of one counter are there before they have counted anything.
+const SMALL: usize = 20;
+
 type Labels = Vec<(&'static str, Cow<'static, str>)>;
 
 /// One metric, whatever its type.
@@ -119,13 +122,19 @@ fn register(registry: &mut Registry, row: &Row) -> One {
     one
 }
 
-/// A series that appears only when it first counts loses that count to `rate()`: those with at most one label are there
-/// from the start. Of histograms, each of which is many series, those by outcome: saves and commits are few, and the
-/// first that fails is the one that matters.
+/// A series that appears only when it first counts loses that count to `rate()`: those with at most one label, and the
+/// small ones with two, are there from the start. Of histograms, each of which is many series, those by outcome: saves
+/// and commits are few, and the first that fails is the one that matters.
 fn begin_at_zero(one: &One, row: &Row) {
+    let pair = |label: &Label, value: &&'static str| (label.name, Cow::Borrowed(*value));
     let sets: Vec<Labels> = match row.labels {
         [] => vec![Vec::new()],
-        [label] => label.values.iter().map(|value| vec![(label.name, Cow::Borrowed(*value))]).collect(),
+        [label] => label.values.iter().map(|value| vec![pair(label, value)]).collect(),
+        [first, second] if first.values.len() * second.values.len() <= SMALL => {
+            let with_second =
+                |one| second.values.iter().map(move |two| vec![pair(first, one), pair(second, two)]);
+            first.values.iter().flat_map(with_second).collect()
+        }
         _ => Vec::new(),
     };
     for set in sets {
