@@ -25,7 +25,7 @@ def comparable(found):
     objects = named(found)
     objects.pop(("Namespace", "lifeboat-system"), None)
     for each in objects.values():
-        if each["kind"] == "DaemonSet":
+        if each["kind"] in ("DaemonSet", "Deployment"):
             annotations = each["spec"]["template"]["metadata"].get("annotations", {})
             annotations.pop(SUM, None)
             if not annotations:
@@ -97,10 +97,11 @@ class Chart(unittest.TestCase):
         sources = one(found, "DaemonSet")["spec"]["template"]["spec"]["containers"][0]["envFrom"]
         self.assertIn({"configMapRef": {"name": "lifeboat"}}, sources)
 
-    def test_a_changed_setting_rolls_the_agents(self):
-        def rolled(*arguments):
-            return one(charted(*arguments), "DaemonSet")["spec"]["template"]["metadata"]["annotations"][SUM]
-        self.assertNotEqual(rolled(), rolled("--set", "settings.LIFEBOAT_MARGIN=7s"))
+    def test_a_changed_setting_rolls_the_agents_and_the_fleet_role(self):
+        def rolled(named, *arguments):
+            return one(charted(*arguments), *named)["spec"]["template"]["metadata"]["annotations"][SUM]
+        for named in [("DaemonSet", "lifeboat"), ("Deployment", "lifeboat-fleet")]:
+            self.assertNotEqual(rolled(named), rolled(named, "--set", "settings.LIFEBOAT_MARGIN=7s"), named)
 
     def test_a_folder_that_is_set_moves_with_its_mount(self):
         moved = "settings.LIFEBOAT_KUBELET_ROOT=/data/kubelet,settings.LIFEBOAT_STATE_DIR=/data/journal"

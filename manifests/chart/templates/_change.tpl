@@ -20,6 +20,9 @@
 {{- if and (eq $object.kind "Deployment") (eq $name "lifeboat-fleet") -}}
 {{- $container := index $object.spec.template.spec.containers 0 -}}
 {{- $_ := set $container "env" (concat $container.env $values.fleet.env) -}}
+{{- $metadata := $object.spec.template.metadata -}}
+{{- $sum := dict "lifeboat.dev/settings" ($values.settings | toJson | sha256sum) -}}
+{{- $_ := set $metadata "annotations" (merge $sum ($metadata.annotations | default dict)) -}}
 {{- end -}}
 {{- if eq $object.kind "DaemonSet" -}}
 {{- /* The ConfigMap keeps its name, so a changed setting shows here: it rolls the pods. */ -}}
