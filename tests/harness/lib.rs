@@ -46,7 +46,10 @@ pub fn lifeboat() -> Result<PathBuf> {
 
 /// A process that ends with its handle.
 #[derive(Debug)]
-pub struct Process(Child);
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
 
 impl Process {
     /// Starts it, with its output in a file.
@@ -58,39 +61,42 @@ impl Process {
             .stderr(out)
             .spawn()
             .with_context(|| format!("cannot start {command:?}"))?;
-        Ok(Self(child))
+        Ok(Self { child, log: log.to_owned() })
     }
 
     /// Sends it SIGTERM, as the kubelet does.
     pub fn terminate(&self) -> Result<()> {
-        let id = nix::unistd::Pid::from_raw(i32::try_from(self.0.id())?);
+        let id = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
         Ok(nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM)?)
     }
 
-    /// The agent's admin port, once its log tells it.
+    /// What it wrote.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its admin port, once its log tells it.
     pub async fn admin_port(&self, world: &World, limit: Duration) -> Result<u16> {
         let told = |log: &str| {
             let line = log.lines().find(|line| line.contains("probes and metrics"))?;
             let line: Value = serde_json::from_str(line).ok()?;
             line["address"].as_str()?.rsplit_once(':')?.1.parse().ok()
         };
-        world
-            .eventually("the agent tells its admin address", limit, |w| told(&w.agent_log()).is_some())
-            .await?;
-        told(&world.agent_log()).context("the admin address")
+        world.eventually("it tells its admin address", limit, |_| told(&self.log()).is_some()).await?;
+        told(&self.log()).context("the admin address")
     }
 
     /// It has ended.
     pub fn has_ended(&mut self) -> bool {
-        !matches!(self.0.try_wait(), Ok(None))
+        !matches!(self.child.try_wait(), Ok(None))
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -114,9 +120,12 @@ impl World {
             json!([{"key": "example.com/other", "value": "kept", "effect": "NoSchedule"}]);
         create(&storage, "nodes", "", node)?;
         let agent = User { name: "agent".into(), node: Some(NODE.into()) };
+        let fleet = User { name: "fleet".into(), node: None };
         let api =
-            ApiServer::start(Arc::clone(&storage), Vec::new(), Misconduct::default(), vec![agent]).await?;
+            ApiServer::start(Arc::clone(&storage), Vec::new(), Misconduct::default(), vec![agent, fleet])
+                .await?;
         api.write_kubeconfig(&folder.path().join("kubeconfig"), "agent")?;
+        api.write_kubeconfig(&folder.path().join("kubeconfig-fleet"), "fleet")?;
         std::fs::create_dir(folder.path().join("store"))?;
         std::fs::write(folder.path().join("boot_id"), "00000000-0000-4000-8000-000000000001\n")?;
         Ok(Self { folder, api, storage })
@@ -183,6 +192,24 @@ impl World {
             command.arg("--store").arg(format!("dir:{}", at("store").display()));
         }
         Process::start(&mut command, &at("agent.log"))
+    }
+
+    /// A replica of the fleet role, with these arguments besides the ordinary ones.
+    pub fn fleet(&self, identity: &str, arguments: &[&str]) -> Result<Process> {
+        let at = |name: &str| self.folder.path().join(name);
+        let mut command = Command::new(lifeboat()?);
+        command
+            .args(["fleet", "--identity", identity, "--node-name", "node-f", "--admin-addr", "127.0.0.1:0"])
+            .arg("--kubeconfig")
+            .arg(at("kubeconfig-fleet"))
+            .args(arguments)
+            .env("AWS_EC2_METADATA_DISABLED", "true");
+        Process::start(&mut command, &at(&format!("{identity}.log")))
+    }
+
+    /// The address of the agents' store.
+    pub fn store(&self) -> String {
+        format!("dir:{}", self.folder.path().join("store").display())
     }
 
     /// A pod without state but with these annotations.

@@ -21,6 +21,7 @@ mod daemons;
 mod doctor;
 mod files;
 mod fleet;
+mod fleet_reports;
 mod fleet_token;
 mod gone_without_notice;
 mod hold;

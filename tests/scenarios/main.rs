@@ -5,6 +5,7 @@ mod bad_input;
 mod checkpoints;
 mod documentation;
 mod drills;
+mod fleet;
 mod lifecycle;
 mod observability;
 mod timelines;
