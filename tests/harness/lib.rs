@@ -203,6 +203,8 @@ impl World {
             .arg("--kubeconfig")
             .arg(at("kubeconfig-fleet"))
             .args(arguments)
+            .env("AWS_ACCESS_KEY_ID", "none")
+            .env("AWS_SECRET_ACCESS_KEY", "none")
             .env("AWS_EC2_METADATA_DISABLED", "true");
         Process::start(&mut command, &at(&format!("{identity}.log")))
     }
