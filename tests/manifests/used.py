@@ -85,7 +85,8 @@ class EveryRight(unittest.TestCase):
             allowing = [right for right in granted if right.covers(one)]
             needed.update(allowing if len(allowing) == 1 else [])
         unneeded = [str(right) for right in granted if right not in needed]
-        self.assertEqual(unneeded, [], "no scenario needs these, or another rule grants them too: test what does, or take them away")
+        why = "no scenario needs these, or another rule grants them too: test what does, or take them away"
+        self.assertEqual(unneeded, [], why)
 
     def test_nothing_that_an_agent_or_the_fleet_role_asked_by_itself_was_refused(self):
         refused = {}
