@@ -20,6 +20,10 @@ use crate::saves;
 
 mod entry;
 
+/// How long it is asked whether an earlier life has committed a state: the first request to the store of an agent that has
+/// just started takes its time, and saving all of it once more would take longer.
+const ASKED_FOR: Span = Span::from_secs(5);
+
 /// Why a pod leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -103,10 +107,11 @@ impl Pod {
             None => (deadline, saves && self.facts.can_be_held()),
         };
         let times = self.times(began, deadline, held, ctx);
+        let earlier = (began < ctx.now).then(|| ctx.now + ASKED_FOR.min(deadline.since(began).div(6)));
         self.departure = Some(Departure {
             cause: Cause::Notice,
             times,
-            keep: if saves { Keep::begin(notice) } else { Keep::nothing() },
+            keep: if saves { Keep::begin(notice, earlier) } else { Keep::nothing() },
             leave: Leave::new(&self.facts, ctx.now),
             began,
             announced: false,
@@ -126,7 +131,7 @@ impl Pod {
         self.departure = Some(Departure {
             cause: Cause::Deleted,
             times,
-            keep: if saves { Keep::begin("deleted") } else { Keep::nothing() },
+            keep: if saves { Keep::begin("deleted", None) } else { Keep::nothing() },
             leave: Leave::new(&self.facts, ctx.now),
             began,
             announced: false,

@@ -64,6 +64,7 @@ pub(crate) struct Keep {
     /// Bytes that its save has probably yet to send, once it has begun.
     pub(crate) unsent: Option<u64>,
     departure: String,
+    earlier: Option<Moment>,
     tries: Attempts,
     /// It could have begun its flush.
     flush_ready: Option<Moment>,
@@ -109,9 +110,10 @@ pub(crate) struct Times {
 }
 
 impl Keep {
-    /// A save that begins with its intent, which names this departure.
-    pub(crate) fn begin(departure: &str) -> Self {
-        Self::at(Step::Announce, departure)
+    /// A save that begins with its intent, which names this departure. Where an earlier life may have committed it, and
+    /// only the answer to the intent tells, that is asked for until `earlier`.
+    pub(crate) fn begin(departure: &str, earlier: Option<Moment>) -> Self {
+        Self { earlier, ..Self::at(Step::Announce, departure) }
     }
 
     /// Nothing to save.
@@ -128,6 +130,7 @@ impl Keep {
             ranked: Moment::default(),
             unsent: None,
             departure: departure.to_owned(),
+            earlier: None,
             tries: Attempts::default(),
             flush_ready: None,
             turn_began: None,
@@ -261,10 +264,14 @@ impl Keep {
         }
         match self.step {
             Step::Announce => {
+                if !self.tries.may_start(ctx) {
+                    return;
+                }
                 let by = times.cutoff;
                 let action = Action::Intend { pod: pod.uid.clone(), departure: self.departure.clone(), by };
-                self.tries.open =
-                    Some(ctx.ask(ctx.policy.intent_timeout, by, self.tries.next(), purpose(), action));
+                let within = self.earlier.map_or(Span::ZERO, |until| until.left(ctx.now));
+                let within = within.max(ctx.policy.intent_timeout);
+                self.tries.open = Some(ctx.ask(within, by, self.tries.next(), purpose(), action));
             }
             Step::Wait => {
                 if times.held && !self.may_begin(pod, look, times, around, ctx) {

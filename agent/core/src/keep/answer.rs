@@ -32,6 +32,11 @@ impl Keep {
             (Step::Announce, Outcome::Done(Done::Intended { committed: Some((generation, bytes)) })) => {
                 self.go(Step::Safe { generation, bytes, at: ctx.now });
             }
+            (Step::Announce, Outcome::Failed { kind, .. })
+                if retryable(kind) && self.earlier.is_some_and(|until| ctx.now < until) =>
+            {
+                self.tries.failed(ctx.now, Span::from_millis(500));
+            }
             // Not written in time: the eviction goes on without it, and the replacement finds the
             // commit by looking once more.
             (Step::Announce, _) => self.go(Step::Wait),

@@ -30,6 +30,28 @@ fn a_restart_keeps_the_deadline_and_does_not_save_again_what_is_committed() {
 }
 
 #[test]
+fn a_restarted_agent_asks_for_five_seconds_whether_the_state_is_committed_before_it_saves_again() {
+    let gold = stateful("gold");
+    let mut stage = Stage::with(std::slice::from_ref(&gold)).by_hand(&["evict", "intend"]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(10);
+    stage.done("intend", "gold");
+    stage.until(3_000);
+    stage.restart(std::slice::from_ref(&gold));
+    stage.until(5_000);
+    stage.fails("intend", "gold", FailureKind::Throttled);
+    stage.until(8_900);
+    assert_eq!(stage.times("flush", "gold").len(), 1, "{}", stage.story());
+    let kept = Done::Intended { committed: Some(("gold/1-1".into(), 1 << 30)) };
+    stage.answers_now("intend", "gold", Outcome::Done(kept));
+    assert_eq!((stage.times("flush", "gold").len(), stage.times("save", "gold").len()), (1, 1));
+    // Not for ever: then it is saved once more.
+    stage.restart(std::slice::from_ref(&gold));
+    stage.until(15_000);
+    assert_eq!(stage.times("flush", "gold").last(), Some(&14_900), "{}", stage.story());
+}
+
+#[test]
 fn after_a_restart_a_refused_pod_is_let_go_and_reported_by_the_first_deadline() {
     let web = pod("web");
     let mut stage = Stage::with(std::slice::from_ref(&web));
