@@ -210,7 +210,7 @@ class TheAccountsOfThatServer(unittest.TestCase):
         done(self.fleet, "POST", self.leases(), self.lease("lifeboat-fleet"))
         done(self.fleet, "GET", self.leases("/lifeboat-fleet"))
         refused(self.fleet, POLICY, "POST", self.leases(), self.lease("lifeboat-y"))
-        refused(self.fleet, RBAC, "GET", "/api/v1/nodes")
+        refused(self.fleet, RBAC, "GET", "/api/v1/nodes/node-a")
         refused(self.fleet, RBAC, "DELETE", self.at("gated"))
         nobodys = self.token("lifeboat-fleet", None)
         refused(nobodys, "names no pod", *self.status("gated", {"type": GATE, "reason": "NoAgent", "message": "y"}))
