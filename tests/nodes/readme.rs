@@ -78,13 +78,16 @@ fn checkout(bed: &Testbed, place: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Something to lose: a prompt in one of the server's slots.
+/// Something to lose: a prompt in each of the server's slots. In both, since the agent asks a new engine for its weights in
+/// one of them about now, and what comes in between is not put back (docs/limits.md).
 async fn talk(pod: &Value) -> Result<()> {
     let http = reqwest::Client::builder().no_proxy().build()?;
     let url = format!("http://{}:8080/completion", text(pod, "/status/podIP"));
-    let request = json!({"prompt": "all that was said ".repeat(60), "n_predict": 8, "id_slot": 0, "cache_prompt": true});
-    let answer = http.post(url).json(&request).send().await?;
-    ensure!(answer.status().is_success(), "{}", answer.text().await?);
+    for slot in 0..2 {
+        let request = json!({"prompt": "all that was said ".repeat(60), "n_predict": 8, "id_slot": slot, "cache_prompt": true});
+        let answer = http.post(&url).json(&request).send().await?;
+        ensure!(answer.status().is_success(), "{}", answer.text().await?);
+    }
     Ok(())
 }
 
@@ -125,6 +128,7 @@ async fn goes_away(bed: &Testbed, place: &Path) -> Result<()> {
     ]);
     bed.kubectl(&["patch", "deployment", "llama-server", "--type=json", "-p", &opt_out.to_string()])?;
     bed.kubectl(&["rollout", "status", "deployment/llama-server", "--timeout=120s"])?;
+    bed.takes_rights_away();
     run(bed, place, &[delete])?;
 
     let kinds = "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings,\

@@ -118,15 +118,21 @@ pub fn read(path: &Path) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Keeps what lifeboat's own accounts asked in this testbed, where a run collects it (`LIFEBOAT_RIGHTS_USED`): a file named
-/// by the scenario, which is this thread. tests/manifests/used.py compares all of them with the roles.
+/// Keeps what lifeboat's own accounts asked in this testbed before `until`, where a run collects it
+/// (`LIFEBOAT_RIGHTS_USED`): a file named by the scenario, which is this thread. tests/manifests/used.py compares all of
+/// them with the roles.
 ///
 /// # Errors
 /// The log cannot be read, or the folder not written.
-pub fn keep(path: &Path, testbed: &str) -> Result<()> {
+pub fn keep(path: &Path, testbed: &str, until: Option<Timestamp>) -> Result<()> {
     let Some(folder) = std::env::var_os("LIFEBOAT_RIGHTS_USED").map(PathBuf::from) else { return Ok(()) };
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let lines: String = text.split_inclusive('\n').filter(|line| line.contains(ACCOUNTS)).collect();
+    let in_time = |line: &str| {
+        let at = || serde_json::from_str(line).ok().and_then(Entry::read).map(|entry| entry.at);
+        until.is_none_or(|until| at().is_some_and(|at| at < until))
+    };
+    let ours = |line: &&str| line.contains(ACCOUNTS) && in_time(line);
+    let lines: String = text.split_inclusive('\n').filter(ours).collect();
     std::fs::create_dir_all(&folder)?;
     let thread = std::thread::current();
     let scenario = thread.name().unwrap_or_default();

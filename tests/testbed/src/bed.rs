@@ -18,6 +18,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Where the API server's audit log lies in the testbed's folder.
@@ -41,6 +42,8 @@ pub struct Testbed {
     supervisor: Option<Child>,
     client: kube::Client,
     kubectl: PathBuf,
+    /// When the scenario takes the accounts' rights away, if it does.
+    ends: OnceLock<jiff::Timestamp>,
 }
 
 impl std::fmt::Debug for Testbed {
@@ -158,7 +161,7 @@ impl Testbed {
         let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
         config.read_timeout = Some(Duration::from_secs(30));
         let client = kube::Client::try_from(config)?;
-        Ok(Self { folder, supervisor, client, kubectl: kubernetes.join("kubectl") })
+        Ok(Self { folder, supervisor, client, kubectl: kubernetes.join("kubectl"), ends: OnceLock::new() })
     }
 
     /// Its folder.
@@ -399,6 +402,11 @@ impl Testbed {
         ])
     }
 
+    /// From here on the accounts may be refused: the scenario takes their roles away.
+    pub fn takes_rights_away(&self) {
+        let _ = self.ends.set(jiff::Timestamp::now());
+    }
+
     /// The manifests alone.
     ///
     /// # Errors
@@ -451,7 +459,9 @@ impl Drop for Testbed {
         drop(child.stdin.take());
         let _ = child.wait();
         let name = self.folder.0.file_name().unwrap_or_default();
-        if let Err(error) = audit::keep(&self.folder.path(AUDIT_LOG), &name.to_string_lossy()) {
+        if let Err(error) =
+            audit::keep(&self.folder.path(AUDIT_LOG), &name.to_string_lossy(), self.ends.get().copied())
+        {
             eprintln!("what the agents asked is lost: {error:#}");
         }
         if std::env::var_os("LIFEBOAT_KEEP").is_some() {
