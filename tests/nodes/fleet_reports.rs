@@ -4,6 +4,7 @@
 //! The power cut is real for everything around it, and so is the node controller that finds the node silent. There is no
 //! cloud here whose controller would delete the Node objects: the scenario does it in its place.
 
+use crate::asked::wait_for;
 use crate::cast::{Template, forget_seed, gone, name, node, ready, seed, text};
 use anyhow::{Context, Result, ensure};
 use evacuation::notice::InstanceAction;
@@ -69,10 +70,7 @@ async fn a_report_is_counted_after_its_node_is_gone_and_a_node_that_vanishes_wit
     bed.metadata("node-b")?.say(&Say::Interrupt { action: InstanceAction::Terminate, time }).await?;
     gone(&bed, &pod, MINUTE).await?;
     // To its end, so that the report is.
-    tokio::time::sleep(Duration::from_secs(
-        u64::try_from(time.duration_since(Timestamp::now()).as_secs()).unwrap_or(0),
-    ))
-    .await;
+    wait_for(time, 0).await;
     for node in ["node-b", "node-c"] {
         bed.ask(&Request::KillNode { node: node.into() })?;
     }

@@ -31,7 +31,7 @@ impl Saves {
     pub(crate) fn advance(&mut self, pods: &mut Pods, ctx: &mut Context<'_>) {
         let disk = slowest_flush(pods);
         let now = ctx.now;
-        let turn = |pod| Turn { rank: 0, fit: Fit::Unknown, bytes_before_and_own: 0, pod };
+        let turn = |pod| Turn { load: None, rank: 0, fit: Fit::Unknown, bytes_before_and_own: 0, pod };
         let mut turns: Vec<Turn<'_>> = Vec::with_capacity(pods.len());
         turns.extend(pods.values_mut().filter(|pod| pod.saves_something()).map(turn));
         if turns.is_empty() {
@@ -44,13 +44,16 @@ impl Saves {
 
         let resources = Resources { now, link: self.uplink.rate, flush_slots: slots };
         self.loads.clear();
-        self.loads.extend(turns.iter().filter_map(|turn| turn.pod.load(disk, now)));
-        let mut fits = self.forecaster.forecast(resources, &self.loads).iter();
+        for turn in &mut turns {
+            if let Some(load) = turn.pod.load(disk, now) {
+                turn.load = Some(self.loads.len());
+                self.loads.push(load);
+            }
+        }
+        let fits = self.forecaster.forecast(resources, &self.loads);
         let mut bytes = 0u64;
         for (place, turn) in (0u64..).zip(&mut turns) {
-            if turn.pod.load(disk, now).is_some() {
-                turn.fit = fits.next().copied().unwrap_or(Fit::Unknown);
-            }
+            turn.fit = turn.load.and_then(|load| fits.get(load)).copied().unwrap_or(Fit::Unknown);
             let own = turn.pod.to_send();
             let dropped = turn.fit.is_dropped();
             if !dropped {
@@ -73,7 +76,7 @@ impl Saves {
         });
         // The highest value of which a pod has not flushed yet: the order is by value first.
         let mut unflushed: Option<i32> = None;
-        for Turn { rank, fit, bytes_before_and_own, pod } in turns {
+        for Turn { rank, fit, bytes_before_and_own, pod, .. } in turns {
             let dropped = fit.is_dropped();
             let outranked = unflushed.is_some_and(|value| dropped || value > pod.facts.priority);
             let mut around = Surroundings {
@@ -114,6 +117,8 @@ impl Saves {
 
 /// One save's turn.
 struct Turn<'a> {
+    /// The place of its load in the forecast, if there is something left to save.
+    load: Option<usize>,
     rank: u64,
     fit: Fit,
     bytes_before_and_own: u64,
