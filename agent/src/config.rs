@@ -99,9 +99,6 @@ pub struct RunArgs {
 
     #[command(flatten)]
     store: StoreArgs,
-    /// Server-side encryption to ask for: bucket (its own default), aes256 or kms:<key id>
-    #[arg(long, env = "LIFEBOAT_STORE_ENCRYPTION", help_heading = "Store")]
-    store_encryption: Option<String>,
     /// Memory for packs in flight: with --pack-size it bounds how many there are at once
     #[arg(long, env = "LIFEBOAT_TRANSFER_MEMORY", default_value = "256MiB", help_heading = "Store")]
     transfer_memory: ByteSize,
@@ -163,6 +160,9 @@ pub struct StoreArgs {
     /// A PEM file with certificate authorities to trust besides the system's
     #[arg(long, env = "LIFEBOAT_STORE_CA_FILE", help_heading = "Store")]
     store_ca_file: Option<PathBuf>,
+    /// Server-side encryption to ask for: bucket (its own default), aes256 or kms:<key id>
+    #[arg(long, env = "LIFEBOAT_STORE_ENCRYPTION", default_value = "bucket", value_parser = Encryption::from_str, help_heading = "Store")]
+    store_encryption: Encryption,
     /// A file with a secret that only agents have: manifests are signed with it, and others are refused
     #[arg(long, env = "LIFEBOAT_STORE_MAC_KEY_FILE", help_heading = "Store")]
     store_mac_key_file: Option<PathBuf>,
@@ -194,7 +194,7 @@ impl StoreArgs {
         }
     }
 
-    /// What the address does not say. Encryption is the bucket's own, and nothing fails on purpose.
+    /// What the address does not say. Nothing fails on purpose.
     #[must_use]
     pub fn options(&self) -> StoreOptions {
         StoreOptions {
@@ -202,6 +202,7 @@ impl StoreArgs {
             endpoint: self.store_endpoint.clone(),
             path_style: self.store_path_style,
             ca_file: self.store_ca_file.clone(),
+            encryption: self.store_encryption.clone(),
             ..StoreOptions::default()
         }
     }
@@ -359,13 +360,6 @@ impl RunArgs {
                 String::new()
             }
         };
-        let encryption = match self.store_encryption.as_deref().map(Encryption::from_str).transpose() {
-            Ok(encryption) => encryption.unwrap_or_default(),
-            Err(error) => {
-                wrong.push(format!("--store-encryption: {error}"));
-                Encryption::default()
-            }
-        };
         let faults = (!self.store_fault.is_empty()).then(|| FaultPlan::parse(&self.store_fault.join("\n")));
         let faults = match faults.transpose() {
             Ok(faults) => faults,
@@ -419,7 +413,7 @@ impl RunArgs {
             imds_poll: crate::clock::duration(self.imds_poll),
             impersonate_node: self.impersonate_node,
             store: self.store.url(),
-            store_options: StoreOptions { encryption, faults, ..self.store.options() },
+            store_options: StoreOptions { faults, ..self.store.options() },
             mac_key,
             pack_size,
             lifecycle: self.store_lifecycle.map(crate::clock::duration),
@@ -489,7 +483,6 @@ mod tests {
             "--transfer-memory=1TiB",
             "--store-mac-key-file=/nowhere",
             "--store-fault=nonsense",
-            "--store-encryption=rot13",
             "--claims=lease",
         ])
         .unwrap_err()
@@ -502,11 +495,16 @@ mod tests {
             "--transfer-memory",
             "--store-mac-key-file",
             "--store-fault",
-            "--store-encryption",
             "--claims",
         ] {
             assert!(error.contains(flag), "{flag} is not named in:\n{error}");
         }
+    }
+
+    #[test]
+    fn an_encryption_that_there_is_not_is_refused_with_what_there_is() {
+        let error = validate(&["--node-name=a", "--store-encryption=rot13"]).unwrap_err().to_string();
+        assert!(error.contains("--store-encryption") && error.contains("kms:<key>"), "{error}");
     }
 
     #[test]

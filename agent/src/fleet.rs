@@ -112,10 +112,11 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     let namespace = settings.namespace.unwrap_or_else(|| cluster.own_namespace().to_owned());
     tracing::info!(identity = settings.identity, namespace, orphan_after = %settings.orphan_after, "started");
 
-    let cancel = CancellationToken::new();
+    let (cancel, stand_down) = (CancellationToken::new(), CancellationToken::new());
     let (lead_out, lead) = watch::channel(None);
     let seat = Seat::new(cluster.clone(), namespace.clone());
-    let contending = tokio::spawn(seat.contend(Election::new(&settings.identity), lead_out, cancel.clone()));
+    let contending =
+        tokio::spawn(seat.contend(Election::new(&settings.identity), lead_out, stand_down.clone()));
     let nodes = SharedNodes::default();
     let with_store = settings.stored.is_some();
     let mut books = JoinSet::new();
@@ -156,6 +157,7 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
     cancel.cancel();
     // Before the Lease: the next leader finds a ledger that is final.
     while books.join_next().await.is_some() {}
+    stand_down.cancel();
     // Lets go of the Lease, so that the next one need not wait for it to run out.
     let _ = contending.await;
     tracing::info!("stopped");

@@ -16,7 +16,7 @@ mod source;
 mod tests;
 mod web_page;
 
-use crate::journal::lives::Life;
+use crate::journal::lives::{self, Life, ReadError};
 use clap::{Args, ValueEnum};
 use evacuation::plan_check::{self, Violation};
 use evacuation::timeline::Timeline;
@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use source::Source;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The journal cannot be read, or does not replay.
 const FAILED: u8 = 1;
@@ -65,6 +65,8 @@ enum Output {
     Svg,
     /// A page with the drawing, a table of the pods and the text; it needs no other file
     Html,
+    /// The journal as it is, to read it elsewhere: the only one that needs no memory for all of it
+    Journal,
 }
 
 /// Prints it and returns the exit code.
@@ -73,8 +75,14 @@ pub fn run(args: &TimelineArgs) -> u8 {
         eprintln!("lifeboat timeline: {why}");
         code
     };
-    if args.replay && matches!(args.output, Output::Svg | Output::Html) {
+    if args.replay && matches!(args.output, Output::Svg | Output::Html | Output::Journal) {
         return refused("--replay compares and judges, in words: use --output text or json", USAGE);
+    }
+    if args.output == Output::Journal {
+        return match copy(&args.journal) {
+            Ok(()) => 0,
+            Err(error) => refused(&error.to_string(), FAILED),
+        };
     }
     let source = match source::read(&args.journal) {
         Ok(source) => source,
@@ -84,6 +92,8 @@ pub fn run(args: &TimelineArgs) -> u8 {
         (Source::Report(_), _) if args.replay => {
             return refused("a report cannot be replayed: give the node's journal", FAILED);
         }
+        // Copied above.
+        (_, Output::Journal) => Told::of(String::new()),
         (Source::Journal(lives), Output::Text) => text(lives, args.replay),
         (Source::Journal(lives), Output::Json) => document(lives, args.replay),
         (Source::Report(report), Output::Text) => Told::of(Timeline::of_report(report).text()),
@@ -109,6 +119,20 @@ pub fn run(args: &TimelineArgs) -> u8 {
     // Standard output may be a closed pipe: that is the reader's choice.
     let _ = std::io::stdout().write_all(told.text.as_bytes());
     if told.same { 0 } else { FAILED }
+}
+
+/// Writes the journal to standard output, its older file first. An agent may be writing to it: what it appends meanwhile is
+/// copied too, and a last line without an end is what a reader expects of a journal.
+fn copy(path: &Path) -> Result<(), ReadError> {
+    let mut out = std::io::stdout().lock();
+    for (path, mut file) in lives::files(path)? {
+        match std::io::copy(&mut file, &mut out) {
+            // The reader's choice, as below.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+            other => drop(other.map_err(|source| ReadError::Unreadable { path, source })?),
+        }
+    }
+    Ok(())
 }
 
 /// Everything that there is to be drawn.

@@ -38,7 +38,7 @@ TOLD = {
     "LifeboatEvacuationIncomplete": lambda report: not report["complete"],
 }
 # Queries that rightly have no answer: nothing went wrong in an agent itself, and a drill has no fleet role.
-MAY_BE_EMPTY = {"Engine errors", "Effects that failed", "Fleet role"}
+MAY_BE_EMPTY = {"Engine errors", "Effects that failed", "Fleet role", "Evacuations by their reports", "Spot nodes that went"}
 VARIABLES = {"$node": ".*", "$__rate_interval": "5s", "$__range": "1m"}
 
 failures = 0

@@ -121,7 +121,8 @@ impl Timeline {
 
     /// The timeline as text: a head, one line each, and what the last report says of each pod.
     pub fn text(&self) -> String {
-        let mut text = format!("{}, T = {}\n", self.node.as_deref().unwrap_or("a node"), self.zero_is);
+        let mut text =
+            format!("{}, T = {}\n", words::plain(self.node.as_deref().unwrap_or("a node")), self.zero_is);
         let wide = |names: &mut dyn Iterator<Item = &str>| {
             names.map(|name| name.chars().count()).max().unwrap_or(0).min(40)
         };

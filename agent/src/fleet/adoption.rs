@@ -31,6 +31,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Reports in one write of the ledger.
 const BATCH: usize = 64;
 
+/// What a round keeps for the nodes, however many reports wait.
+const FOR_NODES: Duration = Duration::from_secs(20);
+
 /// Reports that are read at the same time, each of up to [`REPORT_MAX`].
 const AT_ONCE: usize = 4;
 
@@ -52,6 +55,23 @@ enum RoundError {
     Store(#[from] StoreError),
     #[error("the ledger {key}: {error}")]
     Ledger { key: String, error: LedgerError },
+    /// All others are counted.
+    #[error("{refused} reports cannot be read, the first is {id}: {error}")]
+    Refused { refused: usize, id: ReportId, error: StoreError },
+    #[error(
+        "the ledger is full, with the reports and nodes of eight days: {waiting} reports are not counted before others are old enough to \
+         be forgotten; who writes so many?"
+    )]
+    Full { waiting: usize },
+}
+
+/// What came of reading a report.
+enum Got {
+    Reading(Reading),
+    /// It was there when it was listed.
+    Gone,
+    /// The store will not give this one.
+    Refused(StoreError),
 }
 
 /// Adopts reports for as long as the process lives.
@@ -160,11 +180,6 @@ impl Adoption {
         let store = self.open().await?;
         let (mut ledger, mut version) = self.load(&store, deadline).await?;
         let now = retry::now(store.as_ref(), deadline).await?.as_second();
-        // Before anything is compared with it: what is forgotten there is forgotten here, and not promised anew.
-        ledger.prune(now);
-        self.reports.retain(|id, _| ledger.has_report(id));
-        self.gone.retain(|uid, _| ledger.has_node(uid));
-        self.keep_promises(&store, &ledger, deadline).await?;
         let objects = retry::list(store.as_ref(), &self.prefix, deadline).await?;
         let (mut listed, mut too_large) = (Vec::with_capacity(objects.len()), BTreeSet::new());
         for object in objects {
@@ -175,23 +190,31 @@ impl Adoption {
             listed.push((id, object.modified.as_second()));
         }
         self.too_large = too_large;
+        // Before anything is compared with it: what is forgotten there is forgotten here, and not promised anew.
+        ledger.prune(&listed, now);
+        self.reports.retain(|id, _| ledger.has_report(id));
+        self.gone.retain(|uid, _| ledger.has_node(uid));
+        self.keep_promises(&store, &ledger, deadline).await?;
         let settle = i64::try_from(self.settle.as_secs()).unwrap_or(i64::MAX);
-        let mut passed_over = BTreeSet::new();
-        while self.leads() && Instant::now() < deadline {
+        let (mut gone, mut refused) = (BTreeSet::new(), BTreeMap::new());
+        let mut full = false;
+        while self.leads() && Instant::now() + FOR_NODES < deadline {
             let mut due = ledger.due(&listed, now, settle);
-            due.retain(|(id, _)| !self.newer.contains(id) && !passed_over.contains(id));
+            due.retain(|(id, _)| !self.newer.contains(id) && !gone.contains(id) && !refused.contains_key(id));
             due.truncate(BATCH);
-            if due.is_empty() {
+            full = !due.is_empty() && ledger.is_full();
+            if due.is_empty() || full {
                 break;
             }
-            for (id, at, reading) in self.read_all(&store, due, deadline).await? {
-                match reading {
-                    None => drop(passed_over.insert(id)),
-                    Some(Reading::Newer(format)) => {
+            for (id, at, got) in self.read_all(&store, due, deadline).await? {
+                match got {
+                    Got::Gone => drop(gone.insert(id)),
+                    Got::Refused(error) => drop(refused.insert(id, error)),
+                    Got::Reading(Reading::Newer(format)) => {
                         tracing::warn!(report = %id, format, "the report is of a newer lifeboat: upgrade the fleet role to count it");
                         self.newer.insert(id);
                     }
-                    Some(reading) => {
+                    Got::Reading(reading) => {
                         ledger.count_report(id.clone(), at, &self.me);
                         self.promised.insert(id, reading);
                     }
@@ -202,8 +225,15 @@ impl Adoption {
                 self.count();
             }
         }
-        self.metrics.fleet_behind(ledger.waiting(&listed, now), ledger.missing().len());
-        self.look_for_nodes(&store, ledger, version, &listed, now, deadline).await
+        let waiting = ledger.waiting(&listed, now);
+        self.metrics.fleet_behind(waiting, ledger.missing().len());
+        self.look_for_nodes(&store, ledger, version, &listed, now, deadline).await?;
+        let count = refused.len();
+        match refused.into_iter().next() {
+            _ if full => Err(RoundError::Full { waiting }),
+            Some((id, error)) => Err(RoundError::Refused { refused: count, id, error }),
+            None => Ok(()),
+        }
     }
 
     async fn open(&mut self) -> Result<Store, StoreError> {
@@ -253,8 +283,15 @@ impl Adoption {
         self.promised.retain(|id, _| mine.contains(id));
         let unknown: Vec<(ReportId, i64)> =
             mine.into_iter().filter(|id| !self.promised.contains_key(id)).map(|id| (id, 0)).collect();
-        for (id, _, reading) in self.read_all(store, unknown, deadline).await? {
-            self.promised.insert(id, reading.unwrap_or(Reading::Unreadable("it is gone".to_owned())));
+        for (id, _, got) in self.read_all(store, unknown, deadline).await? {
+            match got {
+                Got::Reading(reading) => drop(self.promised.insert(id, reading)),
+                Got::Gone => drop(self.promised.insert(id, Reading::Unreadable("it is gone".to_owned()))),
+                // It is still promised: the next round asks again.
+                Got::Refused(error) => {
+                    tracing::warn!(report = %id, %error, "what was promised to be counted cannot be read");
+                }
+            }
         }
         self.count();
         let nodes: Vec<(NodeUid, Went)> = ledger
@@ -266,13 +303,13 @@ impl Adoption {
         Ok(())
     }
 
-    /// Reads these reports; `None` for one that is gone by now.
+    /// Reads these reports.
     async fn read_all(
         &self,
         store: &Store,
         ids: Vec<(ReportId, i64)>,
         deadline: Instant,
-    ) -> Result<Vec<(ReportId, i64, Option<Reading>)>, StoreError> {
+    ) -> Result<Vec<(ReportId, i64, Got)>, StoreError> {
         // Boxed: the compiler cannot see that a stream of futures that borrow may go to another thread.
         let all = ids.into_iter().map(|(id, at)| self.read_one(store, id, at, deadline).boxed());
         stream::iter(all.collect::<Vec<_>>()).buffered(AT_ONCE).try_collect().await
@@ -284,16 +321,19 @@ impl Adoption {
         id: ReportId,
         at: i64,
         deadline: Instant,
-    ) -> Result<(ReportId, i64, Option<Reading>), StoreError> {
+    ) -> Result<(ReportId, i64, Got), StoreError> {
         if self.too_large.contains(&id) {
-            return Ok((id, at, Some(Reading::Unreadable(format!("it is larger than {REPORT_MAX} bytes")))));
+            let why = format!("it is larger than {REPORT_MAX} bytes");
+            return Ok((id, at, Got::Reading(Reading::Unreadable(why))));
         }
-        let reading = match retry::get(store.as_ref(), &id.key(&self.prefix), REPORT_MAX, deadline).await {
-            Ok(object) => Some(reports::read(&id, &object.bytes)),
-            Err(StoreError::NotFound { .. }) => None,
+        let got = match retry::get(store.as_ref(), &id.key(&self.prefix), REPORT_MAX, deadline).await {
+            Ok(object) => Got::Reading(reports::read(&id, &object.bytes)),
+            Err(StoreError::NotFound { .. }) => Got::Gone,
+            // Of this one object: another key of KMS, or one that the caller would have to bring.
+            Err(error @ (StoreError::Denied { .. } | StoreError::Permanent { .. })) => Got::Refused(error),
             Err(error) => return Err(error),
         };
-        Ok((id, at, reading))
+        Ok((id, at, got))
     }
 
     /// Counts what is promised. Nothing here waits: what is counted and what is noted as counted is the same.
@@ -333,27 +373,41 @@ impl Adoption {
     ) -> Result<(), RoundError> {
         let sightings = lock(&self.nodes).as_ref().and_then(Vanished::sightings);
         let Some(Sightings { well, suspects, present }) = sightings else { return Ok(()) };
+        if let Some(vanished) = lock(&self.nodes).as_mut() {
+            // Of a write whose answer was lost, or another replica's: else it is a suspect for as long as this one leads.
+            suspects.keys().filter(|uid| ledger.has_node(uid)).for_each(|uid| vanished.decided(uid));
+        }
         let before = ledger.missing().clone();
         ledger.look(|uid| well.contains(uid), &suspects);
         let gone: BTreeSet<&NodeUid> =
             ledger.missing().keys().filter(|uid| !present.contains(*uid)).collect();
         self.gone_since.retain(|uid, _| gone.contains(uid));
-        let mut decided = Vec::new();
+        let (mut decided, mut ended) = (Vec::new(), Ok(()));
         for uid in gone {
+            if decided.len() == BATCH {
+                break;
+            }
             let since = *self.gone_since.entry(uid.clone()).or_insert_with(Instant::now);
             if since.elapsed() >= self.settle
                 && let Some(missing) = ledger.missing().get(uid)
             {
-                let reported = self.reported(store, &missing.node, missing.created, listed, deadline).await?;
-                decided.push((uid.clone(), missing.node.clone(), Went::of(missing, reported)));
+                match self.reported(store, &missing.node, missing.created, listed, deadline).await {
+                    Ok(told) => decided.push((uid.clone(), missing.node.clone(), Went::of(missing, told))),
+                    // Those before it are decided.
+                    Err(error) => {
+                        ended = Err(error.into());
+                        break;
+                    }
+                }
             }
         }
         for (uid, _, went) in &decided {
             ledger.count_node(uid, *went, now, &self.me);
         }
         self.metrics.fleet_behind(ledger.waiting(listed, now), ledger.missing().len());
-        if before == *ledger.missing() || !self.leads() {
-            return Ok(());
+        // One that is decided may never have been written down as missing: the maps are then the same.
+        if (decided.is_empty() && before == *ledger.missing()) || !self.leads() {
+            return ended;
         }
         self.write(store, &mut ledger, version, deadline).await?;
         for (uid, node, went) in &decided {
@@ -364,7 +418,7 @@ impl Adoption {
             }
         }
         self.count_nodes(decided.into_iter().map(|(uid, _, went)| (uid, went)).collect());
-        Ok(())
+        ended
     }
 
     /// A report tells of a notice that this node had.
@@ -380,11 +434,13 @@ impl Adoption {
             listed.iter().filter(|(id, at)| id.node() == node && *at >= created).cloned().collect();
         of_it.sort_by_key(|(_, at)| std::cmp::Reverse(*at));
         of_it.truncate(OF_A_NODE);
-        let readings = self.read_all(store, of_it, deadline).await?;
-        Ok(readings
-            .into_iter()
-            .filter_map(|(_, _, reading)| reading)
-            .any(|reading| reading.tells_of_a_notice()))
+        let all = self.read_all(store, of_it, deadline).await?;
+        Ok(all.into_iter().any(|(_, _, got)| match got {
+            Got::Reading(reading) => reading.tells_of_a_notice(),
+            Got::Gone => false,
+            // It is there: in doubt the node did not go without a word.
+            Got::Refused(_) => true,
+        }))
     }
 
     /// Nobody can see any more what was counted here. What nobody has seen is taken out of the ledger, and the next leader
@@ -431,3 +487,6 @@ impl Adoption {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -239,8 +239,22 @@ impl Ledger {
         }
     }
 
-    /// Forgets what can no longer be counted.
-    pub fn prune(&mut self, now: i64) {
+    /// So many bytes of reports that there must be no more: what is left is for nodes. A ledger that is larger than
+    /// [`LEDGER_MAX`] could never be read again.
+    pub fn is_full(&self) -> bool {
+        const AROUND: usize = 48; // {"by":"","at":…}, quotes and commas
+        let all = self.reports.iter().map(|(id, counted)| id.bytes() + counted.by.len() + AROUND);
+        all.sum::<usize>() as u64 > LEDGER_MAX / 4 * 3
+    }
+
+    /// Forgets what can no longer be counted. `listed` has the time of each report's last write: one that is written again
+    /// after it was counted is remembered from then on.
+    pub fn prune(&mut self, listed: &[(ReportId, i64)], now: i64) {
+        for (id, at) in listed {
+            if let Some(counted) = self.reports.get_mut(id) {
+                counted.at = counted.at.max(*at);
+            }
+        }
         let fresh = |counted: &Counted| now.saturating_sub(counted.at) <= REMEMBERED;
         self.reports.retain(|_, counted| fresh(counted));
         self.gone.retain(|_, gone| fresh(&gone.counted));
@@ -288,10 +302,38 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.count_report(id("a"), NOW, "fleet-1");
         for later in [0, HORIZON, REMEMBERED, REMEMBERED + 1] {
-            ledger.prune(NOW + later);
-            assert_eq!(ledger.due(&[(id("a"), NOW)], NOW + later, 0), [], "{later}");
+            let listed = [(id("a"), NOW)];
+            ledger.prune(&listed, NOW + later);
+            assert_eq!(ledger.due(&listed, NOW + later, 0), [], "{later}");
         }
         assert_eq!(ledger.reports.len(), 0, "it grows without bound");
+    }
+
+    #[test]
+    fn a_report_that_is_written_again_long_after_it_was_counted_is_not_counted_again() {
+        let mut ledger = Ledger::default();
+        ledger.count_report(id("a"), NOW, "fleet-1");
+        let again = NOW + HORIZON / 2;
+        for later in [again, NOW + REMEMBERED + 1, again + HORIZON, again + REMEMBERED + 1] {
+            let listed = [(id("a"), again)];
+            ledger.prune(&listed, later);
+            assert_eq!(ledger.due(&listed, later, 0), [], "{later}");
+        }
+        assert_eq!(ledger.reports.len(), 0, "it grows without bound");
+    }
+
+    #[test]
+    fn a_ledger_that_takes_no_more_reports_can_still_be_read() {
+        let mut ledger = Ledger::default();
+        let long = "n".repeat(900);
+        let mut number = 0;
+        while !ledger.is_full() {
+            let id = ReportId::parse("", &format!("node-a/{number}-{long}.json")).unwrap();
+            ledger.count_report(id, i64::MAX, "fleet-1/0123456789abcdef");
+            number += 1;
+        }
+        let bytes = ledger.bytes(1).len() as u64;
+        assert!((LEDGER_MAX / 3 * 2..LEDGER_MAX / 8 * 7).contains(&bytes), "{bytes}");
     }
 
     #[test]

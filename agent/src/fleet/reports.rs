@@ -37,6 +37,11 @@ impl ReportId {
         format!("{prefix}{}.json", self.0)
     }
 
+    /// How long it is.
+    pub const fn bytes(&self) -> usize {
+        self.0.len()
+    }
+
     /// Its node.
     pub fn node(&self) -> &str {
         self.0.split_once('/').map_or("", |(node, _)| node)

@@ -89,8 +89,8 @@ pub struct Stored {
 /// A store, and the part of it that belongs to this cluster.
 #[derive(Clone, Debug)]
 pub struct StorePlace {
-    url: String,
-    options: StoreOptions,
+    pub(super) url: String,
+    pub(super) options: StoreOptions,
     /// The cluster's name, which can be part of a key.
     pub(super) cluster: String,
 }

@@ -8,6 +8,7 @@ use super::{FORMAT, Head, Line, NAME, OLD_NAME, VERSION, What};
 use evacuation::event::Event;
 use evacuation::trace::Step;
 use serde_json::Value;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -66,28 +67,36 @@ pub enum ReadError {
     Unknown { path: PathBuf, line: u64, field: String, agent: String },
 }
 
-/// Reads a journal: a file, or a state folder with the file that was set aside before it.
+/// The files of a journal, oldest first: the one that is given, or those in a state folder.
 ///
 /// # Errors
-/// [`ReadError`].
-pub fn read(path: &Path) -> Result<Vec<Life>, ReadError> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        |source| ReadError::Unreadable { path, source }
-    };
+/// [`ReadError::Unreadable`], [`ReadError::Nothing`].
+pub fn files(path: &Path) -> Result<Vec<(PathBuf, File)>, ReadError> {
+    let unreadable = |path: &Path, source| ReadError::Unreadable { path: path.to_owned(), source };
     let mut files = vec![path.to_owned()];
-    if std::fs::metadata(path).map_err(unreadable(path))?.is_dir() {
+    if std::fs::metadata(path).map_err(|error| unreadable(path, error))?.is_dir() {
         files =
             [OLD_NAME, NAME].map(|name| path.join(name)).into_iter().filter(|file| file.exists()).collect();
         if files.is_empty() {
             return Err(ReadError::Nothing { path: path.to_owned() });
         }
     }
+    let open = |file: PathBuf| match File::open(&file) {
+        Ok(opened) => Ok((file, opened)),
+        Err(error) => Err(unreadable(&file, error)),
+    };
+    files.into_iter().map(open).collect()
+}
+
+/// Reads a journal: a file, or a state folder with the file that was set aside before it.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn read(path: &Path) -> Result<Vec<Life>, ReadError> {
     let mut reader = Reader::default();
-    for file in files {
-        let opened = std::fs::File::open(&file).map_err(unreadable(&file))?;
+    for (file, opened) in files(path)? {
         for (number, line) in (1u64..).zip(BufReader::new(opened).split(b'\n')) {
-            let line = line.map_err(unreadable(&file))?;
+            let line = line.map_err(|source| ReadError::Unreadable { path: file.clone(), source })?;
             reader.line(&line, &file, number)?;
         }
     }

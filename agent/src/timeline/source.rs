@@ -5,6 +5,8 @@
 use crate::journal::VERSION;
 use crate::journal::lives::{self, Life, ReadError};
 use evacuation::report::Report;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -46,15 +48,27 @@ pub(super) enum SourceError {
 /// # Errors
 /// [`SourceError`].
 pub(super) fn read(path: &Path) -> Result<Source, SourceError> {
-    match report(path) {
-        Some(report) if report.format == FORMAT => Ok(Source::Report(Box::new(report))),
-        Some(Report { format, .. }) => Err(SourceError::Format { path: path.to_owned(), format }),
-        None => Ok(Source::Journal(lives::read(path)?)),
+    match document::<Head>(path) {
+        Some(Head { format, .. }) if format != FORMAT => {
+            Err(SourceError::Format { path: path.to_owned(), format })
+        }
+        Some(_) | None => match document(path) {
+            Some(report) => Ok(Source::Report(Box::new(report))),
+            None => Ok(Source::Journal(lives::read(path)?)),
+        },
     }
 }
 
-/// The report that this file is. The first line of a journal is enough to see that it is none.
-fn report(path: &Path) -> Option<Report> {
+/// What a report of any format has, and no line of a journal.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+    #[serde(rename = "pods")]
+    _pods: Vec<IgnoredAny>,
+}
+
+/// The one document that this file is. The first line of a journal is enough to see that it is none.
+fn document<T: DeserializeOwned>(path: &Path) -> Option<T> {
     if !path.is_file() {
         return None;
     }

@@ -278,6 +278,21 @@ fn a_report_from_the_store_is_told_from_a_journal_by_what_is_in_it() {
 fn a_report_of_another_format_is_refused_by_name() {
     let error = source::read(written(&stored_report(9)).path()).unwrap_err().to_string();
     assert!(error.contains("format 9") && error.contains("upgrade"), "{error}");
+    // Whatever else that format may hold.
+    let mut newer = stored_report(2);
+    newer["kind"] = json!({"relocation": "region-b"});
+    let error = source::read(written(&newer).path()).unwrap_err().to_string();
+    assert!(error.contains("format 2") && error.contains("upgrade"), "{error}");
+}
+
+#[test]
+fn a_report_whose_moments_lie_ages_apart_is_drawn() {
+    let mut report = stored_report(1);
+    for deadline in [1u64 << 63, u64::MAX] {
+        report["deadline"] = json!(deadline);
+        let source = source::read(written(&report).path()).unwrap();
+        assert!(drawing::svg(&charts(&source)).into_string().starts_with("<svg"));
+    }
 }
 
 #[test]

@@ -335,7 +335,7 @@ impl Removal for DirectoryStore {
 
 pub(super) fn too_many(prefix: &str) -> StoreError {
     StoreError::permanent(format!(
-        "more than {LIST_MAX} objects begin with {prefix}: garbage is not being collected"
+        "more than {LIST_MAX} objects begin with {prefix}: garbage is not collected there, or a lifecycle rule is missing (docs/garbage.md)"
     ))
 }
 

@@ -10,6 +10,7 @@ mod node;
 mod pki;
 mod process;
 mod s3;
+mod store;
 
 use crate::layout::{Folder, INSIDE, NodeOptions};
 use crate::parts::Parts;

@@ -91,8 +91,10 @@ impl Layout {
         // A picture of weeks: as many days as leave room.
         let beyond = || last * (whole / 1000.0 / last as f64 / 10.0).ceil().max(1.0) as u64;
         let step = STEPS.into_iter().find(room).unwrap_or_else(beyond) as i64 * 1000;
-        let from = self.from.as_millis() as i64 - self.zero.as_millis() as i64;
-        let to = self.to.as_millis() as i64 - self.zero.as_millis() as i64;
+        // A report says what it likes: two of its moments may lie further apart than the type can tell.
+        let after = |at: Moment| i128::from(at.as_millis()) - i128::from(self.zero.as_millis());
+        let clamped = |at| i64::try_from(after(at).max(i64::MIN.into())).unwrap_or(i64::MAX);
+        let (from, to) = (clamped(self.from), clamped(self.to));
         let first = from.div_euclid(step) + i64::from(from.rem_euclid(step) != 0);
         (first..=to.div_euclid(step)).map(|number| number * step).collect()
     }

@@ -20,7 +20,7 @@ pub const FAULTS: &[(&str, &str)] = &[
 ///
 /// `<operation>[:<object>]=<fault>[#n | *n | @from[+for]]`, separated by commas. The operation is `put`, `get`,
 /// `range`, `list`, `delete` or `*`; the object is a component of the key (`pack`, `manifest`, `gen`, `intent`, `claim`,
-/// `tombstone`, `report`, `erased`, `preflight`). `#n` is the n-th occurrence only, `*n` the first n; `@` counts occurrences, or time if it has a
+/// `tombstone`, `report`, `erased`, `fleet`, `preflight`). `#n` is the n-th occurrence only, `*n` the first n; `@` counts occurrences, or time if it has a
 /// unit (`@5s`).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FaultPlan(Vec<Rule>);
@@ -146,8 +146,8 @@ fn rule(token: &str) -> Result<Rule, PlanError> {
             return Err(wrong(format!("{other:?} is no operation (put, get, range, list, delete or *)")));
         }
     };
-    const OBJECTS: [&str; 9] =
-        ["pack", "manifest", "gen", "intent", "claim", "tombstone", "report", "erased", "preflight"];
+    const OBJECTS: [&str; 10] =
+        ["pack", "manifest", "gen", "intent", "claim", "tombstone", "report", "erased", "fleet", "preflight"];
     if let Some(object) = object.filter(|object| !OBJECTS.contains(object)) {
         return Err(wrong(format!("{object:?} is no object ({})", OBJECTS.join(", "))));
     }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill as send};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -133,6 +134,22 @@ pub fn boot(world: &World, node: &Node) -> Result<()> {
     };
     processes.start(metadata)?;
 
+    if !folder.join("filled").exists() {
+        let of_every_node = |image: &Path| {
+            let name = image.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with("pause-") || name.starts_with("lifeboat-")
+        };
+        let images: Vec<&Path> = world
+            .plan
+            .images
+            .iter()
+            .map(PathBuf::as_path)
+            .filter(|image| !node.options.lean || of_every_node(image))
+            .collect();
+        let outside = Folder::outside(&world.plan.name).node(name);
+        super::store::fill(world, name, &images, &outside.join("containerd"))?;
+        std::fs::write(folder.join("filled"), "")?;
+    }
     let socket = folder.join("containerd.sock");
     let containerd = format!("containerd-{name}");
     let config = folder.join("containerd.toml");
@@ -141,23 +158,10 @@ pub fn boot(world: &World, node: &Node) -> Result<()> {
         name,
         ["containerd".into(), "-c".into(), config.into_os_string()],
     ))?;
-    let ctr = |words: &[&str]| -> Result<String> {
-        run(["ctr".as_ref(), "-a".as_ref(), socket.as_os_str()]
-            .into_iter()
-            .chain(words.iter().map(AsRef::as_ref)))
+    let answers = || {
+        run(["ctr".as_ref(), "-a".as_ref(), socket.as_os_str(), "version".as_ref()] as [&OsStr; 4]).is_ok()
     };
-    processes.until(&containerd, Duration::from_secs(30), || ctr(&["version"]).is_ok())?;
-    if !folder.join("imported").exists() {
-        let of_every_node = |image: &Path| {
-            let name = image.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.starts_with("pause-") || name.starts_with("lifeboat-")
-        };
-        for image in world.plan.images.iter().filter(|image| !node.options.lean || of_every_node(image)) {
-            let tar = image.to_str().context("the image's path is not UTF-8")?;
-            ctr(&["-n", "k8s.io", "images", "import", tar])?;
-        }
-        std::fs::write(folder.join("imported"), "")?;
-    }
+    processes.until(&containerd, Duration::from_secs(30), answers)?;
     let capacity = if node.options.on_demand { "ON_DEMAND" } else { "SPOT" };
     let mut labels = vec![
         format!("eks.amazonaws.com/capacityType={capacity}"),

@@ -112,6 +112,13 @@ impl Processes {
         Ok(())
     }
 
+    /// Lets it end by itself, and forgets it.
+    pub fn end(&self, name: &str) -> Result<()> {
+        self.signal(name, Signal::SIGTERM)?;
+        let running = self.lock().remove(name);
+        running.map_or(Ok(()), |mut running| Ok(running.child.wait().map(drop)?))
+    }
+
     /// The names of a host's processes.
     pub fn of(&self, host: &str) -> Vec<String> {
         self.lock()

@@ -10,7 +10,7 @@ use crate::notice::{Notice, NoticeKind, Standing};
 use crate::pod::{PodFacts, PodUid};
 use crate::report::Report;
 use crate::trace::Step;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How most pods leave.
 const EVICTED: &str = "evicted";
@@ -100,7 +100,12 @@ impl Course {
         let mark = |at, what: &str, limit| Mark { at, what: what.to_owned(), limit };
         let mut marks =
             vec![mark(standing.began, "notice", false), mark(standing.deadline, "deadline", true)];
+        let mut told = BTreeSet::new();
         for (at, notice) in &self.notices {
+            // One whose time moves is another one with each poll.
+            if *at < from || !told.insert((notice.kind.as_str(), notice.id == standing.notice)) {
+                continue;
+            }
             if notice.kind == NoticeKind::Rebalance || notice.id != standing.notice {
                 marks.push(mark(*at, &format!("{} notice", notice.kind.as_str()), false));
             } else if let Ok(left) = u64::try_from(notice.left_ms) {
