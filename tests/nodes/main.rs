@@ -25,6 +25,7 @@ mod fleet_reports;
 mod fleet_token;
 mod gone_without_notice;
 mod hold;
+mod kubelet_shutdown;
 mod metadata_service;
 mod notices;
 mod other_handlers;

@@ -29,6 +29,9 @@ pub const SECRET_KEY: &str = "lifeboat-testbed";
 /// Where a node's metadata service is told what to say.
 pub const METADATA_CONTROL_PORT: u16 = 1338;
 
+/// How long a kubelet that holds a shutdown up gives pods, and how much of it critical ones, seconds.
+pub const SHUTDOWN: (u64, u64) = (30, 10);
+
 /// What a node is to be.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeOptions {
@@ -49,6 +52,9 @@ pub struct NodeOptions {
     /// It has no images but those of every node (the pause container's and the agent's): others are pulled.
     #[serde(default)]
     pub lean: bool,
+    /// Its kubelet holds a shutdown of the system up, for [`SHUTDOWN`]; see [`crate::request::Request::ShutDown`].
+    #[serde(default)]
+    pub holds_shutdown: bool,
 }
 
 impl NodeOptions {
@@ -61,6 +67,7 @@ impl NodeOptions {
             labels: Vec::new(),
             on_demand: false,
             lean: false,
+            holds_shutdown: false,
         }
     }
 }

@@ -15,6 +15,8 @@ pub struct Parts {
     pub metadata_mock: PathBuf,
     /// The image registry.
     pub registry: PathBuf,
+    /// A Python that speaks D-Bus.
+    pub python: PathBuf,
 }
 
 impl Parts {
@@ -32,6 +34,7 @@ impl Parts {
             versitygw: prepare("versitygw")?,
             metadata_mock: prepare("ec2-metadata-mock")?,
             registry: prepare("registry")?,
+            python: prepare("jeepney")?,
         })
     }
 }

@@ -59,6 +59,12 @@ pub enum Request {
         /// As `Status` names it.
         process: String,
     },
+    /// The system of a node announces that it shuts down, to a kubelet that holds that up. It answers at once; the node
+    /// stays until it is killed. When the kubelet lets the shutdown go on, `NODE/logind/released` is there.
+    ShutDown {
+        /// Which.
+        node: String,
+    },
     /// Kills the first process of a container on a node, as the kernel would.
     KillContainer {
         /// The node.

@@ -5,6 +5,7 @@
 //! the mount and network namespaces go too.
 
 mod control_plane;
+mod logind;
 mod network;
 mod node;
 mod pki;
@@ -222,6 +223,9 @@ impl World {
             }
             Request::KillNode { node } => node::kill(self, &self.node(&node)?)?,
             Request::BootNode { node } => node::boot(self, &self.node(&node)?)?,
+            Request::ShutDown { node } => {
+                self.processes.signal(&format!("logind-{node}"), Signal::SIGUSR1)?
+            }
             Request::Link { host, up } => self.network.link(&host, up)?,
             Request::Uplink { host, rate } => self.network.uplink(&host, rate)?,
             Request::Stop { process } => self.processes.signal(&process, Signal::SIGKILL)?,

@@ -2,7 +2,7 @@
 
 use super::World;
 use super::process::{Recipe, line, run};
-use crate::layout::{Folder, NodeOptions, Place, REGISTRY_PORT, S3};
+use crate::layout::{Folder, NodeOptions, Place, REGISTRY_PORT, S3, SHUTDOWN};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill as send};
 use nix::unistd::Pid;
@@ -71,7 +71,7 @@ state = "{at}/state"
 "#
         ),
     )?;
-    let kubelet = serde_json::json!({
+    let mut kubelet = serde_json::json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": true},
@@ -96,6 +96,10 @@ state = "{at}/state"
         "localStorageCapacityIsolation": node.options.isolation,
         "maxPods": 200,
     });
+    if node.options.holds_shutdown {
+        kubelet["shutdownGracePeriod"] = format!("{}s", SHUTDOWN.0).into();
+        kubelet["shutdownGracePeriodCriticalPods"] = format!("{}s", SHUTDOWN.1).into();
+    }
     std::fs::write(folder.join("kubelet.json"), kubelet.to_string())?;
     Ok(())
 }
@@ -198,7 +202,11 @@ pub fn boot(world: &World, node: &Node) -> Result<()> {
         format!("--node-labels={}", labels.join(",")),
         "--v=2".into(),
     ];
-    processes.start(Recipe::new(&format!("kubelet-{name}"), name, kubelet))?;
+    let mut kubelet = Recipe::new(&format!("kubelet-{name}"), name, kubelet);
+    if node.options.holds_shutdown {
+        kubelet = kubelet.env("DBUS_SYSTEM_BUS_ADDRESS", super::logind::start(world, name)?);
+    }
+    processes.start(kubelet)?;
     let proxy = [
         kubernetes.join("kube-proxy").display().to_string(),
         format!("--kubeconfig={}", world.folder.kubeconfig("admin").display()),
