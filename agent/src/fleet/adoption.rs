@@ -31,6 +31,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Reports in one write of the ledger.
 const BATCH: usize = 64;
 
+/// A round asks for no more reports once the store has refused this many.
+const REFUSED_MAX: usize = 512;
+
 /// What a round keeps for the nodes, however many reports wait.
 const FOR_NODES: Duration = Duration::from_secs(20);
 
@@ -203,7 +206,7 @@ impl Adoption {
             due.retain(|(id, _)| !self.newer.contains(id) && !gone.contains(id) && !refused.contains_key(id));
             due.truncate(BATCH);
             full = !due.is_empty() && ledger.is_full();
-            if due.is_empty() || full {
+            if due.is_empty() || full || refused.len() >= REFUSED_MAX {
                 break;
             }
             for (id, at, got) in self.read_all(&store, due, deadline).await? {

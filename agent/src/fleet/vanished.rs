@@ -162,12 +162,13 @@ fn missing(sight: &NodeSight, standing: Standing) -> Option<Missing> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const UID: &str = "uid-a";
 
-    fn node(change: impl FnOnce(&mut NodeSight)) -> NodeSight {
+    /// A Spot node that is well, but for this.
+    pub(in crate::fleet) fn node(change: impl FnOnce(&mut NodeSight)) -> NodeSight {
         let mut sight = NodeSight {
             name: "node-a".into(),
             created: 5,

@@ -1,7 +1,7 @@
 //! Whole rounds on a directory with the semantics of S3, with faults of the store between them.
 
 use super::*;
-use crate::fleet::vanished::NodeSight;
+use crate::fleet::vanished::tests::node;
 use checkpoint::store::faulty::FaultPlan;
 use checkpoint::store::{Body, StoreOptions, open};
 use evacuation::moment::Span;
@@ -31,15 +31,7 @@ impl Stage {
         let faults = (!faults.is_empty()).then(|| FaultPlan::parse(faults).unwrap());
         let options = StoreOptions { faults, ..StoreOptions::default() };
         let place = StorePlace { url: self.url(), options, cluster: "c".into() };
-        let well = NodeSight {
-            name: "node-a".into(),
-            created: 5,
-            spot: true,
-            ready: true,
-            meant: false,
-            noticed: false,
-        };
-        let silent = NodeSight { ready: false, ..well.clone() };
+        let (well, silent) = (node(|_| ()), node(|sight| sight.ready = false));
         let (mut vanished, now) = (Vanished::default(), clock::now());
         let agents = BTreeSet::from(["node-a".to_owned()]);
         vanished.handle(now, &BTreeMap::from([(UID.into(), well)]), Vec::new(), &agents);
