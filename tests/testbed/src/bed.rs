@@ -304,15 +304,24 @@ impl Testbed {
         }
     }
 
-    /// Waits until a node is Ready.
+    /// Waits until a node is Ready and takes pods.
+    ///
+    /// The two are not one: `node.kubernetes.io/not-ready` stays on a node that is Ready until the node lifecycle controller
+    /// has seen it, and a pod that is created in between goes to whichever node was seen first, whatever it prefers.
     ///
     /// # Errors
-    /// It is not within a minute.
+    /// It is not within a minute and a half.
     pub async fn node_ready(&self, name: &str) -> Result<()> {
         let path = format!("/api/v1/nodes/{name}");
         self.until(&format!("{name} to be ready"), Duration::from_secs(90), async |bed| {
             let node = bed.get(&path).await?.unwrap_or_default();
-            Ok(condition(&node, "Ready").filter(|status| *status == "True").map(drop))
+            let taints = node.pointer("/spec/taints").and_then(Value::as_array);
+            let held = taints.into_iter().flatten().any(|taint| {
+                ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
+                    .iter()
+                    .any(|key| taint["key"] == *key)
+            });
+            Ok((condition(&node, "Ready") == Some("True") && !held).then_some(()))
         })
         .await
     }
