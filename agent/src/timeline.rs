@@ -25,7 +25,7 @@ use replay::Replayed;
 use serde_json::{Value, json};
 use source::Source;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
 /// The journal cannot be read, or does not replay.
@@ -79,8 +79,10 @@ pub fn run(args: &TimelineArgs) -> u8 {
         return refused("--replay compares and judges, in words: use --output text or json", USAGE);
     }
     if args.output == Output::Journal {
-        return match copy(&args.journal) {
+        return match copy(&args.journal, &mut std::io::stdout().lock()) {
             Ok(()) => 0,
+            // Whoever reads a pipe may close it.
+            Err(CopyError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
             Err(error) => refused(&error.to_string(), FAILED),
         };
     }
@@ -121,18 +123,34 @@ pub fn run(args: &TimelineArgs) -> u8 {
     if told.same { 0 } else { FAILED }
 }
 
-/// Writes the journal to standard output, its older file first. An agent may be writing to it: what it appends meanwhile is
-/// copied too, and a last line without an end is what a reader expects of a journal.
-fn copy(path: &Path) -> Result<(), ReadError> {
-    let mut out = std::io::stdout().lock();
-    for (path, mut file) in lives::files(path)? {
-        match std::io::copy(&mut file, &mut out) {
-            // The reader's choice, as below.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
-            other => drop(other.map_err(|source| ReadError::Unreadable { path, source })?),
+/// Why the journal was not copied.
+#[derive(Debug, thiserror::Error)]
+enum CopyError {
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// What it is copied to takes no more.
+    #[error("the copy cannot be written: {0}: send it where there is room")]
+    Write(std::io::Error),
+}
+
+/// Copies the journal, its older file first. An agent may be writing to it: what it appends meanwhile is copied too, and a
+/// last line without an end is what a reader expects of a journal.
+fn copy(path: &Path, out: &mut impl std::io::Write) -> Result<(), CopyError> {
+    for (path, file) in lives::files(path)? {
+        let mut file = BufReader::with_capacity(1 << 16, file);
+        loop {
+            let read =
+                file.fill_buf().map_err(|source| ReadError::Unreadable { path: path.clone(), source })?;
+            if read.is_empty() {
+                break;
+            }
+            let count = read.len();
+            out.write_all(read).map_err(CopyError::Write)?;
+            file.consume(count);
         }
     }
-    Ok(())
+    out.flush().map_err(CopyError::Write)
 }
 
 /// Everything that there is to be drawn.

@@ -7,6 +7,7 @@ use evacuation::moment::{Moment, Span};
 use evacuation::notice::{InstanceAction, Notice, NoticeKind};
 use evacuation::pod::{Owner, PodFacts, PodUid, Role};
 use evacuation::policy::Policy;
+use std::io::Write as _;
 use std::path::Path;
 
 fn pod(name: &str) -> Event {
@@ -272,6 +273,34 @@ fn a_report_from_the_store_is_told_from_a_journal_by_what_is_in_it() {
     for path in [folder.path().to_owned(), folder.path().join(NAME)] {
         assert!(matches!(source::read(&path).unwrap(), Source::Journal(lives) if lives.len() == 1));
     }
+}
+
+#[test]
+fn a_copied_journal_is_what_its_files_say_the_older_first() {
+    let folder = a_life();
+    std::fs::rename(folder.path().join(NAME), folder.path().join(OLD_NAME)).unwrap();
+    // More than is read at a time, and a last line whose agent was killed.
+    (1..1_500).for_each(|life| live(folder.path(), life * 100_000));
+    let newer = std::fs::OpenOptions::new().append(true).open(folder.path().join(NAME)).unwrap();
+    (&newer).write_all(br#"{"at":1,"ev"#).unwrap();
+    let mut copied = Vec::new();
+    copy(folder.path(), &mut copied).unwrap();
+
+    let files = [OLD_NAME, NAME].map(|name| std::fs::read(folder.path().join(name)).unwrap());
+    assert!(copied.len() > 1 << 20 && copied == files.concat());
+    let elsewhere = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(elsewhere.path(), copied).unwrap();
+    let shown = |path: &Path| text(&lives::read(path).unwrap(), true).text;
+    assert_eq!(shown(elsewhere.path()), shown(folder.path()));
+}
+
+#[test]
+fn a_copy_that_cannot_be_written_blames_where_it_goes_and_not_the_journal() {
+    let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let error = copy(a_life().path(), &mut full).unwrap_err().to_string();
+    assert!(error.starts_with("the copy cannot be written"), "{error}");
+    let nothing = tempfile::tempdir().unwrap();
+    assert!(matches!(copy(nothing.path(), &mut Vec::new()), Err(CopyError::Read(ReadError::Nothing { .. }))));
 }
 
 #[test]
