@@ -317,9 +317,8 @@ impl Testbed {
             let node = bed.get(&path).await?.unwrap_or_default();
             let taints = node.pointer("/spec/taints").and_then(Value::as_array);
             let held = taints.into_iter().flatten().any(|taint| {
-                ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]
-                    .iter()
-                    .any(|key| taint["key"] == *key)
+                let key = taint["key"].as_str();
+                matches!(key, Some("node.kubernetes.io/not-ready" | "node.kubernetes.io/unreachable"))
             });
             Ok((condition(&node, "Ready") == Some("True") && !held).then_some(()))
         })
