@@ -4,7 +4,6 @@
 //! in an evacuation may get the agent killed. `/readyz` is a set of latches and never closes again.
 //! The fleet role serves the same, with latches of its own.
 
-use crate::clock;
 use crate::metrics::Metrics;
 use axum::Router;
 use axum::extract::State;
@@ -14,6 +13,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use evacuation::facts::Facts;
 use evacuation::moment::{Moment, Span};
+use host::clock;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

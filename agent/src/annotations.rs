@@ -9,17 +9,15 @@ mod known;
 mod placement;
 mod value;
 
-use crate::engine::EngineKind;
+use engines::EngineKind;
 use evacuation::moment::Span;
+use evacuation::names::PREFIX;
 use evacuation::pod::{DaemonDrain, EvictWhen, OnDelete, RestoreMode, Role};
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use known::KNOWN;
-
-/// The prefix of every annotation, condition and taint of ours.
-pub const PREFIX: &str = "lifeboat.dev/";
 
 /// The longest a final flush may take where the pod says nothing else.
 pub const DEFAULT_FLUSH_TIMEOUT: Span = Span::from_secs(30);

@@ -4,7 +4,7 @@ use crate::checkpoints::CheckpointsArgs;
 use crate::completions::CompletionsArgs;
 use crate::config::RunArgs;
 use crate::doctor::DoctorArgs;
-use crate::drill::arguments::DrillArgs;
+use crate::drill_command::DrillCommand;
 use crate::fleet::FleetArgs;
 use crate::manual::ManArgs;
 use crate::plan::PlanArgs;
@@ -29,7 +29,7 @@ pub enum Command {
     /// Run what no node's agent can do: open gates where none lives, count what outlives nodes, collect garbage
     Fleet(Box<FleetArgs>),
     /// Rehearse an evacuation on this machine: no cluster, no AWS, no root
-    Drill(Box<DrillArgs>),
+    Drill(Box<DrillCommand>),
     /// What would happen to a node if its notice came now: what would be safe, what not, and why
     Plan(PlanArgs),
     /// Is it set up right? What is wrong, why it matters and what mends it; nothing is changed

@@ -33,12 +33,11 @@ use k8s_openapi::api::core::v1::Node;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(crate) use condition::{RESTORED_CONDITION, is_gated, is_true};
+pub(crate) use condition::{is_gated, is_true};
 pub use distill::PodRecord;
 pub use failure::ClusterError;
 pub use happening::About;
-pub use lease::{CLAIM_ANNOTATION, LINEAGE_ANNOTATION, LeaseBoard};
-pub use node::{EVACUATION_ANNOTATION, INTERRUPTION_TAINT, REBALANCE_TAINT};
+pub use lease::LeaseBoard;
 pub use source::NamedPod;
 pub use survey::Survey;
 pub use watch::ClusterEvent;

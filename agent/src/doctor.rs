@@ -25,7 +25,6 @@ mod rights;
 mod room;
 mod sight;
 
-use crate::clock;
 use crate::cluster::call::is_name;
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{Config, RunArgs};
@@ -34,6 +33,7 @@ use clap::Args;
 use evacuation::facts::Facts;
 use finding::{Finding, Report};
 use futures::{StreamExt, stream};
+use host::clock;
 use rights::Way;
 use sight::{PATIENCE, Sight};
 use std::future::Future;

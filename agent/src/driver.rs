@@ -15,7 +15,6 @@ pub(crate) mod rehearsals;
 pub(crate) mod signals;
 
 use crate::admin::{Admin, Heartbeat, Latch, Readiness, Sources};
-use crate::clock;
 use crate::cluster::daemon::DaemonRules;
 use crate::cluster::rehearsal::{Extent, Rehearsal};
 use crate::cluster::{Cluster, ClusterEvent, Options};
@@ -35,6 +34,7 @@ use evacuation::plan::Plan;
 use evacuation::pod::{PodFacts, PodUid};
 use evacuation::report::DepartureOutcome;
 use evacuation::status::Status;
+use host::clock;
 use rehearsals::Rehearsals;
 use signals::Signals;
 use std::collections::BTreeMap;

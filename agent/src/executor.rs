@@ -11,7 +11,6 @@ mod node;
 mod room;
 pub(crate) mod source;
 
-use crate::clock;
 use crate::cluster::{Cluster, PodRecord};
 use crate::config::Config;
 use crate::journal::Journal;
@@ -27,6 +26,7 @@ use evacuation::moment::{Moment, Span};
 use evacuation::pod::PodUid;
 use evacuation::report::Report;
 use failure::Failure;
+use host::clock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;

@@ -31,7 +31,6 @@ mod sight;
 pub mod vanished;
 
 use crate::admin::{Admin, AdminError, Heartbeat, Latch, Readiness, Sources};
-use crate::clock;
 use crate::cluster::daemon::DaemonRules;
 use crate::cluster::{Cluster, ClusterError, Options};
 use crate::driver::signals::Signals;
@@ -43,6 +42,7 @@ use election::Election;
 use evacuation::moment::{Moment, Span};
 use evacuation::pod::PodUid;
 use garbage::Garbage;
+use host::clock;
 use orphans::{Answer, Orphans};
 use seat::Seat;
 use serde_json::json;

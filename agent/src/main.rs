@@ -46,7 +46,7 @@ fn main() -> ExitCode {
                 ExitCode::from(USAGE)
             }
         },
-        Command::Drill(args) => ExitCode::from(runtime.block_on(lifeboat::drill::run(*args))),
+        Command::Drill(args) => ExitCode::from(runtime.block_on(lifeboat::drill_command::run(*args))),
         Command::Plan(args) => ExitCode::from(runtime.block_on(lifeboat::plan::run(args))),
         Command::Doctor(args) => ExitCode::from(runtime.block_on(lifeboat::doctor::run(*args))),
         Command::Wait(args) => ExitCode::from(lifeboat::wait::run(&args)),

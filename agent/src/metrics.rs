@@ -440,7 +440,7 @@ mod tests {
         };
         check(Id::Effects, names(include_str!("../core/src/effect.rs"), "Action::"));
         check(Id::Events, names(include_str!("../core/src/event.rs"), "Event::"));
-        check(Id::EngineErrors, crate::engine::EngineKind::ALL.iter().map(|kind| kind.as_str()).collect());
+        check(Id::EngineErrors, engines::EngineKind::ALL.iter().map(|kind| kind.as_str()).collect());
         check(Id::ImdsErrors, crate::imds::FaultKind::ALL.iter().map(|kind| kind.as_str()).collect());
     }
 }

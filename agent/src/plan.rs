@@ -11,7 +11,6 @@
 
 mod table;
 
-use crate::clock;
 use crate::cluster::Cluster;
 use crate::page::{self, Output, Page, chain};
 use bytesize::ByteSize;
@@ -19,6 +18,7 @@ use clap::Args;
 use evacuation::facts::Facts;
 use evacuation::moment::Span;
 use evacuation::plan::Plan;
+use host::clock;
 use serde::Serialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,6 @@
 
 pub(crate) mod kept;
 
-use crate::clock;
 use crate::cluster::PodRecord;
 use crate::executor::Tools;
 use crate::executor::bench::{Baseline, Bench, Fetched, Material, Prefetched};
@@ -17,7 +16,6 @@ use crate::executor::commit::claim_request;
 use crate::executor::failure::Failure;
 use crate::executor::source::{opened, store};
 use crate::store::Opened;
-use crate::volume::{self, small};
 use crate::wait;
 use checkpoint::claim::ClaimState;
 use checkpoint::generation;
@@ -25,12 +23,15 @@ use checkpoint::intent::IntentState as Intent;
 use checkpoint::key::{GenerationNumber, LineageId};
 use checkpoint::lineage::{self, LineageState};
 use checkpoint::manifest::{self, Manifest};
+use checkpoint::path::OURS;
 use checkpoint::restore::{self as state, Earlier, FetchProgress, FetchRequest, Verify};
 use checkpoint::store::Store;
 use evacuation::choose;
 use evacuation::effect::Action;
 use evacuation::event::{Candidate, Done, FailureKind, IntentState, Source};
 use evacuation::moment::{Moment, Span};
+use host::clock;
+use host::small_file;
 use kept::Kept;
 use std::sync::Arc;
 
@@ -82,7 +83,7 @@ fn nothing_fetched() -> Failure {
 async fn announce(tools: &Tools, bench: &Bench) {
     if bench.settings().is_ok_and(|settings| !settings.engine.is_asked())
         && let Ok(folder) = bench.folder(tools)
-        && let Err(error) = small::write(&folder, volume::OURS, wait::RESTORING, Vec::new()).await
+        && let Err(error) = small_file::write(&folder, OURS, wait::RESTORING, Vec::new()).await
     {
         tracing::debug!(%error, "the pod is not told that its state is looked for");
     }
@@ -96,7 +97,7 @@ pub(crate) async fn tell_the_pod(tools: &Tools, bench: &Bench, outcome: &str, me
     let decision = wait::Decision { outcome: outcome.to_owned(), message: message.to_owned() };
     let written = async {
         let bytes = serde_json::to_vec(&decision).unwrap_or_default();
-        Ok::<_, Failure>(small::write(&bench.folder(tools)?, volume::OURS, wait::RESTORED, bytes).await?)
+        Ok::<_, Failure>(small_file::write(&bench.folder(tools)?, OURS, wait::RESTORED, bytes).await?)
     };
     if let Err(failure) = written.await {
         tracing::warn!(why = %failure.why, "the pod is not told how its restore ended: its init container waits in vain");

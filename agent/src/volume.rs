@@ -5,19 +5,14 @@
 //! `<kubelet root>/pods/<uid>/volumes/kubernetes.io~empty-dir/<name>`. Everything in it belongs to the pod and may be
 //! hostile; [`Folder`] resolves each path beneath it. Our own small files are in `.lifeboat/`, which is never saved.
 
-mod hold;
-pub(crate) mod small;
 #[cfg(test)]
 mod tests;
 
-pub use hold::write_hold;
-
 use checkpoint::folder::{Folder, FolderError};
+use host::small_file::{self, SmallFileError};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The folder of ours in a state volume.
-pub const OURS: &str = ".lifeboat";
 /// The longest bearer token, in bytes.
 const TOKEN_MAX: u64 = 4096;
 
@@ -57,26 +52,22 @@ pub enum VolumeError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// A file is larger than anything of ours is.
-    #[error("{path}: it has more than {at_most} bytes")]
-    TooLarge {
-        /// The file.
-        path: String,
-        /// The most.
-        at_most: u64,
-    },
     /// It cannot be read or written.
     #[error(transparent)]
     Folder(#[from] FolderError),
-    /// The work was lost with its thread.
-    #[error("the file system work was cut off: {0}")]
-    Lost(String),
+    /// One of its small files cannot be used.
+    #[error(transparent)]
+    File(#[from] SmallFileError),
 }
 
 impl VolumeError {
     /// What was asked for is not there.
     pub const fn is_missing(&self) -> bool {
-        matches!(self, VolumeError::Absent { .. } | VolumeError::Folder(FolderError::Missing { .. }))
+        match self {
+            VolumeError::Absent { .. } | VolumeError::Folder(FolderError::Missing { .. }) => true,
+            VolumeError::File(error) => error.is_missing(),
+            _ => false,
+        }
     }
 }
 
@@ -108,7 +99,7 @@ impl PodVolumes {
 /// # Errors
 /// [`VolumeError`], without the token in its message.
 pub async fn auth_token(folder: &Arc<Folder>, path: &str) -> Result<String, VolumeError> {
-    let bytes = small::read(folder, path, TOKEN_MAX).await?;
+    let bytes = small_file::read(folder, path, TOKEN_MAX).await?;
     let bad = |why| VolumeError::BadToken { path: path.chars().take(120).collect(), why };
     let text = std::str::from_utf8(&bytes).map_err(|_| bad("it is not text"))?.trim();
     if text.is_empty() {

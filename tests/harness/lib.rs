@@ -7,14 +7,14 @@
 
 use anyhow::{Context, Result, bail};
 use evacuation::notice::InstanceAction;
-use lifeboat::drill::apiserver::ApiServer;
-use lifeboat::drill::apiserver::admission::User;
-use lifeboat::drill::apiserver::audit::Request;
-use lifeboat::drill::apiserver::misconduct::Misconduct;
-use lifeboat::drill::apiserver::storage::Storage;
-use lifeboat::drill::imds::{Identity, Imds};
-use lifeboat::drill::kubelet::node_object;
-use lifeboat::sidecar::{Sidecar, SidecarOptions, StateSeed};
+use fakes::apiserver::ApiServer;
+use fakes::apiserver::admission::User;
+use fakes::apiserver::audit::Request;
+use fakes::apiserver::misconduct::Misconduct;
+use fakes::apiserver::storage::Storage;
+use fakes::imds::{Identity, Imds};
+use fakes::node_object;
+use fakes::sidecar::{Sidecar, SidecarOptions, StateSeed};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ pub use conversation::Conversation;
 pub use template::{HOLD, STATE, Template};
 
 use anyhow::{Context, Result, bail};
-use lifeboat::drill::talk::{Controls, Talk};
+use drill::talk::{Controls, Talk};
 use serde_json::{Value, json};
 use std::time::Duration;
 use testbed::Testbed;

@@ -4,7 +4,7 @@
 
 use crate::cast::{Template, claimants, describe, generations, name, ready, talk, text, uid};
 use anyhow::{Context, Result, ensure};
-use lifeboat::drill::talk::Controls;
+use drill::talk::Controls;
 use serde_json::Value;
 use std::time::Duration;
 use testbed::Testbed;

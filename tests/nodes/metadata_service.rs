@@ -165,7 +165,7 @@ async fn leaves_in_time(bed: &Testbed, on: &str, app: &str, pod: &Value, time: T
 /// The deadline on the node is the notice's time less the margin of 5 s, and whole seconds are lost on the way.
 fn ends_before(marked: &Value, time: Timestamp) -> Result<()> {
     let stands = standing(marked).context("a standing is on the node")?;
-    let deadline = lifeboat::clock::unix_millis(Moment::from_millis(millis(&stands, "deadline")?));
+    let deadline = host::clock::unix_millis(Moment::from_millis(millis(&stands, "deadline")?));
     let early = time.as_millisecond() - deadline;
     ensure!(
         (3_500..=6_500).contains(&early),

@@ -221,7 +221,7 @@ async fn outlived(bed: &Testbed, node: &str) -> Result<()> {
     let marked = node_is(bed, node, "cordoned", MINUTE, is_marked_hard).await?;
     let first = standing(&marked).unwrap_or_default();
     let again = millis(&first, "deadline")? + 62_000;
-    let left = again.saturating_sub(lifeboat::clock::now().as_millis());
+    let left = again.saturating_sub(host::clock::now().as_millis());
     tokio::time::sleep(Duration::from_millis(left)).await;
 
     let survivor = ready(bed, "stubborn", 1, Some(node)).await?.remove(0);

@@ -11,8 +11,8 @@ use crate::marks::{
     stored,
 };
 use anyhow::{Context, Result, ensure};
+use drill::talk::Controls;
 use jiff::Timestamp;
-use lifeboat::drill::talk::Controls;
 use serde_json::{Value, json};
 use std::time::Duration;
 use testbed::Testbed;

@@ -9,8 +9,8 @@ use crate::cast::{
     text, uid,
 };
 use anyhow::{Context, Result, ensure};
+use drill::talk::Controls;
 use jiff::Timestamp;
-use lifeboat::drill::talk::Controls;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What is configured or answered wrongly is named once, with the fix, and the node's other pods are helped all the same.
 
 use anyhow::{Context, Result};
-use lifeboat::sidecar::Behaviour;
+use fakes::sidecar::Behaviour;
 use lifeboat_tests::{Process, World, http_get, interrupted_node, lifeboat};
 use serde_json::Value;
 use std::process::Command;

@@ -212,7 +212,7 @@ async fn a_store_that_refuses_is_named_and_counted_as_a_failed_round() -> Result
 
 /// A Spot node, well and with a ready agent.
 fn node_with_agent(world: &World, name: &str) -> Result<String> {
-    let node = lifeboat::drill::kubelet::node_object(name, "SPOT");
+    let node = fakes::node_object(name, "SPOT");
     let refused = |refusal| anyhow::anyhow!("{refusal:?}");
     let node = world.storage.create("nodes", "", node).map_err(refused)?;
     let agent = json!({

@@ -50,6 +50,7 @@ mod ledger;
 mod look;
 mod machine;
 pub mod moment;
+pub mod names;
 pub mod notice;
 pub mod order;
 pub mod plan;

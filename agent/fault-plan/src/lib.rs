@@ -12,6 +12,7 @@
 //! It decides what a text means. It must not know how a fault is done: each level does it with its own means.
 
 pub mod catalogue;
+pub mod drill;
 mod entry;
 mod fault;
 mod grammar;

@@ -1,10 +1,11 @@
 //! Annotations that mean something only against the pod they stand on: its containers, its volumes,
 //! its owner.
 
-use super::{DEFAULT_FLUSH_TIMEOUT, Drain, EngineSettings, PREFIX, Reader, StateVolume, known, value};
+use super::{DEFAULT_FLUSH_TIMEOUT, Drain, EngineSettings, Reader, StateVolume, known, value};
 use crate::cluster::workload::controller;
-use crate::engine::EngineKind;
+use engines::EngineKind;
 use evacuation::moment::Span;
+use evacuation::names::PREFIX;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::EngineKind;
+use engines::EngineKind;
 use serde_json::{Value, json};
 
 fn pod(annotations: Value) -> Pod {

@@ -1,8 +1,8 @@
 //! One request to the API server: bounded, counted, and never repeated.
 
 use super::{Cluster, ClusterError};
-use crate::clock;
 use evacuation::moment::Moment;
+use host::clock;
 use http::{Method, Request};
 use jiff::Timestamp;
 use kube::client::Body;

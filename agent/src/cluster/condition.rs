@@ -4,11 +4,9 @@ use super::call::{Call, PatchType, pod_path};
 use super::{Cluster, ClusterError, PodRef};
 use evacuation::effect::RestoreOutcome;
 use evacuation::moment::Moment;
+use evacuation::names::RESTORED_CONDITION;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-
-/// The readiness gate of a pod that waits for its restore, and the record of how that ended.
-pub const RESTORED_CONDITION: &str = "lifeboat.dev/restored";
 
 /// Longest message that is written; the API server takes 32 KiB.
 const MESSAGE: usize = 1024;

@@ -1,10 +1,9 @@
 //! Which DaemonSets' pods leave, and when.
 
 use crate::annotations::Drain;
+use evacuation::names::INTERRUPTION_TAINT;
 use evacuation::pod::DaemonDrain;
 use k8s_openapi::api::core::v1::{Pod, Toleration};
-
-use super::node::INTERRUPTION_TAINT;
 
 /// Log shippers: they are worth having until the last seconds, and lose what they have buffered if
 /// nobody stops them in time.

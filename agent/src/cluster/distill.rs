@@ -1,10 +1,11 @@
 //! From a Pod of the API to the little the core knows of it.
 
-use super::condition::{RESTORED_CONDITION, is_true};
+use super::condition::is_true;
 use super::daemon::{DaemonRules, tolerates_interruption};
 use super::workload::{Workload, controller, workload};
 use crate::annotations::{self, AnnotationError, Annotations, Drain, EngineSettings};
 use evacuation::moment::{Moment, Span};
+use evacuation::names::RESTORED_CONDITION;
 use evacuation::pod::{EngineFacts, Owner, PodFacts, PodUid};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, LifecycleHandler, Pod};
 use std::collections::BTreeMap;

@@ -13,13 +13,15 @@
 
 use super::call::Call;
 use super::{Cluster, ClusterError};
-use crate::clock;
 use async_trait::async_trait;
 use bytes::Bytes;
 use checkpoint::claim::{ClaimBoard, Posted, Posting};
 use checkpoint::store::{Condition, StoreError, Version};
 use evacuation::event::FailureKind;
 use evacuation::moment::{Moment, Span};
+use evacuation::names::CLAIM_ANNOTATION;
+use evacuation::names::LINEAGE_ANNOTATION;
+use host::clock;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -29,10 +31,6 @@ use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The annotation that holds the claim.
-pub const CLAIM_ANNOTATION: &str = "lifeboat.dev/claim";
-/// The annotation that names the lineage: the claim's key in a store.
-pub const LINEAGE_ANNOTATION: &str = "lifeboat.dev/lineage";
 /// Under this name the API server notes when we last wrote.
 const MANAGER: &str = "lifeboat";
 /// One attempt; the claim's own retries repeat it until its deadline.

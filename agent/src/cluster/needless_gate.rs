@@ -5,10 +5,10 @@
 
 use super::{About, Cluster, PodRecord, PodRef, is_gated};
 use crate::annotations::AnnotationError;
-use crate::clock;
 use evacuation::effect::RestoreOutcome;
 use evacuation::moment::Span;
 use evacuation::pod::PodUid;
+use host::clock;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeSet;
 use std::time::Duration;

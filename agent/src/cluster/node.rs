@@ -4,18 +4,11 @@ use super::call::{Call, PatchType, node_path};
 use super::{Cluster, ClusterError};
 use evacuation::event::NodeFacts;
 use evacuation::moment::Moment;
+use evacuation::names::{EVACUATION_ANNOTATION, INTERRUPTION_TAINT, REBALANCE_TAINT};
 use evacuation::notice::Standing;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use serde_json::{Value, json};
 use std::time::Duration;
-
-/// The annotation that carries the [`Standing`] as JSON.
-pub const EVACUATION_ANNOTATION: &str = "lifeboat.dev/evacuation";
-/// Key of the hard taint, effect NoSchedule: DaemonSets do not bring their pods back while it stands,
-/// which a cordon alone does not achieve.
-pub const INTERRUPTION_TAINT: &str = "lifeboat.dev/interruption";
-/// Key of the soft taint, effect PreferNoSchedule.
-pub const REBALANCE_TAINT: &str = "lifeboat.dev/rebalance";
 
 /// Between two attempts after a lost race.
 const AFTER_CONFLICT: Duration = Duration::from_millis(20);

@@ -7,12 +7,10 @@
 use super::call::{Call, PatchType, node_path};
 use super::{Cluster, ClusterError};
 use evacuation::moment::{Moment, Span};
+use evacuation::names::DRILL_ANNOTATION;
 use k8s_openapi::api::core::v1::Node;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
-/// The annotation that asks for a drill: a [`Rehearsal`] as JSON.
-pub const DRILL_ANNOTATION: &str = "lifeboat.dev/drill";
 
 /// What may be rehearsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -3,12 +3,13 @@
 use super::call::{Call, node_path, pod_path};
 use super::daemon::DaemonRules;
 use super::distill::Distiller;
-use super::{AGENT_LABELS, Cluster, ClusterError, EVACUATION_ANNOTATION, Options, access, rehearsal};
-use crate::clock;
+use super::{AGENT_LABELS, Cluster, ClusterError, Options, access, rehearsal};
 use crate::metrics::Metrics;
 use evacuation::facts::{Facts, PodState};
 use evacuation::moment::Moment;
+use evacuation::names::EVACUATION_ANNOTATION;
 use evacuation::policy::Policy;
+use host::clock;
 use k8s_openapi::List;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde::de::DeserializeOwned;

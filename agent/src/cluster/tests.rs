@@ -5,12 +5,15 @@ mod needless;
 mod stand_in;
 
 use super::*;
-use crate::clock;
 use evacuation::effect::RestoreOutcome;
 use evacuation::event::FailureKind;
 use evacuation::moment::{Moment, Span};
+use evacuation::names::EVACUATION_ANNOTATION;
+use evacuation::names::INTERRUPTION_TAINT;
+use evacuation::names::REBALANCE_TAINT;
 use evacuation::notice::{InstanceAction, NoticeKind, Standing};
 use fake::{Fake, Instead};
+use host::clock;
 use http::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};

@@ -3,10 +3,10 @@
 use super::control_plane::not_read;
 use super::finding::Finding;
 use super::sight::{PATIENCE, Read, Sight, opted_in, unread};
-use crate::clock;
 use crate::cluster::Cluster;
 use crate::cluster::call::Call;
 use futures::{StreamExt, stream};
+use host::clock;
 use serde_json::Value;
 use std::collections::BTreeSet;
 

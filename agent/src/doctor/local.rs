@@ -4,15 +4,15 @@ use super::finding::Finding;
 use super::pods::record;
 use super::sight::{Read, name, opted_in};
 use crate::annotations::EngineSettings;
-use crate::clock;
 use crate::cluster::distill::PodRecord;
 use crate::config::Config;
-use crate::engine::{self, EngineTarget, Scheme};
 use crate::volume::{self, PodVolumes};
 use checkpoint::folder::Folder;
+use engines::{EngineTarget, Scheme};
 use evacuation::facts::Facts;
 use evacuation::moment::Span;
 use futures::{StreamExt, stream};
+use host::clock;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -183,7 +183,7 @@ async fn engine_answers(
             life: format!("{}/{}/{}", record.facts.uid, record.restarts, config.boot),
             allow_loopback: config.allow_loopback_pods,
         };
-        let engine = engine::connect(settings.engine, target).map_err(|error| error.to_string())?;
+        let engine = engines::connect(settings.engine, target).map_err(|error| error.to_string())?;
         engine.look(deadline).await.map_err(|error| error.to_string())
     };
     match tokio::time::timeout_at(clock::instant(deadline + Span::from_secs(1)), ask).await {

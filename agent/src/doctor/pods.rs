@@ -3,13 +3,14 @@
 use super::control_plane::not_read;
 use super::finding::Finding;
 use super::sight::{Read, name, opted_in};
-use crate::annotations::PREFIX;
-use crate::clock;
 use crate::cluster::daemon::DaemonRules;
 use crate::cluster::distill::{Distiller, PodRecord};
-use crate::cluster::{RESTORED_CONDITION, is_gated};
-use crate::engine::EngineKind;
+use crate::cluster::is_gated;
+use engines::EngineKind;
+use evacuation::names::PREFIX;
+use evacuation::names::RESTORED_CONDITION;
 use evacuation::pod::{Owner, RestoreMode};
+use host::clock;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::collections::BTreeSet;
 

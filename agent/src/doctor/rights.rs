@@ -6,10 +6,10 @@
 
 use super::finding::Finding;
 use super::sight::{PATIENCE, Read, Unread, Version, Who, unread};
-use crate::clock;
 use crate::cluster::Cluster;
 use crate::cluster::call::Call;
 use futures::{StreamExt, stream};
+use host::clock;
 use serde_json::{Value, json};
 
 const CHECK: &str = "rights";

@@ -2,8 +2,8 @@
 
 use crate::cluster::call::{Call, is_name};
 use crate::cluster::{Cluster, ClusterError, is_gated};
-use crate::{annotations, clock};
 use evacuation::moment::{Moment, Span};
+use host::clock;
 use jiff::Timestamp;
 use k8s_openapi::List;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
@@ -203,7 +203,7 @@ pub fn opted_in(pod: &Pod) -> bool {
         pod.status.as_ref().and_then(|status| status.phase.as_deref()),
         Some("Succeeded" | "Failed")
     );
-    let annotated = said.into_iter().any(|(key, _)| key.starts_with(annotations::PREFIX));
+    let annotated = said.into_iter().any(|(key, _)| key.starts_with(evacuation::names::PREFIX));
     lives && pod.metadata.deletion_timestamp.is_none() && (annotated || is_gated(pod))
 }
 

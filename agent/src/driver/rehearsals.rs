@@ -1,10 +1,10 @@
 //! Drills that are asked of this node: allowed or refused, taken off the node, and only then held.
 
-use crate::clock;
 use crate::cluster::rehearsal::Rehearsal;
 use crate::cluster::{About, Cluster};
 use crate::config::DrillPolicy;
 use evacuation::moment::Span;
+use host::clock;
 use tokio::sync::mpsc;
 
 /// Requests that wait: more are not asked for at once by anybody in earnest.

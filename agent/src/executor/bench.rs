@@ -5,9 +5,7 @@
 
 use super::{Tools, failure::Failure};
 use crate::annotations::EngineSettings;
-use crate::clock;
 use crate::cluster::{PodRecord, PodRef};
-use crate::engine::{self, Engine, EngineTarget, Scheme};
 use crate::volume;
 use checkpoint::claim::HeldClaim;
 use checkpoint::dispatcher::Rank;
@@ -17,8 +15,10 @@ use checkpoint::key::{GenerationNumber, LineageId, Workload};
 use checkpoint::manifest::{Manifest, Source};
 use checkpoint::reuse::Reusable;
 use checkpoint::save::{Round, Saved, SourceFile};
+use engines::{Engine, EngineTarget, Scheme};
 use evacuation::event::FailureKind;
 use evacuation::moment::Moment;
+use host::clock;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -290,7 +290,7 @@ impl Bench {
             life: format!("{}/{}/{}", record.facts.uid, record.restarts, tools.boot),
             allow_loopback: tools.allow_loopback,
         };
-        let engine = engine::connect(settings.engine, target)?;
+        let engine = engines::connect(settings.engine, target)?;
         *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = Some((key, Arc::clone(&engine)));
         Ok(engine)
     }

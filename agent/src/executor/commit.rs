@@ -4,7 +4,6 @@ use super::Tools;
 use super::bench::{Baseline, Bench, SourceSide};
 use super::failure::Failure;
 use super::source::{opened, save_flushed, settle_intent};
-use crate::clock;
 use crate::store::Opened;
 use checkpoint::claim::{ClaimError, ClaimRequest, Holder};
 use checkpoint::dispatcher::Rank;
@@ -16,6 +15,7 @@ use checkpoint::reuse::{self, NotReusable};
 use evacuation::effect::Round;
 use evacuation::event::{Done, FailureKind};
 use evacuation::moment::Moment;
+use host::clock;
 use std::sync::Arc;
 
 /// How often a save may turn out to build on what is being removed: the list is new each time.

@@ -1,7 +1,6 @@
 //! What a failed effect says: in which of the closed ways, and why.
 
 use crate::cluster::ClusterError;
-use crate::engine::EngineError;
 use crate::store::Unusable;
 use crate::volume::VolumeError;
 use checkpoint::claim::ClaimError;
@@ -10,7 +9,9 @@ use checkpoint::generation::{CommitError, ReadError};
 use checkpoint::key::KeyError;
 use checkpoint::restore::RestoreError;
 use checkpoint::store::StoreError;
+use engines::EngineError;
 use evacuation::event::{FailureKind, Outcome};
+use host::small_file::SmallFileError;
 use std::error::Error;
 
 /// A failed effect.
@@ -57,6 +58,12 @@ impl From<VolumeError> for Failure {
     fn from(error: VolumeError) -> Self {
         let kind = if error.is_missing() { FailureKind::Transient } else { FailureKind::Permanent };
         Self::of(kind, &error)
+    }
+}
+
+impl From<SmallFileError> for Failure {
+    fn from(error: SmallFileError) -> Self {
+        VolumeError::from(error).into()
     }
 }
 

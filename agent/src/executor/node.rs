@@ -1,7 +1,6 @@
 //! Effects about the node itself.
 
 use super::{Tools, failure::Failure, lock};
-use crate::clock;
 use crate::cluster::About;
 use bytes::Bytes;
 use checkpoint::store::{Condition, StoreError};
@@ -11,6 +10,7 @@ use evacuation::event::{Done, FailureKind};
 use evacuation::moment::Moment;
 use evacuation::notice::NoticeKind;
 use evacuation::report::{DepartureOutcome, Report, StateOutcome};
+use host::clock;
 
 /// The largest report that is read back, bytes.
 const REPORT_MAX: u64 = 4 << 20;

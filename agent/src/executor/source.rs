@@ -4,11 +4,9 @@ use super::Tools;
 use super::bench::{Baseline, Bench, FlushedState, SourceSide};
 use super::commit::commit;
 use super::failure::Failure;
-use crate::clock;
 use crate::cluster::About;
 use crate::restore::kept::Kept;
 use crate::store::Opened;
-use crate::volume;
 use checkpoint::dispatcher::{Class, Rank};
 use checkpoint::generation;
 use checkpoint::intent::{Intent, IntentState};
@@ -19,6 +17,8 @@ use checkpoint::{intent, restore};
 use evacuation::effect::{Action, Round};
 use evacuation::event::{Done, FailureKind};
 use evacuation::moment::{Moment, Span};
+use host::clock;
+use host::hold;
 use std::sync::Arc;
 
 /// A save ends this much before its effect does, so that it can say what is whole.
@@ -34,7 +34,7 @@ pub(super) async fn perform(
 ) -> Result<Done, Failure> {
     let pod = bench.pod_ref();
     match action {
-        Action::SetHold { hold, .. } => volume::write_hold(&bench.folder(tools)?, hold).await?,
+        Action::SetHold { hold, .. } => hold::write_hold(&bench.folder(tools)?, hold).await?,
         Action::Look { .. } => return look(tools, bench, deadline).await,
         Action::Intend { departure, by, .. } => return intend(tools, bench, &departure, by, deadline).await,
         Action::AbandonIntent { why, .. } => abandon(tools, bench, why, deadline).await?,

@@ -5,12 +5,12 @@
 
 use super::settings::StorePlace;
 use crate::checkpoints::gc::PASS;
-use crate::clock;
 use crate::metrics::Metrics;
 use checkpoint::garbage::{self, Policy};
 use checkpoint::store::Store;
 use checkpoint::{preflight, workloads};
 use evacuation::moment::{Moment, Span};
+use host::clock;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};

@@ -2,10 +2,11 @@
 
 use super::orphans::{Answer, Open};
 use super::sight::{agent_selector, ready_agent};
-use crate::clock;
 use crate::cluster::call::{Call, is_name};
-use crate::cluster::{About, Cluster, ClusterError, RESTORED_CONDITION};
+use crate::cluster::{About, Cluster, ClusterError};
 use evacuation::moment::Span;
+use evacuation::names::RESTORED_CONDITION;
+use host::clock;
 use k8s_openapi::List;
 use k8s_openapi::api::core::v1::Pod;
 

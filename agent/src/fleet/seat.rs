@@ -1,10 +1,10 @@
 //! The Lease that the election is about, at the API server.
 
 use super::election::{DURATION, Election, Held, PERIOD, Step};
-use crate::clock;
 use crate::cluster::call::Call;
 use crate::cluster::{Cluster, ClusterError};
 use evacuation::moment::{Moment, Span};
+use host::clock;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ impl Seat {
         leads_until: watch::Sender<Option<Moment>>,
         cancel: CancellationToken,
     ) {
-        let mut turns = interval(crate::clock::duration(PERIOD));
+        let mut turns = interval(host::clock::duration(PERIOD));
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut held = None;
         while cancel.run_until_cancelled(turns.tick()).await.is_some() {

@@ -1,7 +1,6 @@
 //! The arguments of `lifeboat fleet`, and what they come to.
 
 use crate::checkpoints::gc::Keep;
-use crate::clock;
 use crate::cluster::call::is_name;
 use crate::config::StoreArgs;
 use checkpoint::garbage::Policy;
@@ -9,6 +8,7 @@ use checkpoint::key;
 use checkpoint::store::{Remover, Store, StoreError, StoreOptions, open, open_for_removal};
 use clap::Args;
 use evacuation::moment::Span;
+use host::clock;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

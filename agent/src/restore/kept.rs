@@ -6,10 +6,11 @@
 //! its last change, as what is at stake is an engine that was killed while it wrote.
 
 use crate::executor::failure::Failure;
-use crate::volume::{self, small};
 use checkpoint::fingerprint::Fingerprint;
 use checkpoint::folder::Folder;
+use checkpoint::path::OURS;
 use evacuation::event::FailureKind;
+use host::small_file;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fs::Metadata;
@@ -63,7 +64,7 @@ impl Kept {
             let kept = Self { format: FORMAT, fingerprint, facts, files: listed? };
             let bytes = serde_json::to_vec(&kept)
                 .map_err(|error| Failure::new(FailureKind::Permanent, error.to_string()))?;
-            Ok::<_, Failure>(small::write(folder, volume::OURS, FILE, bytes).await?)
+            Ok::<_, Failure>(small_file::write(folder, OURS, FILE, bytes).await?)
         };
         if let Err(failure) = written.await {
             tracing::warn!(why = %failure.why, "a restarted engine will not get this flush back");
@@ -75,7 +76,7 @@ impl Kept {
     /// # Errors
     /// `NotFound` if nothing was kept, `Mismatch` naming the file that was changed.
     pub(crate) async fn read(folder: &Arc<Folder>) -> Result<Self, Failure> {
-        let bytes = match small::read(folder, FILE, BYTES_MAX).await {
+        let bytes = match small_file::read(folder, FILE, BYTES_MAX).await {
             Ok(bytes) => bytes,
             Err(error) if error.is_missing() => {
                 return Err(Failure::new(FailureKind::NotFound, "nothing was flushed into its volume"));

@@ -3,6 +3,7 @@
 use super::*;
 use evacuation::effect::Hold;
 use evacuation::moment::{Moment, Span};
+use host::hold::write_hold;
 use std::os::unix::fs::symlink;
 
 const UID: &str = "0d5e0f0c-1111-2222-3333-444455556666";
@@ -69,7 +70,7 @@ fn a_volume_that_is_a_link_is_not_opened() {
 async fn a_hold_never_ends_before_its_moment() {
     let node = Node::new();
     for ms in [0, 1, 400, 999, 1000, 5300] {
-        let until = crate::clock::now() + Span::from_millis(ms);
+        let until = host::clock::now() + Span::from_millis(ms);
         let earliest = jiff::Timestamp::now().as_millisecond() + i64::try_from(ms).unwrap();
         write_hold(&node.folder(), Hold::Until(until)).await.unwrap();
         let held = node.hold();
@@ -84,7 +85,7 @@ async fn a_hold_never_ends_before_its_moment() {
 #[tokio::test]
 async fn a_released_hold_is_zero_and_leaves_nothing_else_behind() {
     let node = Node::new();
-    write_hold(&node.folder(), Hold::Until(crate::clock::now())).await.unwrap();
+    write_hold(&node.folder(), Hold::Until(host::clock::now())).await.unwrap();
     write_hold(&node.folder(), Hold::Released).await.unwrap();
     assert_eq!(node.hold(), 0);
     let left: Vec<_> = std::fs::read_dir(node.path("state").join(".lifeboat")).unwrap().collect();

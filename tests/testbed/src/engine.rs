@@ -23,7 +23,7 @@ mod control;
 mod names;
 
 use anyhow::{Context, Result};
-use lifeboat::sidecar::{Sidecar, SidecarOptions, StateSeed};
+use fakes::sidecar::{Sidecar, SidecarOptions, StateSeed};
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;

@@ -10,9 +10,9 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use evacuation::notice::InstanceAction;
+use fakes::imds::{Identity, Imds};
+use fault_plan::drill::parse_plan;
 use jiff::{SignedDuration, Timestamp};
-use lifeboat::drill::fault::parse_plan;
-use lifeboat::drill::imds::{Identity, Imds};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
@@ -88,7 +88,7 @@ async fn say(State(service): State<Arc<Service>>, Json(say): Json<Say>) -> Json<
         Say::Fail { plan } => match parse_plan(&plan) {
             Ok(faults) => {
                 service.imds.arm(&faults);
-                service.imds.begin(lifeboat::clock::now());
+                service.imds.begin(host::clock::now());
             }
             Err(error) => return Json(json!({"error": error.to_string()})),
         },

@@ -3,16 +3,17 @@
 use super::super::daemon::DaemonRules;
 use super::super::{Cluster, Options};
 use super::*;
-use crate::drill::apiserver::admission::User;
-use crate::drill::apiserver::misconduct::Misconduct;
-use crate::drill::apiserver::storage::Storage;
-use crate::drill::apiserver::{AGENT_NAMESPACE, ApiServer};
 use crate::metrics::Metrics;
 use checkpoint::claim::{ClaimError, ClaimRequest, Claims, HeldClaim, Holder};
 use checkpoint::key::{LineageId, Workload};
 use checkpoint::store::Store;
 use checkpoint::store::directory::DirectoryStore;
 use checkpoint::store::faulty::{FaultPlan, FaultyStore};
+use evacuation::names::LINEAGE_ANNOTATION;
+use fakes::apiserver::admission::User;
+use fakes::apiserver::misconduct::Misconduct;
+use fakes::apiserver::storage::Storage;
+use fakes::apiserver::{AGENT_NAMESPACE, ApiServer};
 use std::sync::Arc;
 
 struct Place {

@@ -2,11 +2,12 @@
 //! one of us misunderstood shows here.
 
 use super::*;
-use crate::drill::apiserver::ApiServer;
-use crate::drill::apiserver::admission::User;
-use crate::drill::apiserver::deletion::{Budget, Refuses};
-use crate::drill::apiserver::misconduct::Misconduct;
-use crate::drill::apiserver::storage::Storage;
+use evacuation::names::INTERRUPTION_TAINT;
+use fakes::apiserver::ApiServer;
+use fakes::apiserver::admission::User;
+use fakes::apiserver::deletion::{Budget, Refuses};
+use fakes::apiserver::misconduct::Misconduct;
+use fakes::apiserver::storage::Storage;
 use std::sync::{Arc, Mutex};
 
 struct World {

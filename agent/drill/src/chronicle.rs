@@ -1,0 +1,78 @@
+//! What happened, in words: what the drill's own hands did and what the agents' journals say.
+
+use evacuation::moment::Moment;
+use host::clock;
+use serde::Serialize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Happening {
+    /// When.
+    pub at: Moment,
+    /// To what: a pod's name, a node's name, `IMDS`.
+    pub subject: String,
+    /// What.
+    pub what: String,
+    /// Something went wrong, on purpose or not.
+    pub trouble: bool,
+}
+
+/// Listens to what happens, as it happens.
+pub type Listener = Box<dyn Fn(&Happening) + Send + Sync>;
+
+/// The chronicle of one drill.
+pub struct Chronicle {
+    happenings: Mutex<Vec<Happening>>,
+    listener: Listener,
+}
+
+impl Chronicle {
+    /// An empty chronicle; `listener` hears every entry.
+    pub fn new(listener: Listener) -> Self {
+        Self { happenings: Mutex::default(), listener }
+    }
+
+    /// It happens now.
+    pub fn say(&self, subject: &str, what: impl Into<String>) {
+        self.add(Happening {
+            at: clock::now(),
+            subject: subject.to_owned(),
+            what: what.into(),
+            trouble: false,
+        });
+    }
+
+    /// Trouble happens now.
+    pub fn warn(&self, subject: &str, what: impl Into<String>) {
+        self.add(Happening {
+            at: clock::now(),
+            subject: subject.to_owned(),
+            what: what.into(),
+            trouble: true,
+        });
+    }
+
+    /// It happened then.
+    pub fn add(&self, happening: Happening) {
+        (self.listener)(&happening);
+        self.lock().push(happening);
+    }
+
+    /// Everything, oldest first.
+    pub fn all(&self) -> Vec<Happening> {
+        let mut all = self.lock().clone();
+        all.sort_by_key(|happening| happening.at);
+        all
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Happening>> {
+        self.happenings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Chronicle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chronicle").field("happenings", &self.happenings).finish_non_exhaustive()
+    }
+}

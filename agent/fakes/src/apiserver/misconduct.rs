@@ -1,0 +1,79 @@
+//! The API server's faults, taken from the fault plan.
+
+use super::status::Refusal;
+use evacuation::moment::Moment;
+use fault_plan::Fault;
+use fault_plan::drill::window;
+use host::clock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What is done to a request instead of serving it.
+#[derive(Debug, PartialEq)]
+pub enum Instead {
+    /// It is refused.
+    Refuse(Refusal),
+    /// It waits until this moment (for ever is until the drill ends) and is then served.
+    Stall(Option<Moment>),
+    /// Somebody else changes the node first.
+    ForeignWrite,
+}
+
+/// The armed faults with target `api`.
+#[derive(Debug, Default)]
+pub struct Misconduct {
+    faults: Vec<(Fault, AtomicU32)>,
+    /// When the notice appeared: the zero of every time.
+    zero: std::sync::OnceLock<Moment>,
+}
+
+impl Misconduct {
+    /// Takes the plan's `api` faults.
+    pub fn new(plan: &[Fault]) -> Self {
+        let api = plan.iter().filter(|fault| fault.kind.target == "api");
+        Self {
+            faults: api.map(|fault| (fault.clone(), AtomicU32::new(0))).collect(),
+            zero: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// The notice has appeared: times count from here.
+    pub fn begin(&self, zero: Moment) {
+        // A second notice does not move the faults.
+        let _ = self.zero.set(zero);
+    }
+
+    /// A fault with this outcome has struck.
+    pub fn struck(&self, outcome: &str) -> bool {
+        self.faults
+            .iter()
+            .any(|(fault, seen)| fault.kind.outcome == outcome && seen.load(Ordering::Relaxed) > 0)
+    }
+
+    /// What happens to this request of an agent.
+    pub fn strikes(&self, verb: &str, resource: &str) -> Option<Instead> {
+        let now = clock::now();
+        let zero = *self.zero.get()?;
+        self.faults.iter().find_map(|(fault, seen)| {
+            let conflict = fault.kind.outcome == "conflict";
+            if conflict && (verb, resource) != ("patch", "nodes") {
+                return None;
+            }
+            let (from, until) = window(fault);
+            let (from, until) = (zero + from, until.map(|until| zero + until));
+            if now < from || until.is_some_and(|until| now >= until) {
+                return None;
+            }
+            let nth = seen.fetch_add(1, Ordering::Relaxed) + 1;
+            if !fault.count.strikes(nth) {
+                return None;
+            }
+            match fault.kind.outcome {
+                "429" => Some(Instead::Refuse(Refusal::throttled())),
+                "503" => Some(Instead::Refuse(Refusal::unavailable())),
+                "stall" => Some(Instead::Stall(until)),
+                "conflict" => Some(Instead::ForeignWrite),
+                _ => None,
+            }
+        })
+    }
+}
