@@ -1,15 +1,15 @@
 //! The command line. A subcommand's arguments and printing are with the module that does its work.
 
-use crate::checkpoints::CheckpointsArgs;
-use crate::completions::CompletionsArgs;
-use crate::config::RunArgs;
-use crate::doctor::DoctorArgs;
-use crate::drill_command::DrillCommand;
+use crate::commands::checkpoints::CheckpointsArgs;
+use crate::commands::completions::CompletionsArgs;
+use crate::commands::doctor::DoctorArgs;
+use crate::commands::drill::DrillCommand;
+use crate::commands::man::ManArgs;
+use crate::commands::plan::PlanArgs;
+use crate::commands::timeline::TimelineArgs;
+use crate::commands::wait::WaitArgs;
 use crate::fleet::FleetArgs;
-use crate::manual::ManArgs;
-use crate::plan::PlanArgs;
-use crate::timeline::TimelineArgs;
-use crate::wait::WaitArgs;
+use crate::runtime::config::RunArgs;
 use clap::{Parser, Subcommand};
 
 /// Makes EC2 Spot safe for stateful inference on Kubernetes.

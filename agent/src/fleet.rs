@@ -18,43 +18,47 @@
 //! With a store it also counts what is in the reports of nodes that are no more, and nodes that went without one. Each has a
 //! task of its own: a store that is away keeps no gate closed.
 
-mod adoption;
+mod cluster_watch;
 pub mod election;
 mod garbage;
 pub mod gate;
-pub mod ledger;
-pub mod orphans;
+pub(crate) mod lease;
+mod lost_nodes;
+mod metrics;
+mod orphaned_gates;
+mod report_counter;
+mod report_index;
 pub mod reports;
-mod seat;
 mod settings;
-mod sight;
-pub mod vanished;
 
-use crate::admin::{Admin, AdminError, Heartbeat, Latch, Readiness, Sources};
-use crate::cluster::daemon::DaemonRules;
-use crate::cluster::{Cluster, ClusterError, Options};
-use crate::driver::signals::Signals;
-use crate::metrics::Metrics;
-use crate::telemetry;
-use adoption::{Adoption, SharedNodes, lock};
+use crate::fleet::cluster_watch::{Sight, Sights};
+use crate::fleet::lease::Seat;
+use crate::fleet::lost_nodes::Vanished;
+use crate::fleet::orphaned_gates::{Answer, Orphans};
+use crate::fleet::report_counter::{Adoption, SharedNodes, lock};
+use crate::kube::{Cluster, ClusterError, Options};
+use crate::pods::daemonset::DaemonRules;
+use crate::runtime::admin::{Admin, AdminError, Sources};
+use crate::runtime::metrics::Metrics;
+use crate::runtime::readiness::Heartbeat;
+use crate::runtime::readiness::Latch;
+use crate::runtime::readiness::Readiness;
+use crate::runtime::signals::Signals;
+use crate::runtime::telemetry;
 use checkpoint::key::KeyError;
 use election::Election;
 use evacuation::moment::{Moment, Span};
 use evacuation::pod::PodUid;
 use garbage::Garbage;
 use host::clock;
-use orphans::{Answer, Orphans};
-use seat::Seat;
 use serde_json::json;
 use settings::Stored;
 pub use settings::{FleetArgs, Settings, UsageError};
-use sight::{Sight, Sights};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use vanished::Vanished;
 
 /// Between two turns of the loop.
 const TURN: Duration = Duration::from_millis(500);
@@ -245,11 +249,11 @@ impl Fleet {
 
     fn begin(&self) -> Term {
         let (sights_out, seen) = mpsc::channel(256);
-        let (answer, answers) = mpsc::channel(orphans::AT_ONCE);
+        let (answer, answers) = mpsc::channel(crate::fleet::orphaned_gates::AT_ONCE);
         let mut tasks = JoinSet::new();
         let (cluster, namespace, with_nodes) =
             (self.cluster.clone(), self.namespace.clone(), self.nodes.is_some());
-        tasks.spawn(sight::watch(cluster, namespace, with_nodes, sights_out));
+        tasks.spawn(crate::fleet::cluster_watch::watch(cluster, namespace, with_nodes, sights_out));
         let orphans = Orphans::new(self.orphan_after);
         Term { sights: Sights::default(), orphans, seen, answers, answer, tasks }
     }

@@ -8,53 +8,33 @@
 //! happens into events, and effects into work.
 //!
 //! ```text
-//!   imds ────┐                                        ┌─► cluster   mark, evict, delete, conditions, Events
-//!   cluster ─┤          ┌──────────────┐              ├─► volume    hold files, auth files
-//!   (watch)  ├─ event ─►│  evacuation  │─ effects ─► executor ─► engine    look, quiesce, flush, hand over
-//!   answers ─┤          └──────────────┘              ├─► checkpoint (another crate): save, commit, claim, fetch
-//!   timer ───┘   driver: one loop, one owner,         └─► restore   the replacement's side
+//!   imds ────┐                                        ┌─► kube      mark, evict, delete, conditions, Events
+//!   kube ────┤          ┌──────────────┐              ├─► volume    hold files, what a flush left
+//!   (watch)  ├─ event ─►│  evacuation  │─ effects ─► executor ─► engines   look, quiesce, flush, hand over
+//!   answers ─┤          └──────────────┘              └─► checkpoint (crates of their own): save, commit, claim, fetch
+//!   timer ───┘   node::event_loop: one loop, one owner,
 //!                every event and effect in the journal
 //! ```
 //!
-//! | module | what |
+//! Each row imports rows below it, and nothing beside it (`tests/structure` checks it):
+//!
+//! | modules | what |
 //! |---|---|
-//! | [`driver`] | the loop; the only place that waits for everything at once |
-//! | [`executor`], [`restore`] | one effect, one task, one answer, under the effect's deadline |
-//! | [`imds`] | notices |
-//! | [`cluster`], [`annotations`] | the own node and its pods; what pods say of themselves |
-//! | [`engine`], [`sidecar`] | contract v1, llama-server; a reference engine |
-//! | [`volume`], [`store`] | pod volumes opened so that nothing leads outside; the store, opened and proven |
-//! | [`journal`], [`metrics`], [`admin`], [`telemetry`] | what can be known of it |
-//! | [`plan`] | what would happen to a node, before it happens |
-//! | [`doctor`] | whether it is set up right |
-//! | [`fleet`] | what no node's agent can do: the gates of pods on nodes without one |
-//! | [`checkpoints`] | what is in the store, for people: list, show, verify, diff, fetch |
-//! | [`timeline`] | a journal for people: as text, JSON, a drawing; and its replay |
-//! | [`completions`], [`manual`] | the command line, told to shells and to `man` |
-//! | [`drill`] | the whole of it rehearsed on one machine, and judged |
+//! | [`cli`], [`commands`] | the command line; each subcommand that a person runs |
+//! | [`node`], [`fleet`] | `lifeboat run`: one node's agent; `lifeboat fleet`: what no node's agent can do |
+//! | [`kube`], [`imds`], [`volume`] | the API server; notices; pod volumes, opened so that nothing leads outside |
+//! | [`pods`] | pure: from a Pod of the API to what is known of it |
+//! | [`runtime`] | configuration, probes, metrics, logs, signals |
+//!
+//! Below them are the crates `engines`, `host`, `evacuation` and `checkpoint`, and for the drill `drill`, `fakes` and
+//! `fault-plan`.
 
-pub mod admin;
-pub mod annotations;
-pub mod checkpoints;
 pub mod cli;
-pub mod cluster;
-pub mod completions;
-pub mod config;
-pub mod doctor;
-pub mod drill_command;
-pub mod driver;
-pub mod executor;
+pub mod commands;
 pub mod fleet;
 pub mod imds;
-pub mod journal;
-mod live;
-pub mod manual;
-pub mod metrics;
-mod page;
-pub mod plan;
-pub mod restore;
-pub mod store;
-pub mod telemetry;
-pub mod timeline;
+pub mod kube;
+pub mod node;
+pub mod pods;
+pub mod runtime;
 pub mod volume;
-pub mod wait;

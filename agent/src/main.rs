@@ -1,7 +1,7 @@
 //! The `lifeboat` binary: TLS provider, command line, exit code; nothing else.
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use lifeboat::cli::{Cli, Command};
 use std::error::Error;
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Run(args) => match args.validate() {
-            Ok(config) => match runtime.block_on(lifeboat::driver::run(config)) {
+            Ok(config) => match runtime.block_on(lifeboat::node::run(config)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => failed(error.as_ref()),
             },
@@ -46,14 +46,18 @@ fn main() -> ExitCode {
                 ExitCode::from(USAGE)
             }
         },
-        Command::Drill(args) => ExitCode::from(runtime.block_on(lifeboat::drill_command::run(*args))),
-        Command::Plan(args) => ExitCode::from(runtime.block_on(lifeboat::plan::run(args))),
-        Command::Doctor(args) => ExitCode::from(runtime.block_on(lifeboat::doctor::run(*args))),
-        Command::Wait(args) => ExitCode::from(lifeboat::wait::run(&args)),
-        Command::Timeline(args) => ExitCode::from(lifeboat::timeline::run(&args)),
-        Command::Completions(args) => ExitCode::from(lifeboat::completions::run(&args)),
-        Command::Man(args) => ExitCode::from(lifeboat::manual::run(&args)),
-        Command::Checkpoints(args) => ExitCode::from(runtime.block_on(lifeboat::checkpoints::run(*args))),
+        Command::Drill(args) => ExitCode::from(runtime.block_on(lifeboat::commands::drill::run(*args))),
+        Command::Plan(args) => ExitCode::from(runtime.block_on(lifeboat::commands::plan::run(args))),
+        Command::Doctor(args) => ExitCode::from(runtime.block_on(lifeboat::commands::doctor::run(*args))),
+        Command::Wait(args) => ExitCode::from(lifeboat::commands::wait::run(&args)),
+        Command::Timeline(args) => ExitCode::from(lifeboat::commands::timeline::run(&args)),
+        Command::Completions(args) => {
+            ExitCode::from(lifeboat::commands::completions::run(&args, Cli::command()))
+        }
+        Command::Man(args) => ExitCode::from(lifeboat::commands::man::run(&args, Cli::command())),
+        Command::Checkpoints(args) => {
+            ExitCode::from(runtime.block_on(lifeboat::commands::checkpoints::run(*args)))
+        }
     }
 }
 

@@ -5,10 +5,13 @@
 //! `<kubelet root>/pods/<uid>/volumes/kubernetes.io~empty-dir/<name>`. Everything in it belongs to the pod and may be
 //! hostile; [`Folder`] resolves each path beneath it. Our own small files are in `.lifeboat/`, which is never saved.
 
+pub(crate) mod kept;
+pub(crate) mod restored;
 #[cfg(test)]
 mod tests;
 
 use checkpoint::folder::{Folder, FolderError};
+use evacuation::event::FailureKind;
 use host::small_file::{self, SmallFileError};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,6 +64,11 @@ pub enum VolumeError {
 }
 
 impl VolumeError {
+    /// How the core sees it.
+    pub const fn kind(&self) -> FailureKind {
+        if self.is_missing() { FailureKind::Transient } else { FailureKind::Permanent }
+    }
+
     /// What was asked for is not there.
     pub const fn is_missing(&self) -> bool {
         match self {

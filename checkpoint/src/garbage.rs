@@ -47,6 +47,9 @@ use crate::{
 
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// How long a pass over one workload may take. It may end at any point; the next one goes on.
+pub const PASS: Duration = Duration::from_secs(1_800);
+
 /// What stays and for how long. All ages are told by the store's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {

@@ -4,8 +4,8 @@
 //! may run at once. How it works is in [`checkpoint::garbage`].
 
 use super::settings::StorePlace;
-use crate::checkpoints::gc::PASS;
-use crate::metrics::Metrics;
+use crate::runtime::metrics::Metrics;
+use checkpoint::garbage::PASS;
 use checkpoint::garbage::{self, Policy};
 use checkpoint::store::Store;
 use checkpoint::{preflight, workloads};

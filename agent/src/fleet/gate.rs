@@ -1,9 +1,9 @@
 //! Opening one gate: a last look for an agent, the condition, and an Event that says why.
 
-use super::orphans::{Answer, Open};
-use super::sight::{agent_selector, ready_agent};
-use crate::cluster::call::{Call, is_name};
-use crate::cluster::{About, Cluster, ClusterError};
+use crate::fleet::cluster_watch::{agent_selector, ready_agent};
+use crate::fleet::orphaned_gates::{Answer, Open};
+use crate::kube::call::{Call, is_name};
+use crate::kube::{About, Cluster, ClusterError};
 use evacuation::moment::Span;
 use evacuation::names::RESTORED_CONDITION;
 use host::clock;

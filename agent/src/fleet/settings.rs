@@ -1,8 +1,8 @@
 //! The arguments of `lifeboat fleet`, and what they come to.
 
-use crate::checkpoints::gc::Keep;
-use crate::cluster::call::is_name;
-use crate::config::StoreArgs;
+use crate::kube::call::is_name;
+use crate::runtime::config::StoreArgs;
+use crate::runtime::garbage_args::GarbageArgs;
 use checkpoint::garbage::Policy;
 use checkpoint::key;
 use checkpoint::store::{Remover, Store, StoreError, StoreOptions, open, open_for_removal};
@@ -35,20 +35,20 @@ pub struct FleetArgs {
     #[arg(long, env = "POD_NAMESPACE")]
     namespace: Option<String>,
     /// How long no agent must have been ready on a node before the gates of its pods are opened
-    #[arg(long, env = "LIFEBOAT_ORPHAN_AFTER", default_value = "60s", value_parser = crate::config::span)]
+    #[arg(long, env = "LIFEBOAT_ORPHAN_AFTER", default_value = "60s", value_parser = crate::runtime::values::span)]
     orphan_after: Span,
     /// Between two looks for reports of evacuations in the store
-    #[arg(long, env = "LIFEBOAT_ADOPT_EVERY", default_value = "30s", value_parser = crate::config::span)]
+    #[arg(long, env = "LIFEBOAT_ADOPT_EVERY", default_value = "30s", value_parser = crate::runtime::values::span)]
     adopt_every: Span,
     /// How long nobody must have written to a report before it is counted, and how long the report of a node that is gone
     /// is waited for
-    #[arg(long, env = "LIFEBOAT_ADOPT_AFTER", default_value = "2m", value_parser = crate::config::span)]
+    #[arg(long, env = "LIFEBOAT_ADOPT_AFTER", default_value = "2m", value_parser = crate::runtime::values::span)]
     adopt_after: Span,
     /// Between two passes of garbage collection (1h); without it there are none. The role must be allowed to delete
-    #[arg(long, env = "LIFEBOAT_COLLECT_GARBAGE_EVERY", value_parser = crate::config::span, help_heading = "Garbage")]
+    #[arg(long, env = "LIFEBOAT_COLLECT_GARBAGE_EVERY", value_parser = crate::runtime::values::span, help_heading = "Garbage")]
     collect_garbage_every: Option<Span>,
     #[command(flatten)]
-    keep: Keep,
+    keep: GarbageArgs,
     #[command(flatten)]
     store: StoreArgs,
     /// Probes and metrics

@@ -123,3 +123,17 @@ impl Faults {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::metrics::TABLE;
+
+    #[test]
+    fn every_kind_is_in_its_metrics_set() {
+        let row = TABLE.iter().find(|row| row.name == "imds_errors").unwrap();
+        for kind in FaultKind::ALL {
+            assert!(row.labels[0].values.contains(&kind.as_str()), "{}", kind.as_str());
+        }
+    }
+}

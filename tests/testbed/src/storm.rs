@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser as _;
 use fakes::imds::{Identity, Imds};
 use jiff::Timestamp;
-use lifeboat::config::RunArgs;
+use lifeboat::runtime::config::RunArgs;
 use measured::{Usage, measure};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -98,7 +98,7 @@ async fn storm(agents: usize) -> Result<()> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for config in runs {
         agents_runtime.spawn(async move {
-            if let Err(error) = lifeboat::driver::run(config).await {
+            if let Err(error) = lifeboat::node::run(config).await {
                 tracing::error!(%error, "an agent could not start");
             }
         });
@@ -216,7 +216,7 @@ async fn config(
     node: &str,
     pod: &Value,
     imds: &str,
-) -> Result<lifeboat::config::Config> {
+) -> Result<lifeboat::runtime::config::Config> {
     let (name, uid) = (pod["metadata"]["name"].as_str(), pod["metadata"]["uid"].as_str());
     let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}}});

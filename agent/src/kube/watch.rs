@@ -1,0 +1,275 @@
+//! The watch of the own node and of the pods bound to it, and of nothing else.
+
+use super::follow::follow;
+use super::needless_gate::NeedlessGates;
+use super::{About, Cluster, node};
+use crate::kube::drill_request;
+use crate::pods::PodRef;
+use crate::pods::annotations::AnnotationError;
+use crate::pods::reader::Distiller;
+use crate::pods::reader::PodRecord;
+use evacuation::event::NodeFacts;
+use evacuation::moment::Span;
+use evacuation::pod::PodUid;
+use host::clock;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use kube::runtime::watcher::{Config, Event};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Between two looks whether an API server that failed is back.
+const PROBE: Duration = Duration::from_secs(1);
+/// Wrong annotations of one pod that are published.
+const PUBLISHED_PER_POD: usize = 16;
+
+/// Something of this node changed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClusterEvent {
+    /// The own node as it is now.
+    Node(NodeFacts),
+    /// One of its pods as it is now.
+    Pod(Box<PodRecord>),
+    /// One of its pods is no more.
+    PodGone(PodUid),
+    /// Every pod of this node has been shown; sent after each complete list.
+    PodsListed,
+    /// Somebody asks for a drill: the annotation as it is written.
+    Rehearsal(String),
+    /// The API server answers, or has ceased to.
+    Reachable(bool),
+}
+
+/// What one of the two watches saw.
+enum Sight {
+    Node(Box<Event<Node>>),
+    Pod(Box<Event<Pod>>),
+    Failed,
+}
+
+impl Cluster {
+    /// Watches until the receiver is dropped. Only changes are sent: a pod that is as it was is not.
+    pub async fn watch(self, events: mpsc::Sender<ClusterEvent>) {
+        let (sights, seen) = mpsc::channel(64);
+        let node = self.options.node.clone();
+        let nodes = follow(
+            self.clone(),
+            Api::<Node>::all(self.client.clone()),
+            Config::default().fields(&format!("metadata.name={node}")),
+            "nodes",
+            sights.clone(),
+            |event| event.map_or(Sight::Failed, |event| Sight::Node(Box::new(event))),
+        );
+        let pods = follow(
+            self.clone(),
+            Api::<Pod>::all(self.client.clone()),
+            Config::default().fields(&format!("spec.nodeName={node}")),
+            "pods",
+            sights,
+            |event| event.map_or(Sight::Failed, |event| Sight::Pod(Box::new(event))),
+        );
+        tokio::select! {
+            () = nodes => {}
+            () = pods => {}
+            () = Picture::new(self, events).keep(seen) => {}
+        }
+    }
+}
+
+/// What has been told of the node, so that only changes are told.
+struct Picture {
+    cluster: Cluster,
+    events: mpsc::Sender<ClusterEvent>,
+    distiller: Distiller,
+    node: Option<NodeFacts>,
+    pods: BTreeMap<PodUid, PodRecord>,
+    /// Pods of the list that is being read; the others are gone when it ends.
+    listed: BTreeSet<PodUid>,
+    published: BTreeMap<PodUid, BTreeSet<AnnotationError>>,
+    needless: NeedlessGates,
+    reachable: Option<bool>,
+    /// The drill that is asked for.
+    rehearsal: Option<String>,
+}
+
+/// The receiver was dropped.
+struct NobodyListens;
+
+impl Picture {
+    fn new(cluster: Cluster, events: mpsc::Sender<ClusterEvent>) -> Self {
+        let distiller = Distiller::new(cluster.options.daemons.clone(), cluster.options.bare_may_go);
+        Self {
+            events,
+            distiller,
+            node: None,
+            pods: BTreeMap::new(),
+            listed: BTreeSet::new(),
+            published: BTreeMap::new(),
+            needless: NeedlessGates::new(cluster.clone()),
+            cluster,
+            reachable: None,
+            rehearsal: None,
+        }
+    }
+
+    async fn keep(mut self, mut seen: mpsc::Receiver<Sight>) {
+        let mut probe = interval(PROBE);
+        probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let told = tokio::select! {
+                () = self.events.closed() => return,
+                sight = seen.recv() => match sight {
+                    None => return,
+                    Some(Sight::Failed) => self.reachable(false).await,
+                    Some(Sight::Node(event)) => self.node_event(*event).await,
+                    Some(Sight::Pod(event)) => self.pod_event(*event).await,
+                },
+                // A watch that was taken up again says nothing until something changes.
+                _ = probe.tick(), if self.reachable == Some(false) => self.probe().await,
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn node_event(&mut self, event: Event<Node>) -> Result<(), NobodyListens> {
+        self.reachable(true).await?;
+        match event {
+            Event::Apply(node) | Event::InitApply(node) => {
+                let facts = node::facts(&node, &self.cluster.options.boot);
+                if facts.name != self.cluster.options.node {
+                    return Ok(());
+                }
+                let rehearsal = drill_request::raw(&node).map(str::to_owned);
+                *self.cluster.seen() = Some(node);
+                if self.node.as_ref() != Some(&facts) {
+                    self.node = Some(facts.clone());
+                    self.tell(ClusterEvent::Node(facts)).await?;
+                }
+                if self.rehearsal != rehearsal {
+                    self.rehearsal.clone_from(&rehearsal);
+                    if let Some(asked) = rehearsal {
+                        self.tell(ClusterEvent::Rehearsal(asked)).await?;
+                    }
+                }
+                Ok(())
+            }
+            // A node object that is deleted under a running kubelet is registered again.
+            Event::Delete(_) => {
+                *self.cluster.seen() = None;
+                Ok(())
+            }
+            Event::Init | Event::InitDone => Ok(()),
+        }
+    }
+
+    async fn pod_event(&mut self, event: Event<Pod>) -> Result<(), NobodyListens> {
+        match event {
+            // The list has only been asked for.
+            Event::Init => {
+                self.listed.clear();
+                Ok(())
+            }
+            Event::InitApply(pod) => {
+                self.reachable(true).await?;
+                if let Some(uid) = &pod.metadata.uid {
+                    self.listed.insert(PodUid(uid.clone()));
+                }
+                self.pod(pod).await
+            }
+            Event::InitDone => {
+                self.reachable(true).await?;
+                let gone: Vec<PodUid> =
+                    self.pods.keys().filter(|uid| !self.listed.contains(*uid)).cloned().collect();
+                for uid in gone {
+                    self.gone(uid).await?;
+                }
+                self.listed.clear();
+                self.tell(ClusterEvent::PodsListed).await
+            }
+            Event::Apply(pod) => {
+                self.reachable(true).await?;
+                self.pod(pod).await
+            }
+            Event::Delete(pod) => {
+                self.reachable(true).await?;
+                match pod.metadata.uid {
+                    Some(uid) => self.gone(PodUid(uid)).await,
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    async fn pod(&mut self, pod: Pod) -> Result<(), NobodyListens> {
+        let Some((record, errors)) = self.distiller.distil(&pod, clock::now()) else { return Ok(()) };
+        if record.node != self.cluster.options.node {
+            return Ok(());
+        }
+        self.needless.look(&pod, &record, &errors);
+        self.publish(&record, errors);
+        if self.pods.get(&record.facts.uid) == Some(&record) {
+            return Ok(());
+        }
+        self.pods.insert(record.facts.uid.clone(), record.clone());
+        self.tell(ClusterEvent::Pod(Box::new(record))).await
+    }
+
+    async fn gone(&mut self, uid: PodUid) -> Result<(), NobodyListens> {
+        self.distiller.forget(&uid);
+        self.published.remove(&uid);
+        self.needless.forget(&uid);
+        if self.pods.remove(&uid).is_none() {
+            return Ok(());
+        }
+        self.tell(ClusterEvent::PodGone(uid)).await
+    }
+
+    /// Tells a pod's owner what is wrong with its annotations, once for each value.
+    fn publish(&mut self, record: &PodRecord, errors: Vec<AnnotationError>) {
+        if errors.is_empty() {
+            return;
+        }
+        let published = self.published.entry(record.facts.uid.clone()).or_default();
+        for error in errors {
+            if published.len() >= PUBLISHED_PER_POD || !published.insert(error.clone()) {
+                continue;
+            }
+            self.cluster.metrics.annotation_error();
+            let pod = PodRef::from(&record.facts);
+            tracing::warn!(pod = %record.facts.display_name(), %error, "annotation was not followed");
+            let cluster = self.cluster.clone();
+            // On its own: the watch does not wait for news to be written.
+            tokio::spawn(async move {
+                let deadline = clock::now() + Span::from_secs(5);
+                // A failure has been logged, and news is all this was.
+                let _ = cluster
+                    .publish(About::Pod(&pod), "InvalidAnnotation", &error.to_string(), true, deadline)
+                    .await;
+            });
+        }
+    }
+
+    async fn probe(&mut self) -> Result<(), NobodyListens> {
+        let deadline = clock::now() + Span::from_secs(2);
+        match self.cluster.read_node(deadline).await {
+            Ok(_) => self.reachable(true).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn reachable(&mut self, reachable: bool) -> Result<(), NobodyListens> {
+        if self.reachable == Some(reachable) {
+            return Ok(());
+        }
+        self.reachable = Some(reachable);
+        self.tell(ClusterEvent::Reachable(reachable)).await
+    }
+
+    async fn tell(&self, event: ClusterEvent) -> Result<(), NobodyListens> {
+        self.events.send(event).await.map_err(|_| NobodyListens)
+    }
+}

@@ -1,0 +1,187 @@
+//! The commit of what was saved: from then on it can be found.
+
+use super::Tools;
+use super::failure::Failure;
+use crate::node::executor::pod::{opened, save_flushed, settle_intent};
+use crate::node::executor::pod_context::{Baseline, Bench, SourceSide};
+use crate::node::store::Opened;
+use checkpoint::claim::{ClaimError, ClaimRequest, Holder};
+use checkpoint::dispatcher::Rank;
+use checkpoint::generation;
+use checkpoint::intent::IntentState;
+use checkpoint::key::{LineageId, Workload};
+use checkpoint::manifest::{self, Manifest, Parent};
+use checkpoint::reuse::{self, NotReusable};
+use evacuation::effect::Round;
+use evacuation::event::{Done, FailureKind};
+use evacuation::moment::Moment;
+use host::clock;
+use std::sync::Arc;
+
+/// How often a save may turn out to build on what is being removed: the list is new each time.
+const CONFIRMATIONS: u32 = 3;
+
+pub(super) async fn commit(
+    tools: &Tools,
+    bench: &Bench,
+    round: Round,
+    partial: bool,
+    deadline: Moment,
+) -> Result<Done, Failure> {
+    let mut side = bench.source.lock().await;
+    let opened = opened(tools).await?;
+    let (workload, lineage) = (bench.workload(tools)?, bench.lineage()?);
+    let until = clock::instant(deadline);
+    if side.final_commit.is_none() || round == Round::PreCopy {
+        let epoch = writing_epoch(tools, bench, &opened, &mut side, until).await?;
+        let manifest =
+            confirmed(tools, bench, &mut side, &opened, (&workload, &lineage), (round, partial), until)
+                .await?;
+        let writer = bench.record().facts.uid.0;
+        let Opened { store, conditions, .. } = &opened;
+        let until = until.min(tokio::time::Instant::now() + reuse::GOOD_FOR);
+        let committed = generation::commit(
+            store.as_ref(),
+            &manifest,
+            epoch,
+            &writer,
+            tools.mac_key.as_ref(),
+            conditions,
+            until,
+        );
+        let generation = committed.await?;
+        let bytes = manifest.bytes_total();
+        let seen = side.saved.take().map(|saved| saved.round).unwrap_or_default();
+        side.baseline = Some(Baseline {
+            manifest: Arc::new(manifest),
+            lineage: lineage.clone(),
+            number: generation.number,
+            round: Arc::new(seen),
+        });
+        side.flushed = None;
+        side.saved = None;
+        bench.set_unsaved(false);
+        if round == Round::PreCopy {
+            return Ok(Done::Committed { generation: format!("{lineage}/{}", generation.number), bytes });
+        }
+        side.final_commit = Some((generation.number, bytes));
+    }
+    let Some((number, bytes)) = side.final_commit else {
+        return Err(Failure::new(FailureKind::NotFound, "nothing is committed"));
+    };
+    settle_intent(tools, bench, IntentState::Committed { number }, deadline).await?;
+    Ok(Done::Committed { generation: format!("{lineage}/{number}"), bytes })
+}
+
+/// The manifest of what was saved, once it is certain that none of its packs is being removed as garbage. What is, is
+/// saved once more.
+async fn confirmed(
+    tools: &Tools,
+    bench: &Bench,
+    side: &mut SourceSide,
+    opened: &Opened,
+    (workload, lineage): (&Workload, &LineageId),
+    (round, partial): (Round, bool),
+    until: tokio::time::Instant,
+) -> Result<Manifest, Failure> {
+    let mut refused = None;
+    for _ in 0..CONFIRMATIONS {
+        let manifest = manifest_of(tools, bench, side, workload, lineage, partial)?;
+        let Some(reusable) = &mut side.reusable else { return Ok(manifest) };
+        let (_, name) = manifest.encode(tools.mac_key.as_ref()).map_err(generation::CommitError::from)?;
+        match reusable.confirm(opened.store.as_ref(), &manifest, name, until).await {
+            Ok(()) => return Ok(manifest),
+            Err(NotReusable::Store(error)) => return Err(error.into()),
+            Err(error @ NotReusable::Packs { .. }) => {
+                tracing::warn!(%error, "saving once more");
+                save_flushed(tools, side, &opened.store, workload, (round, &Rank::default()), until).await?;
+                refused = Some(error);
+            }
+            // The next one has another `created`, and so another name.
+            Err(error @ NotReusable::Manifest(_)) => refused = Some(error),
+        }
+    }
+    let why = refused.map_or_else(String::new, |error| error.to_string());
+    Err(Failure::new(FailureKind::Transient, why))
+}
+
+fn manifest_of(
+    tools: &Tools,
+    bench: &Bench,
+    side: &SourceSide,
+    workload: &Workload,
+    lineage: &LineageId,
+    partial: bool,
+) -> Result<Manifest, Failure> {
+    let Some(saved) = side.saved.as_ref().filter(|saved| !saved.files.is_empty() || saved.is_whole()) else {
+        return Err(Failure::new(FailureKind::NotFound, "no whole file of the state is in the store"));
+    };
+    let (flushed, record) = (side.flushed.as_ref(), bench.record());
+    let missing = flushed.is_some_and(|flushed| !flushed.missing.is_empty());
+    let parent = side.baseline.as_ref();
+    Ok(Manifest {
+        format: manifest::FORMAT,
+        workload: workload.clone(),
+        lineage: lineage.clone(),
+        source: bench.as_source(tools),
+        revision: record.image_id.clone().unwrap_or_default(),
+        spec_key: record.workload.spec_key.clone(),
+        fingerprint: bench.fingerprint().unwrap_or_default(),
+        notice_id: side.departure.clone(),
+        parent: parent.map(|parent| Parent { lineage: parent.lineage.clone(), generation: parent.number }),
+        created: jiff::Timestamp::now(),
+        partial: partial || missing || !saved.is_whole(),
+        engine: flushed.map(|flushed| flushed.facts.clone()).unwrap_or_default(),
+        files: saved.files.clone(),
+        mac: None,
+    })
+}
+
+/// The epoch under which this pod may write its lineage.
+///
+/// A lineage that is named by a pod's uid has one writer in all its life. One that is named by a
+/// StatefulSet pod's name has one after the other, and each takes over with a claim of its own, also
+/// where it restored nothing: else its commits could not be told from its predecessor's.
+async fn writing_epoch(
+    tools: &Tools,
+    bench: &Bench,
+    opened: &Opened,
+    side: &mut SourceSide,
+    until: tokio::time::Instant,
+) -> Result<u64, Failure> {
+    if let Some(epoch) = side.epoch {
+        return Ok(epoch);
+    }
+    let record = bench.record();
+    let epoch = if record.workload.named {
+        let request = claim_request(tools, bench, bench.lineage()?);
+        let workload = bench.workload(tools)?;
+        match opened.claims.take(opened.store.as_ref(), &workload, &request, until).await {
+            Ok(mut held) => {
+                held.finish(until).await?;
+                held.epoch()
+            }
+            Err(ClaimError::Finished { epoch }) => epoch,
+            Err(error) => return Err(error.into()),
+        }
+    } else {
+        1
+    };
+    side.epoch = Some(epoch);
+    Ok(epoch)
+}
+
+/// A claim of this pod on `lineage`.
+pub(crate) fn claim_request(
+    tools: &Tools,
+    bench: &Bench,
+    lineage: checkpoint::key::LineageId,
+) -> ClaimRequest {
+    let record = bench.record();
+    ClaimRequest {
+        named: record.workload.named && lineage.as_str() == record.workload.lineage,
+        lineage,
+        holder: Holder { pod_uid: record.facts.uid.0, pod_name: record.facts.name, node: tools.node.clone() },
+        lease: tools.claim_lease,
+    }
+}

@@ -1,0 +1,155 @@
+//! What a failed effect says: in which of the closed ways, and why.
+
+use crate::kube::ClusterError;
+use crate::node::store::Unusable;
+use crate::volume::VolumeError;
+use crate::volume::kept::KeptError;
+use checkpoint::claim::ClaimError;
+use checkpoint::folder::FolderError;
+use checkpoint::generation::{CommitError, ReadError};
+use checkpoint::key::KeyError;
+use checkpoint::restore::RestoreError;
+use checkpoint::store::StoreError;
+use engines::EngineError;
+use evacuation::event::{FailureKind, Outcome};
+use host::small_file::SmallFileError;
+use std::error::Error;
+
+/// A failed effect.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: FailureKind,
+    pub(crate) why: String,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: FailureKind, why: impl Into<String>) -> Self {
+        Self { kind, why: why.into() }
+    }
+
+    /// With the whole chain of causes: this is where it is told.
+    fn of(kind: FailureKind, error: &(dyn Error + 'static)) -> Self {
+        let mut why = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            why = format!("{why}: {cause}");
+            source = cause.source();
+        }
+        Self { kind, why }
+    }
+
+    pub(crate) fn into_outcome(self) -> Outcome {
+        Outcome::Failed { kind: self.kind, why: self.why }
+    }
+}
+
+impl From<ClusterError> for Failure {
+    fn from(error: ClusterError) -> Self {
+        Self::of(error.failure_kind(), &error)
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::of(error.kind(), &error)
+    }
+}
+
+impl From<VolumeError> for Failure {
+    fn from(error: VolumeError) -> Self {
+        Self::of(error.kind(), &error)
+    }
+}
+
+impl From<KeptError> for Failure {
+    fn from(error: KeptError) -> Self {
+        Self::of(error.kind(), &error)
+    }
+}
+
+impl From<SmallFileError> for Failure {
+    fn from(error: SmallFileError) -> Self {
+        VolumeError::from(error).into()
+    }
+}
+
+impl From<FolderError> for Failure {
+    fn from(error: FolderError) -> Self {
+        Self::of(FailureKind::Permanent, &error)
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        Self::of(FailureKind::Permanent, &error)
+    }
+}
+
+impl From<Unusable> for Failure {
+    fn from(unusable: Unusable) -> Self {
+        let kind = if unusable.passing { FailureKind::Transient } else { FailureKind::Permanent };
+        Self::new(kind, unusable.why.as_ref())
+    }
+}
+
+fn store_kind(error: &StoreError) -> FailureKind {
+    match error {
+        StoreError::NotFound { .. } => FailureKind::NotFound,
+        StoreError::Throttled { .. } => FailureKind::Throttled,
+        other if other.is_retryable() => FailureKind::Transient,
+        StoreError::TimedOut { .. } | StoreError::ConditionFailed { .. } => FailureKind::Transient,
+        _ => FailureKind::Permanent,
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::of(store_kind(&error), &error)
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        let kind = match &error {
+            ReadError::Store(store) => store_kind(store),
+            ReadError::Document(_) | ReadError::Misplaced { .. } => FailureKind::Mismatch,
+        };
+        Self::of(kind, &error)
+    }
+}
+
+impl From<CommitError> for Failure {
+    fn from(error: CommitError) -> Self {
+        let kind = match &error {
+            CommitError::Fenced { .. } => FailureKind::Refused,
+            CommitError::Manifest(_) | CommitError::Document(_) => FailureKind::Permanent,
+            CommitError::Store(store) => store_kind(store),
+        };
+        Self::of(kind, &error)
+    }
+}
+
+impl From<ClaimError> for Failure {
+    fn from(error: ClaimError) -> Self {
+        let kind = match &error {
+            ClaimError::Held { .. } | ClaimError::Finished { .. } | ClaimError::Fenced { .. } => {
+                FailureKind::Refused
+            }
+            ClaimError::Store(store) => store_kind(store),
+            ClaimError::Unreadable(_) => FailureKind::Permanent,
+        };
+        Self::of(kind, &error)
+    }
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Self {
+        let kind = match &error {
+            RestoreError::Corrupt { .. } | RestoreError::Manifest { .. } => FailureKind::Mismatch,
+            RestoreError::Folder(_) => FailureKind::Permanent,
+            RestoreError::OutOfTime { .. } => FailureKind::Transient,
+            RestoreError::Store(store) => store_kind(store),
+        };
+        Self::of(kind, &error)
+    }
+}

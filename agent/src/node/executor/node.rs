@@ -1,0 +1,206 @@
+//! Effects about the node itself.
+
+use super::{Tools, failure::Failure, lock};
+use crate::kube::About;
+use bytes::Bytes;
+use checkpoint::store::{Condition, StoreError};
+use checkpoint::{key, retry};
+use evacuation::effect::Action;
+use evacuation::event::{Done, FailureKind};
+use evacuation::moment::Moment;
+use evacuation::notice::NoticeKind;
+use evacuation::report::{DepartureOutcome, Report, StateOutcome};
+use host::clock;
+
+/// The largest report that is read back, bytes.
+const REPORT_MAX: u64 = 4 << 20;
+
+pub(super) async fn perform(tools: &Tools, action: Action, deadline: Moment) -> Result<Done, Failure> {
+    match action {
+        Action::Mark(standing) => {
+            tools.cluster.mark(&standing, deadline).await?;
+            if standing.is_hard() {
+                tools.metrics.cordoned(clock::now().since(standing.began));
+            }
+            Ok(Done::Nothing)
+        }
+        Action::Unmark { uncordon } => {
+            tools.cluster.unmark(uncordon, deadline).await?;
+            Ok(Done::Nothing)
+        }
+        Action::WriteReport(report) => write_report(tools, &report, deadline).await,
+        Action::Publish { reason, note, warning, .. } => {
+            tools.cluster.publish(About::Node, &reason, &note, warning, deadline).await?;
+            Ok(Done::Nothing)
+        }
+        Action::Anomaly { what } => {
+            tracing::error!(what, "anomaly: please report this with the journal");
+            tools.metrics.anomaly();
+            Ok(Done::Nothing)
+        }
+        other => {
+            Err(Failure::new(FailureKind::Permanent, format!("{} is no effect about the node", other.name())))
+        }
+    }
+}
+
+/// The report goes where it outlives the node: to the store, and in short to a Node Event. The whole
+/// of it is in the journal already, as part of this effect.
+async fn write_report(tools: &Tools, report: &Report, deadline: Moment) -> Result<Done, Failure> {
+    let key = key::report(&tools.cluster_name, &report.node, &report_id(report))?;
+    let summary = summary(report);
+    let event = async {
+        // A store that is away makes the core ask again; the Event is written once for what it says.
+        let news = (report.notice.clone(), report.complete);
+        if *lock(&tools.reported) == Some(news.clone()) {
+            return Ok(());
+        }
+        tools.cluster.publish(About::Node, "EvacuationReport", &summary, !report.complete, deadline).await?;
+        *lock(&tools.reported) = Some(news);
+        Ok(())
+    };
+    let object = async {
+        let store = tools.store.get().await?;
+        let until = clock::instant(deadline);
+        let earlier: Option<Report> = match retry::get(store.as_ref(), &key, REPORT_MAX, until).await {
+            Ok(object) => serde_json::from_slice(&object.bytes).ok(),
+            Err(StoreError::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        // What this agent's earlier lives knew, and what they could still write.
+        let told = tools.earlier.iter().filter(|told| told.notice == report.notice).cloned();
+        let whole = told.chain(earlier).fold(report.clone(), with_earlier);
+        let body = serde_json::to_vec_pretty(&whole);
+        let body = body.map_err(|error| Failure::new(FailureKind::Permanent, error.to_string()))?;
+        retry::put(store.as_ref(), &key, Bytes::from(body), Condition::Always, until).await?;
+        Ok(())
+    };
+    let (event, object): (Result<(), Failure>, Result<(), Failure>) = tokio::join!(event, object);
+    tracing::info!(summary, complete = report.complete, "report");
+    if report.complete || report.written >= report.deadline {
+        count(tools, report);
+    }
+    // One of the two is enough to outlive the node; the store is the one that is read by machines, and it is
+    // tried again as long as that may help.
+    match (object, event) {
+        (Ok(()), _) => Ok(Done::Nothing),
+        (Err(failure), Ok(())) if failure.kind == FailureKind::Permanent => Ok(Done::Nothing),
+        (Err(failure), _) => Err(failure),
+    }
+}
+
+/// Counts an evacuation once, however often its report is written.
+fn count(tools: &Tools, report: &Report) {
+    let counted = lock(&tools.counted).replace(report.notice.clone());
+    if counted.as_ref() == Some(&report.notice) {
+        return;
+    }
+    if report.kind == NoticeKind::Drill {
+        // What was rehearsed is no interruption.
+        return tools.metrics.rehearsed(report.complete);
+    }
+    tools.metrics.evacuated(report.complete, report.written.since(report.noticed));
+    for pod in &report.pods {
+        tools.metrics.departure(pod.departure);
+        tools.metrics.state(pod.state);
+    }
+}
+
+/// The report together with what was written of the same evacuation before, by this agent or by an
+/// earlier life of it that knew pods that are gone by now.
+fn with_earlier(mut whole: Report, earlier: Report) -> Report {
+    let adds_pods = whole.pods.iter().any(|pod| earlier.pods.iter().all(|told| told.uid != pod.uid));
+    whole.complete |= earlier.complete && !adds_pods;
+    whole.cordoned = earlier.cordoned.or(whole.cordoned);
+    for told in earlier.pods {
+        match whole.pods.iter_mut().find(|pod| pod.uid == told.uid) {
+            None => whole.pods.push(told),
+            Some(pod) if told.committed.is_some() && pod.committed.is_none() => *pod = told,
+            Some(_) => {}
+        }
+    }
+    whole
+}
+
+/// One object for each evacuation of each boot.
+fn report_id(report: &Report) -> String {
+    let short: String = report.notice.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+    format!("{}-{short}", report.noticed.as_millis())
+}
+
+fn summary(report: &Report) -> String {
+    let departed = |outcome| report.pods.iter().filter(|pod| pod.departure == outcome).count();
+    let state = |outcome| report.pods.iter().filter(|pod| pod.state == outcome).count();
+    format!(
+        "{} notice: {} pods gone, {} leaving, {} let go, {} abandoned; states {} saved, {} partial, {} earlier, {} lost; \
+         {} after the notice",
+        report.kind.as_str(),
+        departed(DepartureOutcome::Gone),
+        departed(DepartureOutcome::Leaving),
+        departed(DepartureOutcome::LetGo),
+        departed(DepartureOutcome::Abandoned),
+        state(StateOutcome::Saved),
+        state(StateOutcome::Partial),
+        state(StateOutcome::Earlier),
+        state(StateOutcome::Lost),
+        report.written.since(report.noticed),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use evacuation::notice::{InstanceAction, NoticeKind};
+    use evacuation::report::PodReport;
+
+    fn report(complete: bool, pods: &[(&str, Option<u64>)]) -> Report {
+        let pods = pods.iter().map(|(uid, committed)| PodReport {
+            uid: (*uid).into(),
+            namespace: "ns".into(),
+            name: (*uid).into(),
+            priority: 0,
+            departure: DepartureOutcome::Gone,
+            reason: None,
+            state: StateOutcome::Saved,
+            state_reason: None,
+            generation: None,
+            bytes: 0,
+            sent: 0,
+            refusals: 0,
+            evicted: None,
+            committed: committed.map(Moment::from_millis),
+            gone: None,
+        });
+        Report {
+            format: 1,
+            node: "a".into(),
+            boot: "b".into(),
+            notice: "n".into(),
+            kind: NoticeKind::Interruption(InstanceAction::Terminate),
+            short: false,
+            withdrawn: false,
+            noticed: Moment::from_millis(1),
+            deadline: Moment::from_millis(2),
+            cordoned: None,
+            written: Moment::from_millis(3),
+            complete,
+            pods: pods.collect(),
+        }
+    }
+
+    #[test]
+    fn an_agent_that_was_restarted_adds_to_the_report_and_takes_nothing_away() {
+        let earlier = report(false, &[("gone", Some(5)), ("both", Some(6))]);
+        let whole = with_earlier(report(true, &[("both", None), ("new", None)]), earlier);
+        let committed: Vec<_> =
+            whole.pods.iter().map(|pod| (pod.uid.as_str(), pod.committed.is_some())).collect();
+        assert_eq!(committed, [("both", true), ("new", false), ("gone", true)]);
+    }
+
+    #[test]
+    fn a_complete_report_stays_complete_unless_there_are_pods_that_it_did_not_know() {
+        let told = report(true, &[("gone", Some(5))]);
+        assert!(with_earlier(report(false, &[]), told.clone()).complete);
+        assert!(!with_earlier(report(false, &[("new", None)]), told).complete);
+    }
+}

@@ -1,0 +1,356 @@
+//! Effects about a pod of this node that serves or leaves: hold, look, flush, save, commit, evict.
+
+use super::Tools;
+use super::commit::commit;
+use super::failure::Failure;
+use crate::kube::About;
+use crate::node::executor::pod_context::{Baseline, Bench, FlushedState, SourceSide};
+use crate::node::store::Opened;
+use crate::volume::kept::Kept;
+use checkpoint::dispatcher::{Class, Rank};
+use checkpoint::generation;
+use checkpoint::intent::{Intent, IntentState};
+use checkpoint::reuse::{self, Reusable};
+use checkpoint::save::{self, Identity, Progress, SaveRequest, SourceFile};
+use checkpoint::store::Store;
+use checkpoint::{intent, restore};
+use evacuation::effect::{Action, Round};
+use evacuation::event::{Done, FailureKind};
+use evacuation::moment::{Moment, Span};
+use host::clock;
+use host::hold;
+use std::sync::Arc;
+
+/// A save ends this much before its effect does, so that it can say what is whole.
+const TO_ANSWER: Span = Span::from_millis(300);
+/// How long an engine may take to say how large its state is, before it is flushed.
+const LOOK_FIRST: Span = Span::from_secs(2);
+
+pub(super) async fn perform(
+    tools: &Tools,
+    bench: &Bench,
+    action: Action,
+    deadline: Moment,
+) -> Result<Done, Failure> {
+    let pod = bench.pod_ref();
+    match action {
+        Action::SetHold { hold, .. } => hold::write_hold(&bench.folder(tools)?, hold).await?,
+        Action::Look { .. } => return look(tools, bench, deadline).await,
+        Action::Intend { departure, by, .. } => return intend(tools, bench, &departure, by, deadline).await,
+        Action::AbandonIntent { why, .. } => abandon(tools, bench, why, deadline).await?,
+        Action::Quiesce { .. } => bench.engine(tools).await?.quiesce(deadline).await?,
+        Action::Resume { .. } => bench.engine(tools).await?.resume(deadline).await?,
+        Action::Flush { round, .. } => return flush(tools, bench, round, deadline).await,
+        Action::Save { round, rank, .. } => {
+            bench.rank.set(rank);
+            return save(tools, bench, round, deadline).await;
+        }
+        Action::Rank { rank, .. } => bench.rank.set(rank),
+        Action::Commit { round, partial, .. } => return commit(tools, bench, round, partial, deadline).await,
+        Action::Evict { grace, .. } => tools.cluster.evict(&pod, grace, deadline).await?,
+        Action::MarkDisrupted { .. } => {
+            tools.cluster.mark_disrupted(&pod, "the Spot instance is being interrupted", deadline).await?;
+        }
+        Action::LetGo { grace, .. } => tools.cluster.delete(&pod, grace, deadline).await?,
+        Action::OpenGate { outcome, message, .. } => {
+            crate::node::executor::restore::tell_the_pod(tools, bench, outcome.as_str(), &message).await;
+            tools.cluster.open_gate(&pod, outcome, &message, deadline).await?;
+            let bytes = bench.restore.lock().await.as_ref().map_or(0, |material| material.bytes);
+            tools.metrics.restore(outcome, clock::now().since(bench.first_seen()), bytes);
+            let reason = outcome.as_str();
+            let ordinary = matches!(reason, "Restored" | "NothingToRestore");
+            let note = format!("restore: {reason}: {message}");
+            // The condition says it already: an Event that is not written is no failure.
+            let _ = tools.cluster.publish(About::Pod(&pod), reason, &note, !ordinary, deadline).await;
+        }
+        Action::Publish { reason, note, warning, .. } => {
+            tools.cluster.publish(About::Pod(&pod), &reason, &note, warning, deadline).await?;
+        }
+        other => {
+            let why = format!("{} is no effect about a leaving pod", other.name());
+            return Err(Failure::new(FailureKind::Permanent, why));
+        }
+    }
+    Ok(Done::Nothing)
+}
+
+async fn look(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
+    let looked = bench.engine(tools).await?.look(deadline).await?;
+    bench.set_fingerprint(looked.fingerprint);
+    tools.metrics.tokens_found(looked.tokens_found);
+    Ok(Done::Looked { state_bytes: looked.state_bytes, busy: looked.busy })
+}
+
+pub(crate) async fn store(tools: &Tools) -> Result<Store, Failure> {
+    Ok(tools.store.get().await?)
+}
+
+pub(crate) async fn opened(tools: &Tools) -> Result<Opened, Failure> {
+    Ok(tools.store.opened().await?)
+}
+
+async fn intend(
+    tools: &Tools,
+    bench: &Bench,
+    departure: &str,
+    by: Moment,
+    deadline: Moment,
+) -> Result<Done, Failure> {
+    let mut side = bench.source.lock().await;
+    side.departure = Some(departure.to_owned());
+    let store = store(tools).await?;
+    let (workload, lineage) = (bench.workload(tools)?, bench.lineage()?);
+    let until = clock::instant(deadline);
+    let source = bench.as_source(tools);
+    // The agent may have been restarted after the commit of this very departure.
+    if let Some(found) = Intent::read(store.as_ref(), &workload, &lineage, until).await?
+        && let IntentState::Committed { number } = found.intent.state
+        && found.intent.notice_id.as_deref() == Some(departure)
+        && found.intent.writer == source.uid
+    {
+        let generation = generation::read(store.as_ref(), &workload, &lineage, number, until).await?;
+        let manifest =
+            restore::load_manifest(&store, &workload, generation.manifest, tools.mac_key.as_ref(), until)
+                .await?;
+        let committed = Some((format!("{lineage}/{number}"), manifest.bytes_total()));
+        return Ok(Done::Intended { committed });
+    }
+    let packs = side.baseline.iter().flat_map(|baseline| baseline.manifest.packs()).collect();
+    let mut intent = Intent {
+        format: intent::FORMAT,
+        lineage,
+        writer: source.uid.clone(),
+        source,
+        nonce: String::new(),
+        notice_id: Some(departure.to_owned()),
+        time_left_ms: by.left(clock::now()).as_millis(),
+        spec_key: bench.record().workload.spec_key,
+        packs,
+        state: IntentState::Coming,
+    };
+    intent.put(store.as_ref(), &workload, until).await?;
+    Ok(Done::Intended { committed: None })
+}
+
+async fn abandon(tools: &Tools, bench: &Bench, why: String, deadline: Moment) -> Result<(), Failure> {
+    settle_intent(tools, bench, IntentState::Abandoned { reason: why }, deadline).await
+}
+
+/// Tells whoever waits for the announced checkpoint how it ended.
+pub(super) async fn settle_intent(
+    tools: &Tools,
+    bench: &Bench,
+    state: IntentState,
+    deadline: Moment,
+) -> Result<(), Failure> {
+    let store = store(tools).await?;
+    let (workload, lineage) = (bench.workload(tools)?, bench.lineage()?);
+    let until = clock::instant(deadline);
+    let Some(found) = Intent::read(store.as_ref(), &workload, &lineage, until).await? else { return Ok(()) };
+    if found.intent.writer != bench.record().facts.uid.0 {
+        return Ok(());
+    }
+    let mut intent = found.intent;
+    intent.state = state;
+    intent.put(store.as_ref(), &workload, until).await?;
+    Ok(())
+}
+
+async fn flush(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> Result<Done, Failure> {
+    let mut side = bench.source.lock().await;
+    let engine = bench.engine(tools).await?;
+    if bench.fingerprint().is_none() {
+        // Without evidence of the weights nothing can be restored; but the state comes first.
+        let short = deadline.min(clock::now() + Span::from_secs(2));
+        match engine.look(short).await {
+            Ok(looked) => bench.set_fingerprint(looked.fingerprint),
+            Err(error) => tracing::warn!(%error, "no fingerprint: the checkpoint will carry no evidence"),
+        }
+    }
+    // The same for every attempt of one round of one departure: the engine writes once.
+    let name = match round {
+        Round::PreCopy => format!("{}-{}", bench.record().facts.uid, clock::now().as_millis()),
+        Round::Final => {
+            let departure = side.departure.as_deref().unwrap_or("final");
+            format!("{}-{}", bench.record().facts.uid, &blake3::hash(departure.as_bytes()).to_hex()[..16])
+        }
+    };
+    let folder = bench.folder(tools)?;
+    let settings = bench.settings()?;
+    // The files of one that is not asked are there already.
+    if let Some(volume) = settings.state_volume.filter(|_| settings.engine.is_asked())
+        // How much it will be is only known from the engine. One that does not say flushes all the same.
+        && let Ok(looked) = engine.look(deadline.min(clock::now() + LOOK_FIRST)).await
+    {
+        let folder = Arc::clone(&folder);
+        // A pod may have filled its volume with files: listing them is not for the thread that everything waits on.
+        let checked = tokio::task::spawn_blocking(move || {
+            crate::node::executor::disk_room::check(
+                &volume.name,
+                volume.size_limit,
+                &folder,
+                looked.state_bytes,
+            )
+        });
+        checked.await.map_err(|error| Failure::new(FailureKind::Transient, error.to_string()))??;
+    }
+    let flushed = engine.flush(round, &name, deadline).await?;
+    let mut files = Vec::with_capacity(flushed.files.len());
+    for flushed_file in &flushed.files {
+        let file = folder.read(&flushed_file.path)?;
+        let metadata = file.metadata().map_err(|e| Failure::new(FailureKind::Transient, e.to_string()))?;
+        files.push(SourceFile {
+            path: flushed_file.path.clone(),
+            mode: std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777,
+            size: metadata.len(),
+            file,
+            chunking: flushed_file.chunking,
+        });
+    }
+    let bytes = flushed.bytes;
+    if let Some(tokens) = flushed.facts.get("tokens").and_then(serde_json::Value::as_u64) {
+        tools.metrics.tokens_saved(tokens);
+    }
+    if !flushed.missing.is_empty() {
+        tracing::warn!(missing = ?flushed.missing, "the flush is partial");
+    }
+    if let Some(fingerprint) = bench.fingerprint().filter(|_| settings.engine.is_asked() && !files.is_empty())
+    {
+        let paths = files.iter().map(|file| file.path.clone()).collect();
+        Kept::record(&folder, fingerprint, flushed.facts.clone(), paths).await;
+    }
+    side.saved = None;
+    side.flushed = Some(FlushedState { files, facts: flushed.facts, missing: flushed.missing });
+    bench.set_unsaved(round == Round::Final);
+    Ok(Done::Flushed { bytes })
+}
+
+async fn save(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> Result<Done, Failure> {
+    let mut side = bench.source.lock().await;
+    let store = store(tools).await?;
+    let workload = bench.workload(tools)?;
+    let until = clock::instant((deadline - TO_ANSWER).max(clock::now() + Span::from_millis(50)));
+    look_back(tools, bench, &store, &workload, &mut side, until).await;
+    if !side.reusable.as_ref().is_some_and(Reusable::is_good) {
+        // What may be built on: also packs that an earlier life of this agent had sent, and nothing that is being removed.
+        // Without it the parent is trusted, as it was committed: the store has other troubles then.
+        let listed = reuse::list(store.as_ref(), &workload, tools.lifecycle, until).await;
+        let listed =
+            listed.inspect_err(|error| tracing::warn!(%error, "what the store has could not be listed"));
+        side.reusable = listed.ok();
+    }
+    let (bytes, sent, left_out) =
+        save_flushed(tools, &mut side, &store, &workload, (round, &bench.rank), until).await?;
+    Ok(Done::Saved { bytes, sent, left_out })
+}
+
+/// Saves what is flushed, and keeps the account in `side`.
+pub(super) async fn save_flushed(
+    tools: &Tools,
+    side: &mut SourceSide,
+    store: &Store,
+    workload: &checkpoint::key::Workload,
+    (round, rank): (Round, &Rank),
+    until: tokio::time::Instant,
+) -> Result<(u64, u64, Option<String>), Failure> {
+    let Some(flushed) = &side.flushed else {
+        return Err(Failure::new(
+            FailureKind::Transient,
+            "nothing is flushed: the agent was restarted in between",
+        ));
+    };
+    let mut files = Vec::with_capacity(flushed.files.len());
+    for file in &flushed.files {
+        let again = file.file.try_clone().map_err(|e| Failure::new(FailureKind::Transient, e.to_string()))?;
+        files.push(SourceFile {
+            path: file.path.clone(),
+            mode: file.mode,
+            size: file.size,
+            file: again,
+            chunking: file.chunking,
+        });
+    }
+    let baseline = side.baseline.clone();
+    let request = SaveRequest {
+        workload,
+        files,
+        parent: baseline.as_ref().map(|baseline| baseline.manifest.as_ref()),
+        known_packs: side.reusable.as_ref().map(|reusable| reusable.packs().clone()),
+        condemned: side.reusable.as_ref().map(Reusable::condemned_packs).unwrap_or_default(),
+        round: baseline.as_ref().map(|baseline| baseline.round.as_ref()),
+        remember: round == Round::PreCopy,
+        identity: Identity::Blake3,
+        pack_size: usize::try_from(tools.pack_size).unwrap_or(save::PACK_SIZE),
+        class: match round {
+            Round::PreCopy => Class::PreCopy,
+            Round::Final => Class::Drain,
+        },
+        rank: rank.clone(),
+        deadline: until,
+    };
+    let progress = Arc::new(Progress::default());
+    let saved = match save::save(store, request, &tools.dispatcher, &progress).await {
+        Ok(saved) => saved,
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the save is not whole");
+            error.into_partial()
+        }
+    };
+    let left_out: Vec<String> =
+        saved.failed.iter().map(ToString::to_string).chain(flushed.missing.iter().cloned()).collect();
+    let whole = saved.is_whole() && flushed.missing.is_empty();
+    // Into the report, which people read: the first few are enough.
+    let left_out = (!whole).then(|| match left_out.is_empty() {
+        true if saved.set_back => {
+            "its time was over: at the measured rate it would not have been in time, and what would went before".to_owned()
+        }
+        true => "its time was over".to_owned(),
+        false => left_out.iter().take(4).map(String::as_str).collect::<Vec<_>>().join("; "),
+    });
+    if let Some(rate) = progress.read_rate() {
+        tools.metrics.read_rate(rate);
+    }
+    let bytes = saved.files.iter().map(|file| file.size).sum();
+    let sent = saved.bytes_sent;
+    for failed in &saved.failed {
+        tracing::warn!(file = %failed, "left out");
+    }
+    if let Some(reusable) = &mut side.reusable {
+        reusable.sent(&saved.acknowledged);
+    }
+    side.saved = Some(saved);
+    Ok((bytes, sent, left_out))
+}
+
+/// The newest generation of this lineage, if this life of the agent does not know it yet: what it
+/// names is not sent again.
+async fn look_back(
+    tools: &Tools,
+    bench: &Bench,
+    store: &Store,
+    workload: &checkpoint::key::Workload,
+    side: &mut SourceSide,
+    until: tokio::time::Instant,
+) {
+    if side.looked_back || side.baseline.is_some() {
+        side.looked_back = true;
+        return;
+    }
+    side.looked_back = true;
+    let Ok(lineage) = bench.lineage() else { return };
+    let found = async {
+        let number = generation::newest(store.as_ref(), workload, &lineage, until).await.ok()??;
+        let generation = generation::read(store.as_ref(), workload, &lineage, number, until).await.ok()?;
+        let manifest =
+            restore::load_manifest(store, workload, generation.manifest, tools.mac_key.as_ref(), until)
+                .await
+                .ok()?;
+        Some(Baseline {
+            manifest: Arc::new(manifest),
+            lineage: lineage.clone(),
+            number,
+            round: Arc::default(),
+        })
+    };
+    side.baseline = found.await;
+}
