@@ -24,36 +24,5 @@ pub use fault::{Count, Fault, Start, Value};
 pub use grammar::{FaultError, parse_plan};
 pub use quantity::{parse_duration, parse_rate, show_duration, show_rate};
 
-/// Where a plan can name a step: the core's actions (a test of the core compares them).
-pub const STEPS: &[&str] = &[
-    "mark",
-    "unmark",
-    "set_hold",
-    "look",
-    "intend",
-    "abandon_intent",
-    "quiesce",
-    "resume",
-    "flush",
-    "save",
-    "rank",
-    "commit",
-    "evict",
-    "mark_disrupted",
-    "let_go",
-    "write_report",
-    "publish",
-    "find_lineage",
-    "claim",
-    "renew_claim",
-    "prefetch",
-    "fetch",
-    "prove",
-    "hand_over",
-    "verify",
-    "finish_claim",
-    "recall",
-    "open_gate",
-    "cancel",
-    "anomaly",
-];
+/// Where a plan can name a step: the core's actions.
+pub const STEPS: &[&str] = &evacuation::effect::Action::NAMES;

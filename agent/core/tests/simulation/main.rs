@@ -27,7 +27,6 @@ mod world;
 
 use coverage::Coverage;
 use evacuation::Machine;
-use evacuation::effect::Action;
 use evacuation::moment::Span;
 use evacuation::policy::EvictOrder;
 use fault_plan::{Fault, Level};
@@ -214,9 +213,4 @@ fn every_fault_of_the_catalogue_strikes_when_it_is_given_by_hand_or_says_why_not
         });
         assert!(struck, "{text} never struck");
     }
-}
-
-#[test]
-fn a_plan_names_the_cores_own_steps() {
-    assert_eq!(fault_plan::STEPS, Action::NAMES);
 }
