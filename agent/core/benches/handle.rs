@@ -4,7 +4,7 @@
 //! `tests/bench core` runs it. The goal is 50 µs (issue 6): it is printed beside what was measured, and held by nobody.
 
 use evacuation::Machine;
-use evacuation::effect::{Action, Effect, Round};
+use evacuation::effect::{Action, Effect, FlushKind};
 use evacuation::event::{Done, Event, NodeFacts, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{InstanceAction, Notice, NoticeKind};
@@ -64,15 +64,15 @@ impl Bench {
             for effect in std::mem::take(&mut self.open) {
                 let bytes = 1 << 30;
                 let done = match &effect.action {
-                    Action::Look { .. } => Done::Looked { state_bytes: bytes, busy: false },
-                    Action::Intend { .. } => Done::Intended { committed: None },
+                    Action::InspectEngine { .. } => Done::Inspected { state_bytes: bytes, busy: false },
+                    Action::WriteIntent { .. } => Done::IntentWritten { committed: None },
                     Action::Flush { .. } => Done::Flushed { bytes },
                     Action::Save { .. } if !saves => {
                         later.push(effect);
                         continue;
                     }
                     Action::Save { .. } => Done::Saved { bytes, sent: bytes, left_out: None },
-                    Action::Commit { round: Round::Final, .. } => {
+                    Action::Commit { kind: FlushKind::Final, .. } => {
                         Done::Committed { generation: "lineage/1-1".into(), bytes }
                     }
                     _ => Done::Nothing,
@@ -118,28 +118,28 @@ fn run(
         boot: "boot".into(),
         unschedulable: false,
         tainted: false,
-        standing: None,
+        active_notice: None,
     };
     bench.hear(Event::Started(node));
     for index in 0..PODS {
-        bench.hear(Event::PodSeen(Box::new(pod(index))));
+        bench.hear(Event::PodUpdated(Box::new(pod(index))));
     }
     bench.hear(Event::LinkMeasured { bytes_per_second: 200_000_000 });
     bench.answer(true);
     bench.phase = "no notice";
     for _ in 0..200 {
         bench.now = bench.now + Span::from_millis(17);
-        bench.hear(Event::Woke);
+        bench.hear(Event::TimerFired);
     }
     bench.answer(true);
     bench.phase = "at the notice";
     let kind = NoticeKind::Interruption(InstanceAction::Terminate);
-    bench.hear(Event::Noticed(Notice { kind, id: "n".into(), left_ms: 120_000 }));
+    bench.hear(Event::NoticeReceived(Notice { kind, id: "n".into(), left_ms: 120_000 }));
     bench.phase = "while it stands";
     bench.answer(false);
     for _ in 0..200 {
         bench.now = bench.now + Span::from_millis(50);
-        bench.hear(Event::Woke);
+        bench.hear(Event::TimerFired);
         bench.answer(false);
     }
     bench.answer(true);

@@ -16,7 +16,7 @@ const AFTER_RELEASE: Span = Span::from_millis(1000);
 const UNKNOWN_FLUSH: Span = Span::from_millis(1000);
 
 /// The moment at which the pod's save must be done, whatever it has come to: from then on it is
-/// committed as it is and evicted or let go.
+/// committed as it is and evicted or deleted.
 ///
 /// `held`: the pod waits inside its own eviction and ends within a second of its release, so it
 /// needs no grace of its own after the save. Otherwise its grace (15 s at most) comes after.
@@ -74,6 +74,14 @@ pub fn flush(bytes: u64, rate: Option<u64>) -> Span {
         Some(rate) => Span::from_millis(scaled(bytes, rate)),
         None => UNKNOWN_FLUSH,
     }
+}
+
+/// What a flush that began at `began`, if it did, has yet to take of the `expected`: one that takes longer than
+/// expected is expected to take as long again, so that one that hangs keeps no time of the link from those behind it.
+pub fn flush_left(expected: Span, began: Option<Moment>, now: Moment) -> Span {
+    let Some(began) = began else { return expected };
+    let took = now.since(began);
+    if took < expected { expected.less(took) } else { took }
 }
 
 /// How long the link needs for `bytes`, at `rate` bytes per second.

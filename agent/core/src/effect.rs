@@ -4,7 +4,7 @@
 //! Decides nothing: words only. It must not know how any of it is done.
 
 use crate::moment::{Moment, Span};
-use crate::notice::Standing;
+use crate::notice::ActiveNotice;
 use crate::pod::PodUid;
 use crate::report::Report;
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ pub struct Effect {
 /// Whether the engine goes on serving after the flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Round {
+pub enum FlushKind {
     /// While it serves: idle state only, nothing is cut.
     PreCopy,
     /// The last one: what is running is cut.
@@ -114,20 +114,20 @@ impl RestoreOutcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// One PATCH of the own node: annotation and taint; for a hard standing also unschedulable.
-    Mark(Standing),
+    /// One PATCH of the own node: annotation and taint; for a hard notice also unschedulable.
+    MarkNode(ActiveNotice),
     /// Takes back our taints, our annotation and, where we cordoned, the cordon.
-    Unmark {
+    ClearNodeMark {
         /// Make the node schedulable again.
         uncordon: bool,
     },
     /// Writes the hold file of a pod.
     SetHold { pod: PodUid, hold: Hold },
     /// Asks the engine what it is and has (its fingerprint is made ready before it is needed).
-    Look { pod: PodUid },
+    InspectEngine { pod: PodUid },
     /// Writes the intent: a checkpoint is coming, by `by`, in this departure (the notice's id, or
     /// `deleted`).
-    Intend { pod: PodUid, departure: String, by: Moment },
+    WriteIntent { pod: PodUid, departure: String, by: Moment },
     /// Takes the intent back: nothing will come.
     AbandonIntent { pod: PodUid, why: String },
     /// The engine admits nothing new; with `cut`, what runs is ended.
@@ -135,19 +135,19 @@ pub enum Action {
     /// The engine serves again.
     Resume { pod: PodUid },
     /// The engine writes its state to its volume.
-    Flush { pod: PodUid, round: Round },
+    Flush { pod: PodUid, kind: FlushKind },
     /// What was flushed goes to the store, before everything of a higher `rank`.
-    Save { pod: PodUid, round: Round, rank: u64 },
+    Save { pod: PodUid, kind: FlushKind, rank: u64 },
     /// The save of a pod that is under way goes on under another `rank`.
-    Rank { pod: PodUid, rank: u64 },
+    Reprioritise { pod: PodUid, rank: u64 },
     /// The manifest and its generation are written: from here on the state can be found.
-    Commit { pod: PodUid, round: Round, partial: bool },
+    Commit { pod: PodUid, kind: FlushKind, partial: bool },
     /// Evicts with a uid precondition and this grace.
     Evict { pod: PodUid, grace: Span },
     /// Sets the condition DisruptionTarget, so that a Job does not count what follows as a failure.
     MarkDisrupted { pod: PodUid },
     /// Deletes with a uid precondition and this grace: the last resort.
-    LetGo { pod: PodUid, grace: Span },
+    DeletePod { pod: PodUid, grace: Span },
     /// The report goes to the store, the journal and a Node Event.
     WriteReport(Box<Report>),
     /// A Kubernetes Event.
@@ -164,15 +164,15 @@ pub enum Action {
     /// Fetches and verifies a generation into the pod's volume, apart from the engine's files.
     Fetch { pod: PodUid, lineage: String, generation: String },
     /// Waits for the engine to answer, and compares its fingerprint with the fetched one.
-    Prove { pod: PodUid },
+    CheckFingerprint { pod: PodUid },
     /// Moves the files into place and has the engine take them.
-    HandOver { pod: PodUid },
+    ImportState { pod: PodUid },
     /// Has the engine show that it uses what it took.
     Verify { pod: PodUid },
     /// The claim is done: nobody else may restore this lineage.
     FinishClaim { pod: PodUid, lineage: String },
     /// The engine was restarted in its pod: reads what its own last flush left in the pod's volume.
-    Recall { pod: PodUid },
+    ReloadLocal { pod: PodUid },
     /// Sets the condition `lifeboat.dev/restored`.
     OpenGate { pod: PodUid, outcome: RestoreOutcome, message: String },
 
@@ -185,21 +185,21 @@ pub enum Action {
 impl Action {
     /// Every name that [`Action::name`] gives: for metric labels, coverage and fault plans.
     pub const NAMES: [&'static str; 30] = [
-        "mark",
-        "unmark",
+        "mark_node",
+        "clear_node_mark",
         "set_hold",
-        "look",
-        "intend",
+        "inspect_engine",
+        "write_intent",
         "abandon_intent",
         "quiesce",
         "resume",
         "flush",
         "save",
-        "rank",
+        "reprioritise",
         "commit",
         "evict",
         "mark_disrupted",
-        "let_go",
+        "delete_pod",
         "write_report",
         "publish",
         "find_lineage",
@@ -207,11 +207,11 @@ impl Action {
         "renew_claim",
         "prefetch",
         "fetch",
-        "prove",
-        "hand_over",
+        "check_fingerprint",
+        "import_state",
         "verify",
         "finish_claim",
-        "recall",
+        "reload_local",
         "open_gate",
         "cancel",
         "anomaly",
@@ -220,21 +220,21 @@ impl Action {
     /// The action's name, for spans, metrics and coverage.
     pub const fn name(&self) -> &'static str {
         match self {
-            Action::Mark(_) => "mark",
-            Action::Unmark { .. } => "unmark",
+            Action::MarkNode(_) => "mark_node",
+            Action::ClearNodeMark { .. } => "clear_node_mark",
             Action::SetHold { .. } => "set_hold",
-            Action::Look { .. } => "look",
-            Action::Intend { .. } => "intend",
+            Action::InspectEngine { .. } => "inspect_engine",
+            Action::WriteIntent { .. } => "write_intent",
             Action::AbandonIntent { .. } => "abandon_intent",
             Action::Quiesce { .. } => "quiesce",
             Action::Resume { .. } => "resume",
             Action::Flush { .. } => "flush",
             Action::Save { .. } => "save",
-            Action::Rank { .. } => "rank",
+            Action::Reprioritise { .. } => "reprioritise",
             Action::Commit { .. } => "commit",
             Action::Evict { .. } => "evict",
             Action::MarkDisrupted { .. } => "mark_disrupted",
-            Action::LetGo { .. } => "let_go",
+            Action::DeletePod { .. } => "delete_pod",
             Action::WriteReport(_) => "write_report",
             Action::Publish { .. } => "publish",
             Action::FindLineage { .. } => "find_lineage",
@@ -242,11 +242,11 @@ impl Action {
             Action::RenewClaim { .. } => "renew_claim",
             Action::Prefetch { .. } => "prefetch",
             Action::Fetch { .. } => "fetch",
-            Action::Prove { .. } => "prove",
-            Action::HandOver { .. } => "hand_over",
+            Action::CheckFingerprint { .. } => "check_fingerprint",
+            Action::ImportState { .. } => "import_state",
             Action::Verify { .. } => "verify",
             Action::FinishClaim { .. } => "finish_claim",
-            Action::Recall { .. } => "recall",
+            Action::ReloadLocal { .. } => "reload_local",
             Action::OpenGate { .. } => "open_gate",
             Action::Cancel { .. } => "cancel",
             Action::Anomaly { .. } => "anomaly",
@@ -257,32 +257,32 @@ impl Action {
     pub const fn pod(&self) -> Option<&PodUid> {
         match self {
             Action::SetHold { pod, .. }
-            | Action::Look { pod }
-            | Action::Intend { pod, .. }
+            | Action::InspectEngine { pod }
+            | Action::WriteIntent { pod, .. }
             | Action::AbandonIntent { pod, .. }
             | Action::Quiesce { pod }
             | Action::Resume { pod }
             | Action::Flush { pod, .. }
             | Action::Save { pod, .. }
-            | Action::Rank { pod, .. }
+            | Action::Reprioritise { pod, .. }
             | Action::Commit { pod, .. }
             | Action::Evict { pod, .. }
             | Action::MarkDisrupted { pod }
-            | Action::LetGo { pod, .. }
+            | Action::DeletePod { pod, .. }
             | Action::FindLineage { pod }
             | Action::Claim { pod, .. }
             | Action::RenewClaim { pod, .. }
             | Action::Prefetch { pod, .. }
             | Action::Fetch { pod, .. }
-            | Action::Prove { pod }
-            | Action::HandOver { pod }
+            | Action::CheckFingerprint { pod }
+            | Action::ImportState { pod }
             | Action::Verify { pod }
             | Action::FinishClaim { pod, .. }
-            | Action::Recall { pod }
+            | Action::ReloadLocal { pod }
             | Action::OpenGate { pod, .. }
             | Action::Publish { about: Subject::Pod(pod), .. } => Some(pod),
-            Action::Mark(_)
-            | Action::Unmark { .. }
+            Action::MarkNode(_)
+            | Action::ClearNodeMark { .. }
             | Action::WriteReport(_)
             | Action::Publish { about: Subject::Node, .. }
             | Action::Cancel { .. }

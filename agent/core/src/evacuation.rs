@@ -1,24 +1,20 @@
 //! One node under a notice: from the first sight of it to the report.
 //!
 //! Decides when pods begin to depart, in which order they go, and when the report is written. How a
-//! single pod is saved and evicted is in [`crate::keep`] and [`crate::leave`]; it must not know their steps.
+//! single pod is saved and evicted is in [`crate::pod_save`] and [`crate::pod_eviction`]; it must not know their steps.
 
-use crate::departure::Pod;
 use crate::effect::{Action, Subject};
 use crate::event::Outcome;
-use crate::ledger::{Attempts, Context, Purpose};
 use crate::moment::{Moment, Span};
-use crate::notice::{InstanceAction, NoticeKind, Standing};
+use crate::node_mark::NodeMark;
+use crate::notice::{ActiveNotice, InstanceAction, NoticeKind};
+use crate::open_effects::{Attempts, Context, Purpose};
 use crate::order;
-use crate::pod::PodUid;
+use crate::pods::{Pods, TrackedPod};
 use crate::policy::{EvictOrder, Policy};
 use crate::report::{Report, StateOutcome};
 use crate::saves::Saves;
-use crate::standing::NodeMark;
-use std::collections::{BTreeMap, BTreeSet};
-
-/// The pods of the node.
-pub(crate) type Pods = BTreeMap<PodUid, Pod>;
+use std::collections::BTreeSet;
 
 /// How long after a restart the pods of the node are read.
 const SETTLE: Span = Span::from_secs(1);
@@ -29,7 +25,7 @@ const HIBERNATES: &str = "hibernate: the pod comes back with the memory of its i
 /// One evacuation.
 #[derive(Clone, Debug)]
 pub(crate) struct Evacuation {
-    pub(crate) standing: Standing,
+    pub(crate) active_notice: ActiveNotice,
     pub(crate) short: bool,
     pub(crate) withdrawn: Option<Moment>,
     /// The id that IMDS showed last: a notice whose time moves has a new one with every poll.
@@ -44,10 +40,10 @@ pub(crate) struct Evacuation {
 }
 
 impl Evacuation {
-    pub(crate) fn new(standing: Standing, short: bool) -> Self {
+    pub(crate) fn new(active_notice: ActiveNotice, short: bool) -> Self {
         Self {
-            latest: standing.notice.clone(),
-            standing,
+            latest: active_notice.notice.clone(),
+            active_notice,
             short,
             withdrawn: None,
             settled: None,
@@ -60,8 +56,8 @@ impl Evacuation {
     }
 
     /// The evacuation that an agent finds on its node when it starts: its pods come one by one.
-    pub(crate) fn resume(standing: Standing, now: Moment) -> Self {
-        Self { settled: Some(now + SETTLE), ..Self::new(standing, false) }
+    pub(crate) fn resume(active_notice: ActiveNotice, now: Moment) -> Self {
+        Self { settled: Some(now + SETTLE), ..Self::new(active_notice, false) }
     }
 
     /// Every pod of the node is to leave, as far as it can.
@@ -71,12 +67,12 @@ impl Evacuation {
 
     /// The instance freezes with its memory: nothing is evicted.
     pub(crate) fn hibernates(&self) -> bool {
-        self.standing.kind == NoticeKind::Interruption(InstanceAction::Hibernate)
+        self.active_notice.kind == NoticeKind::Interruption(InstanceAction::Hibernate)
     }
 
     /// It is rehearsed: the node stays, and is what it was as soon as this is over.
     pub(crate) fn is_rehearsed(&self) -> bool {
-        self.standing.kind == NoticeKind::Drill
+        self.active_notice.kind == NoticeKind::Drill
     }
 
     /// Lets every pod that has not begun to leave begin.
@@ -85,7 +81,12 @@ impl Evacuation {
             return;
         }
         for pod in pods.values_mut().filter(|pod| pod.present && pod.departure.is_none()) {
-            pod.depart(&self.standing.notice, self.standing.began, self.standing.deadline, ctx);
+            pod.depart(
+                &self.active_notice.notice,
+                self.active_notice.began,
+                self.active_notice.deadline,
+                ctx,
+            );
         }
     }
 
@@ -127,10 +128,10 @@ impl Evacuation {
             return;
         }
         let asking =
-            pods.values().filter_map(|pod| pod.departure.as_ref()).filter(|d| d.leave.is_asking()).count();
+            pods.values().filter_map(|pod| pod.departure.as_ref()).filter(|d| d.eviction.is_asking()).count();
         let mut slots = ctx.policy.eviction_slots.saturating_sub(asking);
         let open_tier = self.open_tier(pods, ctx);
-        let mut order: Vec<&mut Pod> = Vec::with_capacity(pods.len());
+        let mut order: Vec<&mut TrackedPod> = Vec::with_capacity(pods.len());
         order.extend(pods.values_mut().filter(|pod| pod.departure.is_some()));
         order.sort_unstable_by(|a, b| order::evicting(ctx.policy, &a.facts, &b.facts));
         for pod in order {
@@ -142,10 +143,10 @@ impl Evacuation {
             let tier = open_tier.is_none_or(|open| pod.facts.priority <= open)
                 || order::is_shed(ctx.policy, &pod.facts);
             let ready = ready && tier && cordoned;
-            if slots == 0 && !ctx.has_come(departure.times.cutoff) {
+            if slots == 0 && !ctx.reached_or_wake(departure.times.cutoff) {
                 continue;
             }
-            if departure.leave.advance(&pod.facts, departure.times, ready, ctx) {
+            if departure.eviction.advance(&pod.facts, departure.times, ready, ctx) {
                 slots = slots.saturating_sub(1);
             }
         }
@@ -160,15 +161,15 @@ impl Evacuation {
         let leaving = || pods.values().filter(|pod| pod.facts.stays().is_none() && !pod.facts.is_late());
         let tiers: BTreeSet<i32> = leaving().map(|pod| pod.facts.priority).collect();
         let count = tiers.len() as u64;
-        let window = self.standing.deadline.since(self.standing.began);
+        let window = self.active_notice.deadline.since(self.active_notice.began);
         let mut open = None;
         for (position, tier) in (1u64..).zip(&tiers) {
             open = Some(*tier);
             let done = leaving()
                 .filter(|pod| pod.facts.priority <= *tier)
-                .all(|pod| pod.departure.as_ref().is_none_or(|departure| departure.leave.is_over()));
+                .all(|pod| pod.departure.as_ref().is_none_or(|departure| departure.eviction.is_over()));
             let share = Span::from_millis(window.as_millis() * position / count.max(1));
-            if !done && !ctx.has_come(self.standing.began + share) {
+            if !done && !ctx.reached_or_wake(self.active_notice.began + share) {
                 break;
             }
         }
@@ -182,25 +183,25 @@ impl Evacuation {
         }
         pods.values()
             .filter_map(|pod| pod.departure.as_ref())
-            .all(|departure| departure.keep.is_over() && departure.leave.is_over())
+            .all(|departure| departure.save.is_over() && departure.eviction.is_over())
             && self.cordon_is_decided
     }
 
     /// The report as it would be written now, without its `written`.
     pub(crate) fn report(&self, node: &str, pods: &Pods, ctx: &Context<'_>) -> Report {
-        let (mut order, staying): (Vec<&Pod>, Vec<&Pod>) =
+        let (mut order, staying): (Vec<&TrackedPod>, Vec<&TrackedPod>) =
             pods.values().partition(|pod| pod.facts.stays().is_none());
         order.sort_by(|a, b| order::evicting(ctx.policy, &a.facts, &b.facts));
         Report {
             format: 1,
             node: node.to_owned(),
-            boot: self.standing.boot.clone(),
-            notice: self.standing.notice.clone(),
-            kind: self.standing.kind,
+            boot: self.active_notice.boot.clone(),
+            notice: self.active_notice.notice.clone(),
+            kind: self.active_notice.kind,
             short: self.short,
             withdrawn: self.withdrawn.is_some(),
-            noticed: self.standing.began,
-            deadline: self.standing.deadline,
+            noticed: self.active_notice.began,
+            deadline: self.active_notice.deadline,
             cordoned: self.cordoned,
             written: ctx.now,
             complete: self.is_complete(pods, ctx.now),
@@ -229,15 +230,15 @@ impl Evacuation {
         if self.report.open.is_some() {
             return;
         }
-        let deadline = self.standing.deadline;
+        let deadline = self.active_notice.deadline;
         if let Some(settled) = self.settled
-            && !ctx.has_come(settled)
+            && !ctx.reached_or_wake(settled)
         {
             return;
         }
         let complete = self.is_complete(pods, ctx.now);
-        let early = ctx.has_come(deadline - ctx.policy.report_lead);
-        let last = ctx.has_come(deadline);
+        let early = ctx.reached_or_wake(deadline - ctx.policy.report_lead);
+        let last = ctx.reached_or_wake(deadline);
         let due = match &self.written {
             None => complete || early,
             Some(report) => complete || (last && report.written < deadline && !report.complete),
@@ -276,15 +277,15 @@ impl Evacuation {
 
     /// The Event that says that it has begun.
     pub(crate) fn announce(&self, ctx: &mut Context<'_>) {
-        let left = self.standing.deadline.left(ctx.now);
+        let left = self.active_notice.deadline.left(ctx.now);
         let short = if self.short { ", the minimum window: its time has passed or is too near" } else { "" };
         ctx.fire(Action::Publish {
             about: Subject::Node,
             reason: "EvacuationStarted".into(),
             note: format!(
                 "{} notice {}: {left} left{short}",
-                self.standing.kind.as_str(),
-                self.standing.notice
+                self.active_notice.kind.as_str(),
+                self.active_notice.notice
             ),
             warning: true,
         });

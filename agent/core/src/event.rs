@@ -4,7 +4,7 @@
 
 use crate::effect::EffectId;
 use crate::moment::Span;
-use crate::notice::{Notice, Standing};
+use crate::notice::{ActiveNotice, Notice};
 use crate::pod::{PodFacts, PodUid};
 use serde::{Deserialize, Serialize};
 
@@ -15,15 +15,15 @@ pub enum Event {
     /// The agent has started and read its node. Always the first event.
     Started(NodeFacts),
     /// The node object as it is now.
-    NodeSeen(NodeFacts),
+    NodeUpdated(NodeFacts),
     /// A pod of this node as it is now.
-    PodSeen(Box<PodFacts>),
+    PodUpdated(Box<PodFacts>),
     /// A pod of this node is no more.
-    PodGone(PodUid),
+    PodRemoved(PodUid),
     /// IMDS shows a notice.
-    Noticed(Notice),
+    NoticeReceived(Notice),
     /// IMDS no longer shows the notice of this id.
-    Withdrawn {
+    NoticeWithdrawn {
         /// The notice's id.
         id: String,
     },
@@ -40,39 +40,39 @@ pub enum Event {
         bytes_per_second: u64,
     },
     /// Somebody wants every engine's state saved once, while it serves (`lifeboat drill --save-only`).
-    CopyRequested,
+    PreCopyRequested,
     /// The moment the core asked to be woken at has come.
-    Woke,
+    TimerFired,
 }
 
 impl Event {
     /// Every name that [`Event::name`] gives: for metric labels and coverage.
     pub const NAMES: [&'static str; 10] = [
         "started",
-        "node_seen",
-        "pod_seen",
-        "pod_gone",
-        "noticed",
-        "withdrawn",
+        "node_updated",
+        "pod_updated",
+        "pod_removed",
+        "notice_received",
+        "notice_withdrawn",
         "answered",
         "link_measured",
-        "copy_requested",
-        "woke",
+        "pre_copy_requested",
+        "timer_fired",
     ];
 
     /// The event's name, for metrics and coverage.
     pub const fn name(&self) -> &'static str {
         match self {
             Event::Started(_) => "started",
-            Event::NodeSeen(_) => "node_seen",
-            Event::PodSeen(_) => "pod_seen",
-            Event::PodGone(_) => "pod_gone",
-            Event::Noticed(_) => "noticed",
-            Event::Withdrawn { .. } => "withdrawn",
+            Event::NodeUpdated(_) => "node_updated",
+            Event::PodUpdated(_) => "pod_updated",
+            Event::PodRemoved(_) => "pod_removed",
+            Event::NoticeReceived(_) => "notice_received",
+            Event::NoticeWithdrawn { .. } => "notice_withdrawn",
             Event::Answered { .. } => "answered",
             Event::LinkMeasured { .. } => "link_measured",
-            Event::CopyRequested => "copy_requested",
-            Event::Woke => "woke",
+            Event::PreCopyRequested => "pre_copy_requested",
+            Event::TimerFired => "timer_fired",
         }
     }
 }
@@ -89,7 +89,7 @@ pub struct NodeFacts {
     /// Our taint (hard or soft) is on it.
     pub tainted: bool,
     /// Our annotation, if it has one.
-    pub standing: Option<Standing>,
+    pub active_notice: Option<ActiveNotice>,
 }
 
 /// How an effect ended.
@@ -159,14 +159,14 @@ impl FailureKind {
 pub enum Done {
     /// Nothing but success.
     Nothing,
-    /// Answer to `Intend`.
-    Intended {
+    /// Answer to `WriteIntent`.
+    IntentWritten {
         /// The intent of this very departure says that it was kept already (the agent was
         /// restarted after the commit): the generation, and the bytes of state it holds.
         committed: Option<(String, u64)>,
     },
-    /// Answer to `Look`.
-    Looked {
+    /// Answer to `InspectEngine`.
+    Inspected {
         /// Bytes of state that a final flush would write.
         state_bytes: u64,
         /// It is working on a request.
@@ -200,18 +200,18 @@ pub enum Done {
         /// The epoch under which the holder writes.
         epoch: u64,
     },
-    /// Answer to `Prefetch`, `Fetch` and `Recall`.
+    /// Answer to `Prefetch`, `Fetch` and `ReloadLocal`.
     Fetched {
         /// Bytes of state.
         bytes: u64,
     },
-    /// Answer to `HandOver` and `Verify`: tokens the engine took, or showed that it uses.
+    /// Answer to `ImportState` and `Verify`: tokens the engine took, or showed that it uses.
     Tokens {
         /// How many; `None` where the engine does not tell.
         count: Option<u64>,
     },
-    /// Answer to `Prove`: the fingerprints are the same.
-    Proven {
+    /// Answer to `CheckFingerprint`: the fingerprints are the same.
+    FingerprintMatches {
         /// Bytes of state that the engine already holds.
         state_bytes: u64,
     },

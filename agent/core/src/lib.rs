@@ -8,21 +8,21 @@
 //!             ┌────────────────────────── Machine ───────────────────────────┐
 //!  Event ───► │ absorb: one event changes the state of the part it is for     │
 //!  (shell)    │ advance: every part takes its next steps, in this order:      │
-//!             │   standing   the mark on the node: annotation, taint, cordon  │
-//!             │   evacuation who begins to depart                             │
-//!             │     saves      whose bytes move first, what is dropped        │
-//!             │     keep       one pod's save, in that order                  │ ───► Effect
-//!             │     holding    the file by which a pod waits for it           │      (shell)
-//!             │     leave      one pod's eviction, in eviction order          │
-//!             │     report     what became of it all                          │
-//!             │   restoration the new pods: find, claim, fetch, prove, open   │
-//!             │   precopy     saves of pods that go on serving                │
+//!             │   node_mark    annotation, taint and cordon on the node       │
+//!             │   evacuation   who begins to depart                           │
+//!             │     saves        whose bytes move first, what is dropped      │
+//!             │     pod_save     one pod's save, in that order                │ ───► Effect
+//!             │     hold_file    the file by which a pod waits for it         │      (shell)
+//!             │     pod_eviction one pod's eviction, in eviction order        │
+//!             │     report       what became of it all                        │
+//!             │   pod_restore  the new pods: find, claim, fetch, import, open │
+//!             │   precopy      saves of pods that go on serving               │
 //!             └───────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! What decides is small and pure: [`order`] says who goes before whom, [`budget`] cuts up the time of one departure,
 //! [`forecast`] says which states fit. [`plan`] asks the same three of [`facts`], before anything happens. What happened is a
-//! [`trace`]: [`timeline`] tells it to people, and [`plan_check`] judges it by rules of its own.
+//! [`trace`]: [`timeline`] tells it to people, and [`guarantees`] judges it by rules of its own.
 //!
 //! # The contract
 //! - [`Machine::handle`] is a function of the policy and of the events so far: no I/O, no clock, no
@@ -33,40 +33,41 @@
 //! - Effects are idempotent. The core keeps no file: after a crash it is told the node with its
 //!   annotation and the pods, and goes on with the original deadline.
 //! - It is infallible: what should not happen becomes an [`effect::Action::Anomaly`].
-//! - [`Machine::next_wakeup`] is the moment at which it wants [`event::Event::Woke`], if nothing else
+//! - [`Machine::next_wakeup`] is the moment at which it wants [`event::Event::TimerFired`], if nothing else
 //!   happens before.
 
 pub mod budget;
 mod departure;
 pub mod effect;
+mod engine_inspection;
 mod evacuation;
 pub mod event;
 pub mod facts;
 pub mod forecast;
-mod holding;
-mod keep;
-mod leave;
-mod ledger;
-mod look;
+pub mod guarantees;
+mod hold_file;
 mod machine;
 pub mod moment;
 pub mod names;
+mod node_mark;
 pub mod notice;
+mod open_effects;
 pub mod order;
 pub mod plan;
-pub mod plan_check;
 pub mod pod;
+mod pod_eviction;
+mod pod_restore;
+mod pod_save;
+mod pods;
 pub mod policy;
 mod precopy;
-mod recall;
+mod reload_local;
 pub mod report;
-mod restoration;
 mod saves;
-mod standing;
 pub mod status;
 pub mod timeline;
 pub mod trace;
 mod uplink;
 
 pub use machine::Machine;
-pub use restoration::choose;
+pub use pod_restore::choose;

@@ -4,19 +4,19 @@
 //! `machine/notices.rs`. It must not know how a pod is saved, evicted or restored. See the crate's documentation for
 //! the contract.
 
-use crate::departure::Pod;
 use crate::effect::Effect;
-use crate::evacuation::{Evacuation, Pods};
+use crate::evacuation::Evacuation;
 use crate::event::{Event, NodeFacts};
-use crate::ledger::{Context, Ledger};
 use crate::moment::{Moment, Span};
+use crate::node_mark::NodeMark;
 use crate::notice::NoticeKind;
+use crate::open_effects::{Context, OpenEffects};
 use crate::pod::{PodFacts, PodUid};
+use crate::pods::{Pods, TrackedPod};
 use crate::policy::{Policy, RebalancePolicy};
 use crate::report::Report;
 use crate::saves::Saves;
-use crate::standing::NodeMark;
-use crate::status::Status;
+use crate::status::{Status, StatusSource};
 use std::collections::BTreeSet;
 
 /// How long after an evacuation's deadline a new notice starts a new one: the node is still alive.
@@ -35,7 +35,7 @@ pub struct Machine {
     maintenance: Option<(String, Moment)>,
     seen_notices: BTreeSet<String>,
     saves: Saves,
-    ledger: Ledger,
+    effects: OpenEffects,
     wakeup: Option<Moment>,
     repeated: u64,
 }
@@ -45,7 +45,7 @@ macro_rules! context {
         Context {
             now: $self.now,
             policy: &$self.policy,
-            ledger: &mut $self.ledger,
+            effects: &mut $self.effects,
             wakeup: &mut $self.wakeup,
         }
     };
@@ -68,7 +68,7 @@ impl Machine {
             maintenance: None,
             seen_notices: BTreeSet::new(),
             saves: Saves::default(),
-            ledger: Ledger::default(),
+            effects: OpenEffects::default(),
             wakeup: None,
             repeated: 0,
         }
@@ -84,7 +84,7 @@ impl Machine {
         self.saves.settle(&mut self.pods, self.now);
         self.absorb(event);
         self.advance();
-        self.ledger.take()
+        self.effects.take()
     }
 
     /// When the core wants to be woken, if nothing happens before.
@@ -94,7 +94,7 @@ impl Machine {
 
     /// Time left until the deadline of the evacuation that is under way.
     pub fn time_left(&self) -> Option<Span> {
-        self.evacuation.as_ref().map(|evacuation| evacuation.standing.deadline.left(self.now))
+        self.evacuation.as_ref().map(|evacuation| evacuation.active_notice.deadline.left(self.now))
     }
 
     /// The report of the evacuation that is under way, as it would be written now.
@@ -106,63 +106,62 @@ impl Machine {
 
     /// What the core is doing, for people and probes.
     pub fn status(&self) -> Status {
-        Status::of(self)
-    }
-
-    pub(crate) fn parts(
-        &self,
-    ) -> (&Policy, Moment, Option<&NodeFacts>, &NodeMark, &Pods, Option<&Evacuation>) {
-        (&self.policy, self.now, self.node.as_ref(), &self.mark, &self.pods, self.evacuation.as_ref())
-    }
-
-    pub(crate) fn counters(&self) -> (u64, usize, u64) {
-        (self.ledger.late_answers, self.ledger.waiting(), self.repeated)
+        Status::of(StatusSource {
+            now: self.now,
+            node: self.node.as_ref(),
+            mark: &self.mark,
+            pods: &self.pods,
+            evacuation: self.evacuation.as_ref(),
+            late_answers: self.effects.late_answers,
+            open_effects: self.effects.waiting(),
+            repeated_notices: self.repeated,
+        })
     }
 
     fn absorb(&mut self, event: Event) {
         match event {
             Event::Started(node) => self.started(node),
-            Event::NodeSeen(node) => {
+            Event::NodeUpdated(node) => {
                 self.mark.seen(&node, self.now);
                 self.node = Some(node);
             }
-            Event::PodSeen(facts) => self.pod_seen(*facts),
-            Event::PodGone(uid) => self.pod_gone(&uid),
-            Event::Noticed(notice) => self.noticed(notice),
-            Event::Withdrawn { id } => self.withdrawn(&id),
+            Event::PodUpdated(facts) => self.pod_updated(*facts),
+            Event::PodRemoved(uid) => self.pod_removed(&uid),
+            Event::NoticeReceived(notice) => self.notice_received(notice),
+            Event::NoticeWithdrawn { id } => self.notice_withdrawn(&id),
             Event::Answered { id, outcome } => self.answered(id, outcome),
             Event::LinkMeasured { bytes_per_second } => self.saves.uplink.rate = Some(bytes_per_second),
             // Under a notice everything is saved in any case, and a hibernating instance has no time for more.
-            Event::CopyRequested if self.evacuation.is_none() => {
+            Event::PreCopyRequested if self.evacuation.is_none() => {
                 self.pods.values_mut().for_each(|pod| pod.precopy.ask());
             }
-            Event::CopyRequested => {}
-            Event::Woke => {}
+            Event::PreCopyRequested => {}
+            Event::TimerFired => {}
         }
     }
 
     fn started(&mut self, node: NodeFacts) {
-        if let Some(standing) = node.standing.clone() {
-            if standing.boot == node.boot {
-                let marked = node.tainted && (node.unschedulable || !standing.is_hard());
-                self.mark.resume(standing.clone(), marked, self.now);
-                self.seen_notices.insert(standing.notice.clone());
-                if standing.is_hard() {
-                    self.evacuation = Some(Evacuation::resume(standing, self.now));
-                } else if standing.kind == NoticeKind::Maintenance {
-                    self.maintenance = Some((standing.notice, standing.deadline));
+        if let Some(active_notice) = node.active_notice.clone() {
+            if active_notice.boot == node.boot {
+                let marked = node.tainted && (node.unschedulable || !active_notice.is_hard());
+                self.mark.resume(active_notice.clone(), marked, self.now);
+                self.seen_notices.insert(active_notice.notice.clone());
+                if active_notice.is_hard() {
+                    self.evacuation = Some(Evacuation::resume(active_notice, self.now));
+                } else if active_notice.kind == NoticeKind::Maintenance {
+                    self.maintenance = Some((active_notice.notice, active_notice.deadline));
                 }
             } else {
                 // Another boot is another life: the instance was stopped and came back.
-                self.mark.take_back(standing);
+                self.mark.take_back(active_notice);
             }
         }
         self.node = Some(node);
     }
 
-    fn pod_seen(&mut self, mut facts: PodFacts) {
+    fn pod_updated(&mut self, mut facts: PodFacts) {
         let uid = facts.uid.clone();
-        let pod = self.pods.entry(uid).or_insert_with(|| Pod::new(facts.clone()));
+        let pod = self.pods.entry(uid).or_insert_with(|| TrackedPod::new(facts.clone()));
         // A termination never ends: a list of an API server that lags behind may show the pod as it was before.
         facts.terminating = facts.terminating.or(pod.facts.terminating);
         let opened = facts.restore_decided && !pod.facts.restore_decided;
@@ -178,10 +177,10 @@ impl Machine {
             pod.take_back(&mut ctx);
         }
         match (&mut pod.departure, pod.facts.terminating) {
-            (Some(departure), Some(_)) => departure.leave.seen_terminating(self.now),
+            (Some(departure), Some(_)) => departure.eviction.seen_terminating(self.now),
             (Some(departure), None) => {
                 if let Some(why) = pod.facts.stays() {
-                    departure.leave.seen_staying(why);
+                    departure.eviction.seen_staying(why);
                 }
             }
             // Under a notice it departs with all the others, under the notice's name: it may be one
@@ -191,18 +190,18 @@ impl Machine {
         }
     }
 
-    fn pod_gone(&mut self, uid: &PodUid) {
+    fn pod_removed(&mut self, uid: &PodUid) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
         let mut ctx = context!(self);
         pod.present = false;
         pod.precopy.cancel(&mut ctx);
-        pod.recall.cancel(&mut ctx);
-        if !pod.restoration.is_over() {
-            pod.restoration.cancel(&mut ctx);
+        pod.reload.cancel(&mut ctx);
+        if !pod.restore.is_over() {
+            pod.restore.cancel(&mut ctx);
         }
         if let Some(departure) = &mut pod.departure {
-            departure.leave.seen_gone(self.now);
-            departure.keep.pod_gone(uid, &mut ctx);
+            departure.eviction.seen_gone(self.now);
+            departure.save.pod_gone(uid, &mut ctx);
         }
     }
 
@@ -224,15 +223,16 @@ impl Machine {
         self.forget();
     }
 
-    /// Pods that stay for now: restores, looks, pre-copies.
+    /// Pods that stay for now: restores, inspections, pre-copies.
     fn advance_serving(&mut self) {
         let mut ctx = context!(self);
-        let soft = self.mark.wanted().is_some_and(|standing| !standing.is_hard())
+        let soft = self.mark.wanted().is_some_and(|active_notice| !active_notice.is_hard())
             && self.policy.rebalance != RebalancePolicy::Off;
         let frozen = self.evacuation.as_ref().is_some_and(Evacuation::hibernates);
         let mut slots = usize::from(!self.pods.values().any(|pod| pod.precopy.is_under_way()));
-        let serves = |pod: &&mut Pod| pod.present && pod.departure.is_none() && pod.facts.engine.is_some();
-        let mut serving: Vec<&mut Pod> = Vec::with_capacity(self.pods.len());
+        let serves =
+            |pod: &&mut TrackedPod| pod.present && pod.departure.is_none() && pod.facts.engine.is_some();
+        let mut serving: Vec<&mut TrackedPod> = Vec::with_capacity(self.pods.len());
         serving.extend(self.pods.values_mut().filter(serves));
         serving.sort_by_key(|pod| std::cmp::Reverse(pod.facts.priority));
         for (rank, pod) in (0u64..).zip(serving) {
@@ -241,7 +241,7 @@ impl Machine {
             if !pod.is_settled() {
                 continue;
             }
-            pod.look.advance(&pod.facts, &mut ctx);
+            pod.inspection.advance(&pod.facts, &mut ctx);
             let every = match (frozen, soft) {
                 (true, _) => None,
                 (false, true) => Some(self.policy.precopy_interval),
@@ -257,7 +257,7 @@ impl Machine {
         self.pods.retain(|_, pod| {
             let told = match &pod.departure {
                 // The report speaks of all that left meanwhile, whoever sent them.
-                Some(departure) => departure.keep.is_over() && !evacuating,
+                Some(departure) => departure.save.is_over() && !evacuating,
                 None => !evacuating,
             };
             pod.present || !told

@@ -62,7 +62,7 @@ pub struct Notice {
 /// that an agent started after a crash goes on with the original deadline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Standing {
+pub struct ActiveNotice {
     /// The notice's id.
     pub notice: String,
     /// Its kind.
@@ -80,8 +80,8 @@ pub struct Standing {
     pub was_schedulable: bool,
 }
 
-impl Standing {
-    /// See [`Standing::hard`].
+impl ActiveNotice {
+    /// See [`ActiveNotice::hard`].
     pub const fn is_hard(&self) -> bool {
         self.hard
     }

@@ -129,10 +129,10 @@ impl Plan {
 
     fn without_advice(facts: &Facts) -> Self {
         let deadline = NOW + facts.window();
-        let pods: Vec<Candidate<'_>> = facts
+        let pods: Vec<PlannedPod<'_>> = facts
             .pods
             .iter()
-            .map(|state| Candidate::new(facts, state, NOW - facts.since, deadline))
+            .map(|state| PlannedPod::new(facts, state, NOW - facts.since, deadline))
             .collect();
         let resources = Resources { now: NOW, link: facts.link, flush_slots: facts.policy.flush_slots };
         let saved: Vec<usize> =
@@ -147,7 +147,7 @@ impl Plan {
         let over = completions(resources, &loads);
         let spare = |(over, load): (&Moment, &Load)| signed(load.cutoff) - signed(*over);
         let headroom = over.and_then(|over| over.iter().zip(&loads).map(spare).min());
-        let mut entries: Vec<(&Candidate<'_>, PodPlan)> =
+        let mut entries: Vec<(&PlannedPod<'_>, PodPlan)> =
             pods.iter().zip(&fits).map(|(pod, fit)| (pod, pod.entry(*fit))).collect();
         entries.sort_by(|(a, _), (b, _)| leaving(facts, a).cmp(&leaving(facts, b)));
         let entries: Vec<PodPlan> = entries.into_iter().map(|(_, entry)| entry).collect();
@@ -192,7 +192,7 @@ fn signed(moment: Moment) -> i64 {
 }
 
 /// One pod on its way into a plan.
-struct Candidate<'a> {
+struct PlannedPod<'a> {
     state: &'a PodState,
     way: Way,
     deadline: Moment,
@@ -201,7 +201,7 @@ struct Candidate<'a> {
     load: Option<Load>,
 }
 
-impl<'a> Candidate<'a> {
+impl<'a> PlannedPod<'a> {
     fn new(facts: &Facts, state: &'a PodState, began: Moment, deadline: Moment) -> Self {
         let (policy, pod) = (&facts.policy, &state.pod);
         let shed = order::is_shed(policy, pod);
@@ -328,7 +328,7 @@ impl<'a> Candidate<'a> {
 }
 
 /// The order in which pods leave: those that stay come last.
-fn leaving<'a>(facts: &Facts, pod: &Candidate<'a>) -> impl Ord + use<'a> {
+fn leaving<'a>(facts: &Facts, pod: &PlannedPod<'a>) -> impl Ord + use<'a> {
     let facts_of = &pod.state.pod;
     let priority = i64::from(facts_of.priority);
     let tier = match facts.policy.evict_order {

@@ -119,7 +119,7 @@ pub enum OnDelete {
     /// Its state is saved within its own grace.
     #[default]
     Save,
-    /// It is let go at once.
+    /// It may end at once.
     Release,
 }
 

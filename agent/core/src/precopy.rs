@@ -4,15 +4,15 @@
 //! Decides when a round begins. It must not know what a departure is; a departure cancels it.
 
 use crate::budget;
-use crate::effect::{Action, Round};
+use crate::effect::{Action, FlushKind};
+use crate::engine_inspection::EngineInspection;
 use crate::event::{Done, Outcome};
-use crate::ledger::{Attempts, Context, Purpose};
-use crate::look::Look;
 use crate::moment::{Moment, Span};
+use crate::open_effects::{Attempts, Context, Purpose};
 use crate::pod::PodFacts;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Step {
+enum PreCopyStep {
     #[default]
     Idle,
     Flush,
@@ -25,7 +25,7 @@ enum Step {
 /// The pre-copy of one pod.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PreCopy {
-    step: Step,
+    step: PreCopyStep,
     tries: Attempts,
     next: Moment,
     /// Somebody asked for a round, whatever the interval says.
@@ -44,7 +44,7 @@ pub(crate) struct PreCopy {
 impl PreCopy {
     /// A round has begun and is not over.
     pub(crate) fn is_under_way(&self) -> bool {
-        self.step != Step::Idle
+        self.step != PreCopyStep::Idle
     }
 
     /// One round is wanted now.
@@ -54,7 +54,7 @@ impl PreCopy {
 
     /// What was flushed in the round that is under way can still be committed.
     pub(crate) fn is_past_flush(&self) -> bool {
-        matches!(self.step, Step::Save | Step::Commit { .. })
+        matches!(self.step, PreCopyStep::Save | PreCopyStep::Commit { .. })
     }
 
     /// Bytes that a final save of `state` bytes would send: all of it, or what has changed since the last round. Until
@@ -80,8 +80,8 @@ impl PreCopy {
         }
         let timeout = pod.engine.as_ref().map_or(Span::ZERO, |engine| engine.flush_timeout);
         let (span, action) = match self.step {
-            Step::Idle => {
-                let due = self.asked || (every.is_some() && ctx.has_come(self.next));
+            PreCopyStep::Idle => {
+                let due = self.asked || (every.is_some() && ctx.reached_or_wake(self.next));
                 if !due || *flush_slots == 0 {
                     return;
                 }
@@ -89,20 +89,20 @@ impl PreCopy {
                 self.asked = false;
                 self.next = every.map_or(self.next, |every| ctx.now + every);
                 (self.began, self.sent) = (ctx.now, 0);
-                self.step = Step::Flush;
-                (timeout, Action::Flush { pod: pod.uid.clone(), round: Round::PreCopy })
+                self.step = PreCopyStep::Flush;
+                (timeout, Action::Flush { pod: pod.uid.clone(), kind: FlushKind::PreCopy })
             }
-            Step::Flush => return,
-            Step::Save => {
+            PreCopyStep::Flush => return,
+            PreCopyStep::Save => {
                 // A round that takes longer than this is no pre-copy any more.
                 let span = Span::from_secs(600);
-                (span, Action::Save { pod: pod.uid.clone(), round: Round::PreCopy, rank })
+                (span, Action::Save { pod: pod.uid.clone(), kind: FlushKind::PreCopy, rank })
             }
-            Step::Commit { partial } => {
+            PreCopyStep::Commit { partial } => {
                 if !self.tries.may_start(ctx) {
                     return;
                 }
-                let action = Action::Commit { pod: pod.uid.clone(), round: Round::PreCopy, partial };
+                let action = Action::Commit { pod: pod.uid.clone(), kind: FlushKind::PreCopy, partial };
                 (ctx.policy.call_timeout, action)
             }
         };
@@ -114,9 +114,9 @@ impl PreCopy {
     /// Ends the round that is under way: the final one takes over.
     pub(crate) fn cancel(&mut self, ctx: &mut Context<'_>) {
         if let Some(open) = self.tries.open.take() {
-            ctx.ledger.cancel(open, ctx.now + ctx.policy.call_timeout);
+            ctx.effects.cancel(open, ctx.now + ctx.policy.call_timeout);
         }
-        self.step = Step::Idle;
+        self.step = PreCopyStep::Idle;
         self.asked = false;
         self.tries = Attempts::default();
     }
@@ -125,17 +125,17 @@ impl PreCopy {
     pub(crate) fn answered(
         &mut self,
         outcome: Outcome,
-        look: &mut Look,
+        inspection: &mut EngineInspection,
         link: Option<u64>,
         ctx: &mut Context<'_>,
     ) {
         let made = self.tries.made;
         self.tries = Attempts::default();
         match &outcome {
-            Outcome::Done(Done::Flushed { bytes }) if self.step == Step::Flush => {
-                look.flushed(*bytes, ctx.now.since(self.began));
+            Outcome::Done(Done::Flushed { bytes }) if self.step == PreCopyStep::Flush => {
+                inspection.flushed(*bytes, ctx.now.since(self.began));
             }
-            Outcome::Done(Done::Saved { sent, .. }) if self.step == Step::Save => {
+            Outcome::Done(Done::Saved { sent, .. }) if self.step == PreCopyStep::Save => {
                 self.sent = *sent;
                 // No more than its share of the link, whatever the interval says.
                 let share = ctx.policy.precopy_share.clamp(1, 100);
@@ -148,30 +148,33 @@ impl PreCopy {
         }
         self.step = match (self.step, outcome) {
             // A restarted engine has nothing: that must not hide what was copied before.
-            (Step::Flush, Outcome::Done(Done::Flushed { bytes: 0 })) => Step::Idle,
-            (Step::Flush, Outcome::Done(_)) => Step::Save,
-            (Step::Save, Outcome::Done(Done::Saved { bytes, left_out, .. }))
+            (PreCopyStep::Flush, Outcome::Done(Done::Flushed { bytes: 0 })) => PreCopyStep::Idle,
+            (PreCopyStep::Flush, Outcome::Done(_)) => PreCopyStep::Save,
+            (PreCopyStep::Save, Outcome::Done(Done::Saved { bytes, left_out, .. }))
                 if left_out.is_none() || bytes > 0 =>
             {
-                Step::Commit { partial: left_out.is_some() }
+                PreCopyStep::Commit { partial: left_out.is_some() }
             }
-            (Step::Commit { .. }, Outcome::Done(Done::Committed { generation, bytes })) => {
+            (PreCopyStep::Commit { .. }, Outcome::Done(Done::Committed { generation, bytes })) => {
                 // A round that takes long is not followed by the next at once: half of the time belongs to the engine.
                 self.next = self.next.max(ctx.now + ctx.now.since(self.began));
                 self.changes = self.committed.is_some().then_some(self.sent);
                 self.committed = Some((generation, bytes));
                 self.rounds = self.rounds.saturating_add(1);
-                Step::Idle
+                PreCopyStep::Idle
             }
-            (Step::Commit { partial }, Outcome::Failed { .. } | Outcome::TimedOut | Outcome::Panicked)
-                if made < 5 =>
-            {
+            (
+                PreCopyStep::Commit { partial },
+                Outcome::Failed { .. } | Outcome::TimedOut | Outcome::Panicked,
+            ) if made < 5 => {
                 self.tries.made = made;
                 self.tries.failed(ctx.now, Span::from_secs(1));
-                Step::Commit { partial }
+                PreCopyStep::Commit { partial }
             }
             // A round that failed is tried again when the next one is due; nothing is at stake yet.
-            (Step::Idle | Step::Flush | Step::Save | Step::Commit { .. }, _) => Step::Idle,
+            (PreCopyStep::Idle | PreCopyStep::Flush | PreCopyStep::Save | PreCopyStep::Commit { .. }, _) => {
+                PreCopyStep::Idle
+            }
         };
     }
 }

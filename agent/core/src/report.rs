@@ -82,8 +82,8 @@ pub enum DepartureOutcome {
     Pending,
     /// Evicted, still terminating.
     Leaving,
-    /// Deleted with the grace that was left, still terminating.
-    LetGo,
+    /// Not evicted by its cut-off, and deleted with the grace that was left; still terminating.
+    DeletedAtCutOff,
     /// Gone.
     Gone,
     /// Given up, with a reason.
@@ -96,7 +96,7 @@ impl DepartureOutcome {
         DepartureOutcome::Stays,
         DepartureOutcome::Pending,
         DepartureOutcome::Leaving,
-        DepartureOutcome::LetGo,
+        DepartureOutcome::DeletedAtCutOff,
         DepartureOutcome::Gone,
         DepartureOutcome::Abandoned,
     ];

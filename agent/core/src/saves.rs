@@ -5,13 +5,13 @@
 //! know how a single save is made, nor who is evicted when.
 
 use crate::budget;
-use crate::departure::Pod;
-use crate::evacuation::Pods;
 use crate::forecast::{Fit, Forecaster, Load, Resources};
-use crate::keep::{Step, Surroundings};
-use crate::ledger::Context;
-use crate::moment::{Moment, Span};
+use crate::moment::Moment;
+use crate::open_effects::Context;
 use crate::order;
+use crate::pod_save::{SaveContext, SaveStep};
+use crate::pods::Pods;
+use crate::pods::TrackedPod;
 use crate::uplink::Uplink;
 use std::cmp::Reverse;
 
@@ -70,7 +70,7 @@ impl Saves {
                 turn.fit.is_dropped(),
                 Reverse(facts.priority),
                 facts.role,
-                turn.pod.look.state_bytes(),
+                turn.pod.inspection.state_bytes(),
                 turn.rank,
             )
         });
@@ -79,17 +79,17 @@ impl Saves {
         for Turn { rank, fit, bytes_before_and_own, pod, .. } in turns {
             let dropped = fit.is_dropped();
             let outranked = unflushed.is_some_and(|value| dropped || value > pod.facts.priority);
-            let mut around = Surroundings {
+            let mut around = SaveContext {
                 rank,
                 bytes_before_and_own,
                 bytes_per_second: self.uplink.rate,
-                flush: budget::flush(pod.look.state_bytes(), pod.look.flush_rate.or(disk)),
+                flush: budget::flush(pod.inspection.state_bytes(), pod.inspection.flush_rate.or(disk)),
                 flush_slots: &mut flush_slots,
                 fit,
                 outranked,
             };
-            pod.advance_keep(&mut around, ctx);
-            if pod.departure.as_ref().is_some_and(|departure| departure.keep.is_before_its_save()) {
+            pod.advance_save(&mut around, ctx);
+            if pod.departure.as_ref().is_some_and(|departure| departure.save.is_before_its_save()) {
                 unflushed = Some(unflushed.unwrap_or(pod.facts.priority).max(pod.facts.priority));
             }
         }
@@ -103,8 +103,8 @@ impl Saves {
         let saving = pods
             .values_mut()
             .filter_map(|pod| pod.departure.as_mut())
-            .filter(|departure| departure.keep.step == Step::Save)
-            .filter_map(|departure| Some((departure.keep.rank, departure.keep.unsent.as_mut()?)));
+            .filter(|departure| departure.save.step == SaveStep::Save)
+            .filter_map(|departure| Some((departure.save.rank, departure.save.unsent.as_mut()?)));
         let mut open: Vec<_> = saving.collect();
         open.sort_by_key(|(rank, _)| *rank);
         for (_, unsent) in open {
@@ -122,18 +122,10 @@ struct Turn<'a> {
     rank: u64,
     fit: Fit,
     bytes_before_and_own: u64,
-    pod: &'a mut Pod,
+    pod: &'a mut TrackedPod,
 }
 
 /// The slowest flush that was measured on this node: what is expected of an engine whose own was not.
 pub(crate) fn slowest_flush(pods: &Pods) -> Option<u64> {
-    pods.values().filter_map(|pod| pod.look.flush_rate).min()
-}
-
-/// What a flush that began at `began`, if it did, has yet to take of the `expected`: one that takes longer than
-/// expected is expected to take as long again, so that one that hangs keeps no time of the link from those behind it.
-pub(crate) fn flush_left(expected: Span, began: Option<Moment>, now: Moment) -> Span {
-    let Some(began) = began else { return expected };
-    let took = now.since(began);
-    if took < expected { expected.less(took) } else { took }
+    pods.values().filter_map(|pod| pod.inspection.flush_rate).min()
 }

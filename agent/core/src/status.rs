@@ -2,9 +2,12 @@
 //!
 //! Decides whether something would be lost if the agent ended now. It must not change anything.
 
-use crate::machine::Machine;
-use crate::moment::Span;
-use crate::notice::Standing;
+use crate::evacuation::Evacuation;
+use crate::event::NodeFacts;
+use crate::moment::{Moment, Span};
+use crate::node_mark::NodeMark;
+use crate::notice::ActiveNotice;
+use crate::pods::Pods;
 use crate::report::PodReport;
 use serde::Serialize;
 
@@ -14,7 +17,7 @@ pub struct Status {
     /// The node's name, once it is read.
     pub node: Option<String>,
     /// What stands on the node.
-    pub standing: Option<Standing>,
+    pub active_notice: Option<ActiveNotice>,
     /// The cordon is acknowledged.
     pub cordoned: bool,
     /// Time left until the deadline of the evacuation.
@@ -51,19 +54,32 @@ pub struct PodStatus {
     pub precopied: Option<String>,
 }
 
+/// What a [`Status`] is made from.
+pub(crate) struct StatusSource<'a> {
+    pub(crate) now: Moment,
+    pub(crate) node: Option<&'a NodeFacts>,
+    pub(crate) mark: &'a NodeMark,
+    pub(crate) pods: &'a Pods,
+    pub(crate) evacuation: Option<&'a Evacuation>,
+    pub(crate) late_answers: u64,
+    pub(crate) open_effects: usize,
+    pub(crate) repeated_notices: u64,
+}
+
 impl Status {
-    pub(crate) fn of(machine: &Machine) -> Self {
-        let (_, now, node, mark, pods, evacuation) = machine.parts();
-        let (late_answers, open_effects, repeated_notices) = machine.counters();
+    pub(crate) fn of(source: StatusSource<'_>) -> Self {
+        let StatusSource { now, node, mark, pods, evacuation, late_answers, open_effects, repeated_notices } =
+            source;
         let departing = pods.values().filter_map(|pod| pod.departure.as_ref());
-        let busy = departing.clone().any(|departure| !departure.keep.is_over())
-            || evacuation
-                .is_some_and(|evacuation| !evacuation.is_reported() && now < evacuation.standing.deadline);
+        let busy = departing.clone().any(|departure| !departure.save.is_over())
+            || evacuation.is_some_and(|evacuation| {
+                !evacuation.is_reported() && now < evacuation.active_notice.deadline
+            });
         Self {
             node: node.map(|node| node.name.clone()),
-            standing: mark.wanted().cloned(),
+            active_notice: mark.wanted().cloned(),
             cordoned: mark.is_cordoned(),
-            left: evacuation.map(|evacuation| evacuation.standing.deadline.left(now)),
+            left: evacuation.map(|evacuation| evacuation.active_notice.deadline.left(now)),
             finished: evacuation.is_some_and(|evacuation| evacuation.is_reported()),
             busy,
             pods: pods
@@ -71,14 +87,14 @@ impl Status {
                 .map(|pod| PodStatus {
                     departure: pod.report(now),
                     engine: pod.facts.engine.is_some(),
-                    state_bytes: pod.look.state_bytes(),
+                    state_bytes: pod.inspection.state_bytes(),
                     restore: pod
-                        .restoration
+                        .restore
                         .outcome()
                         .map(|(outcome, message)| format!("{}: {message}", outcome.as_str())),
                     restoring: pod.facts.engine.is_some()
                         && pod.departure.is_none()
-                        && !pod.restoration.is_over(),
+                        && !pod.restore.is_over(),
                     precopied: pod.precopy.committed.as_ref().map(|(generation, _)| generation.clone()),
                 })
                 .collect(),

@@ -10,7 +10,7 @@
 //!  T+3.2   gold    flush → 1.0 GiB in 2.1 s
 //! ```
 //! A line is one thing that was asked for, with its answer; attempts at the same thing share a line, and so do answers
-//! that repeat. What only keeps the machinery going (looks that show nothing new, holds that are kept ahead, renewals)
+//! that repeat. What only keeps the machinery going (inspections that show nothing new, holds that are kept ahead, renewals)
 //! is told where it fails.
 
 mod asking;
@@ -177,19 +177,21 @@ impl Line {
 fn zero<'s>(steps: impl Iterator<Item = &'s Step> + Clone) -> (Moment, &'static str) {
     let hard = steps.clone().find_map(|step| {
         if let Event::Started(node) = &step.event
-            && let Some(standing) = &node.standing
-            && standing.hard
-            && standing.boot == node.boot
+            && let Some(active_notice) = &node.active_notice
+            && active_notice.hard
+            && active_notice.boot == node.boot
         {
-            return Some((standing.began, "the notice, seen by an earlier life of the agent"));
+            return Some((active_notice.began, "the notice, seen by an earlier life of the agent"));
         }
         step.effects.iter().find_map(|effect| match &effect.action {
-            Action::Mark(standing) if standing.hard => Some((standing.began, "the notice")),
+            Action::MarkNode(active_notice) if active_notice.hard => {
+                Some((active_notice.began, "the notice"))
+            }
             _ => None,
         })
     });
     let noticed = || {
-        let first = steps.clone().find(|step| matches!(step.event, Event::Noticed(_)));
+        let first = steps.clone().find(|step| matches!(step.event, Event::NoticeReceived(_)));
         first.map(|step| (step.at, "the first notice"))
     };
     let first = || steps.clone().next().map(|step| (step.at, "the first event"));

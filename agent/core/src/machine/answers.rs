@@ -5,38 +5,38 @@
 use super::Machine;
 use crate::effect::EffectId;
 use crate::event::Outcome;
-use crate::ledger::{Context, Purpose};
+use crate::open_effects::{Context, Purpose};
 
 impl Machine {
     pub(super) fn answered(&mut self, id: EffectId, outcome: Outcome) {
-        let Some(purpose) = self.ledger.answered(id) else { return };
+        let Some(purpose) = self.effects.answered(id) else { return };
         let mut ctx = context!(self);
         match purpose {
-            Purpose::Mark | Purpose::Unmark => self.mark.answered(&outcome, &mut ctx),
+            Purpose::MarkNode | Purpose::ClearNodeMark => self.mark.answered(&outcome, &mut ctx),
             Purpose::Report => {
                 if let Some(evacuation) = &mut self.evacuation {
                     evacuation.reported(&outcome, &mut ctx);
                 }
             }
-            Purpose::Fire => {}
-            Purpose::Hold(uid) => {
+            Purpose::FireAndForget => {}
+            Purpose::HoldFile(uid) => {
                 if let Some(pod) = self.pods.get_mut(&uid) {
-                    pod.holding.answered(&outcome, &mut ctx);
+                    pod.hold_file.answered(&outcome, &mut ctx);
                 }
             }
-            Purpose::Look(uid) => {
+            Purpose::Inspect(uid) => {
                 if let Some(pod) = self.pods.get_mut(&uid) {
-                    pod.look.answered(&outcome, &mut ctx);
+                    pod.inspection.answered(&outcome, &mut ctx);
                 }
             }
-            Purpose::Keep(uid) => {
+            Purpose::Save(uid) => {
                 if let Some(pod) = self.pods.get_mut(&uid)
                     && let Some(departure) = &mut pod.departure
                 {
                     let earlier = pod.precopy.committed.as_ref();
-                    departure.keep.answered(
+                    departure.save.answered(
                         &pod.facts,
-                        &mut pod.look,
+                        &mut pod.inspection,
                         departure.times,
                         earlier,
                         outcome,
@@ -44,34 +44,34 @@ impl Machine {
                     );
                 }
             }
-            Purpose::Leave(uid) => {
+            Purpose::Evict(uid) => {
                 if let Some(departure) = self.pods.get_mut(&uid).and_then(|pod| pod.departure.as_mut()) {
-                    departure.leave.answered(outcome, &mut ctx);
+                    departure.eviction.answered(outcome, &mut ctx);
                 }
             }
             Purpose::PreCopy(uid) => {
                 if let Some(pod) = self.pods.get_mut(&uid) {
-                    pod.precopy.answered(outcome, &mut pod.look, self.saves.uplink.rate, &mut ctx);
+                    pod.precopy.answered(outcome, &mut pod.inspection, self.saves.uplink.rate, &mut ctx);
                 }
             }
             Purpose::Restore(uid) => {
                 if let Some(pod) = self.pods.get_mut(&uid) {
-                    pod.restoration.answered(&uid, outcome, &mut ctx);
+                    pod.restore.answered(&uid, outcome, &mut ctx);
                 }
             }
             Purpose::Renew(uid) => {
                 if let Some(pod) = self.pods.get_mut(&uid) {
-                    pod.restoration.renewed(&outcome, &mut ctx);
+                    pod.restore.renewed(&outcome, &mut ctx);
                 }
             }
             Purpose::Prefetch(uid) => {
                 if let Some(pod) = self.pods.get_mut(&uid) {
-                    pod.restoration.prefetched(&outcome, self.now);
+                    pod.restore.prefetched(&outcome, self.now);
                 }
             }
-            Purpose::Recall(uid) => {
+            Purpose::ReloadLocal(uid) => {
                 if let Some(pod) = self.pods.get_mut(&uid) {
-                    pod.recall.answered(&uid, outcome, &mut ctx);
+                    pod.reload.answered(&uid, outcome, &mut ctx);
                 }
             }
         }

@@ -6,16 +6,16 @@
 use super::{Machine, REARM};
 use crate::effect::{Action, Subject};
 use crate::evacuation::{self, Evacuation};
-use crate::ledger::Context;
 use crate::moment::{Moment, Span};
-use crate::notice::{InstanceAction, Notice, NoticeKind, Standing};
+use crate::notice::{ActiveNotice, InstanceAction, Notice, NoticeKind};
+use crate::open_effects::Context;
 use crate::policy::RebalancePolicy;
 
 /// A rehearsal whose report cannot be written is over so long after its deadline.
 const REHEARSED: Span = Span::from_secs(5);
 
 impl Machine {
-    pub(super) fn noticed(&mut self, notice: Notice) {
+    pub(super) fn notice_received(&mut self, notice: Notice) {
         let Some(boot) = self.node.as_ref().map(|node| node.boot.clone()) else {
             let what = "a notice came before the node was read".to_owned();
             return context!(self).fire(Action::Anomaly { what });
@@ -44,7 +44,7 @@ impl Machine {
         {
             return;
         }
-        let standing = Standing {
+        let active_notice = ActiveNotice {
             notice: notice.id.clone(),
             kind: notice.kind,
             boot,
@@ -57,8 +57,11 @@ impl Machine {
             if notice.kind == NoticeKind::Maintenance {
                 self.maintenance = Some((notice.id, deadline));
             }
-            let note =
-                format!("{} notice {}: soft taint and pre-copy", standing.kind.as_str(), standing.notice);
+            let note = format!(
+                "{} notice {}: soft taint and pre-copy",
+                active_notice.kind.as_str(),
+                active_notice.notice
+            );
             let mut ctx = context!(self);
             ctx.fire(Action::Publish {
                 about: Subject::Node,
@@ -66,15 +69,15 @@ impl Machine {
                 note,
                 warning: false,
             });
-            return self.mark.want(standing, &mut ctx);
+            return self.mark.want(active_notice, &mut ctx);
         }
-        self.evacuate(standing, short);
+        self.evacuate(active_notice, short);
     }
 
     /// Nothing stands that is more than a rehearsal.
     fn may_rehearse(&mut self, notice: &Notice) -> bool {
         let fresh = !self.seen_notices.contains(&notice.id);
-        let stands = self.mark.wanted().map(|standing| standing.notice.clone());
+        let stands = self.mark.wanted().map(|active_notice| active_notice.notice.clone());
         if fresh && stands.is_none() && self.evacuation.is_none() && self.maintenance.is_none() {
             return true;
         }
@@ -94,7 +97,7 @@ impl Machine {
     /// one, or woke from hibernation, or that one was withdrawn.
     pub(super) fn is_another(&self, notice: &Notice) -> bool {
         self.evacuation.as_ref().is_some_and(|evacuation| {
-            let over = self.now > evacuation.standing.deadline + REARM;
+            let over = self.now > evacuation.active_notice.deadline + REARM;
             let hibernates = notice.kind == NoticeKind::Interruption(InstanceAction::Hibernate);
             let woke = evacuation.hibernates() && !hibernates;
             let again = evacuation.withdrawn.is_some() && notice.kind != NoticeKind::Rebalance;
@@ -112,18 +115,18 @@ impl Machine {
             evacuation.withdrawn = None;
             evacuation.latest.clone_from(&notice.id);
         }
-        let over = self.now > evacuation.standing.deadline + REARM;
-        if over || deadline + Span::from_secs(1) >= evacuation.standing.deadline {
+        let over = self.now > evacuation.active_notice.deadline + REARM;
+        if over || deadline + Span::from_secs(1) >= evacuation.active_notice.deadline {
             return;
         }
-        evacuation.standing.deadline = deadline;
+        evacuation.active_notice.deadline = deadline;
         evacuation.short |= short;
-        let standing = evacuation.standing.clone();
+        let active_notice = evacuation.active_notice.clone();
         let mut ctx = context!(self);
         for pod in self.pods.values_mut() {
-            pod.tighten(standing.began, deadline, &mut ctx);
+            pod.tighten(active_notice.began, deadline, &mut ctx);
         }
-        self.mark.want(standing, &mut ctx);
+        self.mark.want(active_notice, &mut ctx);
     }
 
     /// Hard or soft, until when, and whether the window is the minimum one.
@@ -158,17 +161,17 @@ impl Machine {
     pub(super) fn was_schedulable(&self) -> bool {
         let Some(node) = &self.node else { return false };
         // The annotation may be of a request that an earlier life left on its way.
-        let noted = || node.standing.as_ref().filter(|it| it.is_hard()).map(|it| it.was_schedulable);
+        let noted = || node.active_notice.as_ref().filter(|it| it.is_hard()).map(|it| it.was_schedulable);
         self.mark.was_schedulable().or_else(noted).unwrap_or(!node.unschedulable)
     }
 
-    pub(super) fn evacuate(&mut self, standing: Standing, short: bool) {
-        let evacuation = Evacuation::new(standing.clone(), short);
+    pub(super) fn evacuate(&mut self, active_notice: ActiveNotice, short: bool) {
+        let evacuation = Evacuation::new(active_notice.clone(), short);
         let mut ctx = context!(self);
         evacuation.announce(&mut ctx);
-        self.mark.want(standing.clone(), &mut ctx);
+        self.mark.want(active_notice.clone(), &mut ctx);
         for pod in self.pods.values_mut().filter(|pod| pod.departure.is_some()) {
-            pod.tighten(standing.began, standing.deadline, &mut ctx);
+            pod.tighten(active_notice.began, active_notice.deadline, &mut ctx);
         }
         if evacuation.hibernates() {
             for pod in self.pods.values_mut().filter(|pod| !pod.precopy.is_past_flush()) {
@@ -179,7 +182,7 @@ impl Machine {
         self.evacuation = Some(evacuation);
     }
 
-    pub(super) fn withdrawn(&mut self, id: &str) {
+    pub(super) fn notice_withdrawn(&mut self, id: &str) {
         let mut ctx = context!(self);
         if let Some(evacuation) = &mut self.evacuation
             && evacuation.latest == id
@@ -189,7 +192,7 @@ impl Machine {
         if self.maintenance.as_ref().is_some_and(|(notice, _)| notice == id) {
             self.maintenance = None;
             // Another notice's mark may stand.
-            if self.mark.wanted().is_some_and(|standing| standing.notice == id) {
+            if self.mark.wanted().is_some_and(|active_notice| active_notice.notice == id) {
                 self.mark.clear(&mut ctx);
             }
         }
@@ -199,13 +202,13 @@ impl Machine {
     /// A maintenance event comes near: from here on it is like an interruption.
     pub(super) fn begin_maintenance(&mut self) {
         let Some((notice, at)) = self.maintenance.clone() else { return };
-        if !context!(self).has_come(at - self.policy.drain_window) {
+        if !context!(self).reached_or_wake(at - self.policy.drain_window) {
             return;
         }
         let Some(node) = &self.node else { return };
         let left = i64::try_from(at.left(self.now).as_millis()).unwrap_or(i64::MAX);
         let (deadline, short) = evacuation::deadline(left, &self.policy, self.now);
-        let standing = Standing {
+        let active_notice = ActiveNotice {
             notice,
             kind: NoticeKind::Maintenance,
             boot: node.boot.clone(),
@@ -214,7 +217,7 @@ impl Machine {
             hard: true,
             was_schedulable: self.was_schedulable(),
         };
-        self.evacuate(standing, short);
+        self.evacuate(active_notice, short);
     }
 
     /// What came to nothing leaves no trace after its time.
@@ -223,7 +226,8 @@ impl Machine {
         if let Some(evacuation) = &self.evacuation {
             let rehearsed = evacuation.is_rehearsed();
             if rehearsed
-                && (evacuation.is_reported() || ctx.has_come(evacuation.standing.deadline + REHEARSED))
+                && (evacuation.is_reported()
+                    || ctx.reached_or_wake(evacuation.active_notice.deadline + REHEARSED))
             {
                 return self.end_evacuation();
             }
@@ -231,14 +235,14 @@ impl Machine {
             // A hibernated instance is awake again as soon as its notice is gone.
             let at_once = rehearsed || evacuation.hibernates();
             let wait = if at_once { Span::ZERO } else { self.policy.undo_after };
-            if ctx.has_come(withdrawn + wait) {
+            if ctx.reached_or_wake(withdrawn + wait) {
                 self.end_evacuation();
             }
             return;
         }
-        let soft = self.mark.wanted().filter(|standing| !standing.is_hard());
-        if let Some(standing) = soft
-            && ctx.has_come(standing.deadline)
+        let soft = self.mark.wanted().filter(|active_notice| !active_notice.is_hard());
+        if let Some(active_notice) = soft
+            && ctx.reached_or_wake(active_notice.deadline)
         {
             self.mark.clear(&mut ctx);
         }
@@ -251,7 +255,7 @@ impl Machine {
         for pod in self.pods.values_mut() {
             pod.stand_down(&mut ctx);
             if let Some(departure) = &mut pod.departure
-                && departure.leave.way_is_open()
+                && departure.eviction.is_not_leaving()
             {
                 // It was never evicted, and its node stays: it goes on.
                 ctx.fire(Action::Resume { pod: pod.facts.uid.clone() });

@@ -2,9 +2,9 @@
 //!
 //! Decides which effect is worth a line, which effects share one, and which answers repeat the one before.
 
-use super::telling::{Open, Teller};
+use super::telling::{Teller, UnansweredEffect};
 use super::{Answer, words};
-use crate::effect::{Action, Effect, EffectId, Hold, Round};
+use crate::effect::{Action, Effect, EffectId, FlushKind, Hold};
 use crate::event::{Done, Outcome};
 use crate::moment::Moment;
 use crate::pod::PodUid;
@@ -28,16 +28,16 @@ impl Teller {
             // Nobody waits for these, and an answer to them says nothing.
             line.open = !matches!(action, Action::AbandonIntent { .. } | Action::Anomaly { .. });
         }
-        self.open.insert(effect.id, Open { asked: at, action: action.clone(), line });
+        self.open.insert(effect.id, UnansweredEffect { asked: at, action: action.clone(), line });
     }
 
     fn remember(&mut self, action: &Action) {
         let Some(uid) = action.pod() else { return };
         let known = self.known(uid);
         match action {
-            Action::Intend { .. } => known.departing = true,
+            Action::WriteIntent { .. } => known.departing = true,
             Action::AbandonIntent { .. } | Action::Resume { .. } => known.departing = false,
-            Action::Evict { .. } | Action::LetGo { .. } => {
+            Action::Evict { .. } | Action::DeletePod { .. } => {
                 known.departing = true;
                 known.told_to_go = true;
             }
@@ -51,7 +51,7 @@ impl Teller {
         let action = &effect.action;
         let known = action.pod().and_then(|uid| self.pods.get(uid));
         let inner = match action {
-            Action::Look { .. } | Action::RenewClaim { .. } | Action::Publish { .. } => true,
+            Action::InspectEngine { .. } | Action::RenewClaim { .. } | Action::Publish { .. } => true,
             Action::SetHold { hold, .. } => {
                 *hold != Hold::Released && !known.is_some_and(|known| known.departing)
             }
@@ -63,7 +63,7 @@ impl Teller {
         let copying = known.and_then(|known| known.copying);
         let goes_on = matches!(
             action,
-            Action::Save { round: Round::PreCopy, .. } | Action::Commit { round: Round::PreCopy, .. }
+            Action::Save { kind: FlushKind::PreCopy, .. } | Action::Commit { kind: FlushKind::PreCopy, .. }
         );
         if goes_on && copying.is_some() {
             return copying;
@@ -77,7 +77,7 @@ impl Teller {
         let held = known.is_some_and(|known| known.held);
         let line = self.say(at, subject, words::asked(action, held, self.zero));
         self.tried.insert(key, line);
-        if let Action::Flush { round: Round::PreCopy, pod } = action {
+        if let Action::Flush { kind: FlushKind::PreCopy, pod } = action {
             let known = self.known(pod);
             (known.copying, known.copied) = (Some(line), None);
         }
@@ -97,31 +97,31 @@ impl Teller {
         let Some(open) = self.open.remove(&id) else { return };
         let done = matches!(outcome, Outcome::Done(_));
         match (&open.action, done) {
-            (Action::Mark(standing), true) => {
+            (Action::MarkNode(active_notice), true) => {
                 if let Some(node) = &mut self.node {
-                    (node.tainted, node.unschedulable) = (true, node.unschedulable || standing.hard);
+                    (node.tainted, node.unschedulable) = (true, node.unschedulable || active_notice.hard);
                 }
             }
-            (Action::Unmark { uncordon }, true) => {
+            (Action::ClearNodeMark { uncordon }, true) => {
                 if let Some(node) = &mut self.node {
                     (node.tainted, node.unschedulable) = (false, node.unschedulable && !uncordon);
                 }
             }
-            (Action::Evict { pod, .. } | Action::LetGo { pod, .. }, true) => {
+            (Action::Evict { pod, .. } | Action::DeletePod { pod, .. }, true) => {
                 self.known(pod).accepted = Some(at);
             }
             (Action::WriteReport(report), true) => self.report = Some((**report).clone()),
             _ => {}
         }
         let (text, trouble) = words::answered(&open.action, outcome, at.since(open.asked));
-        if let Action::Look { pod } = &open.action {
-            return self.looked(at, &pod.clone(), outcome, text);
+        if let Action::InspectEngine { pod } = &open.action {
+            return self.inspected(at, &pod.clone(), outcome, text);
         }
         if open.line.is_none() {
             if trouble {
                 let subject = open.action.pod().map_or_else(|| "node".to_owned(), |uid| self.cast.name(uid));
                 let line = self.say(at, &subject, words::asked(&open.action, false, self.zero));
-                self.close(at, &Open { line: Some(line), ..open }, text, true);
+                self.close(at, &UnansweredEffect { line: Some(line), ..open }, text, true);
             }
             return;
         }
@@ -135,9 +135,9 @@ impl Teller {
     /// The answer to a whole round of pre-copy: `None` while it goes on.
     fn pre_copied(&mut self, action: &Action, outcome: &Outcome, text: String) -> Option<String> {
         let name = match action {
-            Action::Flush { round: Round::PreCopy, .. } => "flush",
-            Action::Save { round: Round::PreCopy, .. } => "save",
-            Action::Commit { round: Round::PreCopy, .. } => "commit",
+            Action::Flush { kind: FlushKind::PreCopy, .. } => "flush",
+            Action::Save { kind: FlushKind::PreCopy, .. } => "save",
+            Action::Commit { kind: FlushKind::PreCopy, .. } => "commit",
             _ => return Some(text),
         };
         let known = self.known(action.pod()?);
@@ -157,27 +157,27 @@ impl Teller {
         }
     }
 
-    /// A look is told when it says something new that matters.
-    fn looked(&mut self, at: Moment, uid: &PodUid, outcome: &Outcome, text: String) {
+    /// An inspection is told when it says something new that matters.
+    fn inspected(&mut self, at: Moment, uid: &PodUid, outcome: &Outcome, text: String) {
         let known = self.known(uid);
         let news = match outcome {
-            Outcome::Done(Done::Looked { state_bytes, busy }) => {
-                let before = known.looked.replace((*state_bytes, *busy));
-                known.look_fails = false;
+            Outcome::Done(Done::Inspected { state_bytes, busy }) => {
+                let before = known.inspected.replace((*state_bytes, *busy));
+                known.inspection_fails = false;
                 before.is_none_or(|(_, was_busy)| known.departing && was_busy != *busy)
             }
-            _ => !std::mem::replace(&mut known.look_fails, true),
+            _ => !std::mem::replace(&mut known.inspection_fails, true),
         };
         if news {
             let name = self.cast.name(uid);
-            let line = self.say(at, &name, "look".into());
+            let line = self.say(at, &name, "inspect".into());
             let answer = Answer { what: text, times: 1, at, trouble: !matches!(outcome, Outcome::Done(_)) };
             self.line(line).into_iter().for_each(|line| line.answers.push(answer.clone()));
         }
     }
 
     /// Writes an answer to its line; a line that says the same as the one before it becomes part of that one.
-    fn close(&mut self, at: Moment, open: &Open, what: String, trouble: bool) {
+    fn close(&mut self, at: Moment, open: &UnansweredEffect, what: String, trouble: bool) {
         let Some(index) = open.line else { return };
         let Some(line) = self.line(index) else { return };
         line.open = false;

@@ -17,7 +17,7 @@ impl Cast {
     pub(super) fn of<'s>(steps: impl IntoIterator<Item = &'s Step>) -> Self {
         let mut by_name: BTreeMap<&str, BTreeMap<&str, Vec<&PodUid>>> = BTreeMap::new();
         for step in steps {
-            let Event::PodSeen(facts) = &step.event else { continue };
+            let Event::PodUpdated(facts) = &step.event else { continue };
             let uids = by_name.entry(&facts.name).or_default().entry(&facts.namespace).or_default();
             if !uids.contains(&&facts.uid) {
                 uids.push(&facts.uid);

@@ -15,7 +15,7 @@ use super::{cast::Cast, words, zero};
 use crate::effect::Action;
 use crate::event::Event;
 use crate::moment::{Moment, Span};
-use crate::notice::{NoticeKind, Standing};
+use crate::notice::{ActiveNotice, NoticeKind};
 use crate::report::{DepartureOutcome, PodReport, Report};
 use crate::trace::Step;
 use course::Course;
@@ -109,7 +109,7 @@ pub enum Work {
     /// A checkpoint comes from the store, or from the pod's own volume.
     Fetch,
     /// The engine is shown to fit, takes the state, and shows that it uses it.
-    HandOver,
+    Import,
     /// The pod waits inside its own eviction.
     Held,
     /// The pod waits for its restore to be decided.
@@ -125,7 +125,7 @@ impl Work {
         Work::Save,
         Work::Commit,
         Work::Fetch,
-        Work::HandOver,
+        Work::Import,
         Work::Held,
         Work::Restoring,
         Work::Ending,
@@ -138,7 +138,7 @@ impl Work {
             Work::Save => "save",
             Work::Commit => "commit",
             Work::Fetch => "fetch",
-            Work::HandOver => "hand over",
+            Work::Import => "import",
             Work::Held => "held",
             Work::Restoring => "restoring",
             Work::Ending => "ending",
@@ -219,35 +219,35 @@ impl Chart {
 
     /// Each evacuation of one boot.
     fn evacuations(steps: &[&Step]) -> Vec<Self> {
-        let standings = standings(steps);
-        if standings.is_empty() {
+        let active_notices = active_notices(steps);
+        if active_notices.is_empty() {
             return Vec::new();
         }
         let course = Course::of(steps);
-        standings.iter().map(|standing| Self::evacuation(steps, &course, standing)).collect()
+        active_notices.iter().map(|active_notice| Self::evacuation(steps, &course, active_notice)).collect()
     }
 
-    fn evacuation(steps: &[&Step], course: &Course, standing: &Standing) -> Self {
-        let Standing { began: zero, deadline, .. } = *standing;
+    fn evacuation(steps: &[&Step], course: &Course, active_notice: &ActiveNotice) -> Self {
+        let ActiveNotice { began: zero, deadline, .. } = *active_notice;
         let first = steps.iter().find(|step| {
-            matches!(step.event, Event::Noticed(_)) && step.at + PRELUDE >= zero && step.at <= zero
+            matches!(step.event, Event::NoticeReceived(_)) && step.at + PRELUDE >= zero && step.at <= zero
         });
-        let from = first.map_or(zero, |step| step.at).min(zero) - before(standing.deadline.since(zero));
+        let from = first.map_or(zero, |step| step.at).min(zero) - before(active_notice.deadline.since(zero));
         // Beyond twice the time there was, nothing is part of it any more.
         let latest = deadline + deadline.since(zero);
-        let report = course.report(&standing.notice);
+        let report = course.report(&active_notice.notice);
         let own = |bar: &&Bar| bar.from >= zero && bar.from <= deadline && !bar.pre_copy;
         let bars = course.bars().filter(own).map(|bar| bar.to).filter(|to| *to <= latest);
         let written = report.iter().map(|report| report.written).filter(|written| *written <= latest);
         let to = bars.chain(written).fold(deadline, Moment::max).max(zero + BEFORE);
         Self {
             node: node(steps),
-            kind: Some(standing.kind),
+            kind: Some(active_notice.kind),
             zero,
             zero_is: "the notice",
             from,
             to,
-            marks: course.marks(standing, from, to),
+            marks: course.marks(active_notice, from, to),
             rows: rows(steps, course, report, from, to),
             report: report.cloned(),
             by_report: false,
@@ -301,25 +301,28 @@ fn boots<'s>(steps: impl IntoIterator<Item = &'s Step>) -> Vec<Vec<&'s Step>> {
 }
 
 /// Every evacuation of one boot as it last stood, oldest first.
-fn standings(steps: &[&Step]) -> Vec<Standing> {
-    let mut found: Vec<Standing> = Vec::new();
-    let mut note = |standing: &Standing| match found.iter_mut().find(|known| known.notice == standing.notice)
+fn active_notices(steps: &[&Step]) -> Vec<ActiveNotice> {
+    let mut found: Vec<ActiveNotice> = Vec::new();
+    let mut note = |active_notice: &ActiveNotice| match found
+        .iter_mut()
+        .find(|known| known.notice == active_notice.notice)
     {
-        Some(known) => *known = standing.clone(),
-        None => found.push(standing.clone()),
+        Some(known) => *known = active_notice.clone(),
+        None => found.push(active_notice.clone()),
     };
     for step in steps {
         match &step.event {
             Event::Started(node) => {
-                let own = |standing: &&Standing| standing.hard && standing.boot == node.boot;
-                node.standing.iter().filter(own).for_each(&mut note);
+                let own =
+                    |active_notice: &&ActiveNotice| active_notice.hard && active_notice.boot == node.boot;
+                node.active_notice.iter().filter(own).for_each(&mut note);
             }
             _ => {
                 for effect in &step.effects {
-                    if let Action::Mark(standing) = &effect.action
-                        && standing.hard
+                    if let Action::MarkNode(active_notice) = &effect.action
+                        && active_notice.hard
                     {
-                        note(standing);
+                        note(active_notice);
                     }
                 }
             }

@@ -7,7 +7,7 @@ use super::{Line, words};
 use crate::effect::{Action, EffectId};
 use crate::event::{Event, NodeFacts};
 use crate::moment::Moment;
-use crate::notice::Standing;
+use crate::notice::ActiveNotice;
 use crate::pod::{Owner, PodFacts, PodUid};
 use crate::report::Report;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LINK_CHANGES: u64 = 5;
 
 /// An effect that waits for its answer.
-pub(super) struct Open {
+pub(super) struct UnansweredEffect {
     pub(super) asked: Moment,
     pub(super) action: Action,
     /// Its line; `None` for what is told only if it fails.
@@ -28,9 +28,9 @@ pub(super) struct Open {
 pub(super) struct Known {
     pub(super) facts: Option<PodFacts>,
     /// What its engine last said: bytes, and whether it works.
-    pub(super) looked: Option<(u64, bool)>,
-    pub(super) look_fails: bool,
-    /// Announced, deleted or evicted: holds and looks are part of its departure.
+    pub(super) inspected: Option<(u64, bool)>,
+    pub(super) inspection_fails: bool,
+    /// Announced, deleted or evicted: holds and inspections are part of its departure.
     pub(super) departing: bool,
     pub(super) held: bool,
     /// We asked for its end.
@@ -49,7 +49,7 @@ pub(super) struct Teller {
     pub(super) lines: Vec<Option<Line>>,
     /// The line of the same subject before each of them.
     pub(super) before: Vec<Option<usize>>,
-    pub(super) open: BTreeMap<EffectId, Open>,
+    pub(super) open: BTreeMap<EffectId, UnansweredEffect>,
     pub(super) pods: BTreeMap<PodUid, Known>,
     /// The last line of each subject.
     pub(super) last: BTreeMap<String, usize>,
@@ -104,15 +104,15 @@ impl Teller {
     pub(super) fn hear(&mut self, at: Moment, event: &Event) {
         match event {
             Event::Started(node) => self.started(at, node),
-            Event::NodeSeen(node) => self.node_seen(at, node),
-            Event::PodSeen(facts) => self.pod_seen(at, facts),
-            Event::PodGone(uid) => self.pod_gone(at, uid),
-            Event::Noticed(notice) => {
+            Event::NodeUpdated(node) => self.node_seen(at, node),
+            Event::PodUpdated(facts) => self.pod_seen(at, facts),
+            Event::PodRemoved(uid) => self.pod_gone(at, uid),
+            Event::NoticeReceived(notice) => {
                 if self.notices.insert(notice.id.clone()) {
                     self.say(at, "notice", words::notice(notice, at, self.zero));
                 }
             }
-            Event::Withdrawn { id } => {
+            Event::NoticeWithdrawn { id } => {
                 self.notices.remove(id);
                 self.say(at, "notice", "withdrawn".into());
             }
@@ -124,18 +124,18 @@ impl Teller {
                 }
             }
             Event::Answered { id, outcome } => self.answered(at, *id, outcome),
-            Event::CopyRequested => {
+            Event::PreCopyRequested => {
                 self.say(at, "drill", "save every state once, while it serves".into());
             }
-            Event::Woke => {}
+            Event::TimerFired => {}
         }
     }
 
     fn started(&mut self, at: Moment, node: &NodeFacts) {
-        let ours = |standing: &Standing| {
-            let kind = standing.kind.as_str();
-            let deadline = words::stamp(standing.deadline, self.zero);
-            match (standing.boot == node.boot, standing.hard) {
+        let ours = |active_notice: &ActiveNotice| {
+            let kind = active_notice.kind.as_str();
+            let deadline = words::stamp(active_notice.deadline, self.zero);
+            match (active_notice.boot == node.boot, active_notice.hard) {
                 (false, _) => {
                     format!("; the instance came back, with the mark of a {kind} notice before its reboot")
                 }
@@ -143,12 +143,12 @@ impl Teller {
                 (true, false) => format!(" under a {kind} notice, soft taint until {deadline}"),
             }
         };
-        let standing = match &node.standing {
-            Some(standing) => ours(standing),
+        let active_notice = match &node.active_notice {
+            Some(active_notice) => ours(active_notice),
             None if node.unschedulable => ": the node is cordoned, not by us".to_owned(),
             None => String::new(),
         };
-        self.say(at, "node", format!("the agent starts{standing}"));
+        self.say(at, "node", format!("the agent starts{active_notice}"));
         self.node = Some(node.clone());
     }
 

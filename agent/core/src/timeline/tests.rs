@@ -1,5 +1,5 @@
 use super::*;
-use crate::effect::{Effect, EffectId, Round};
+use crate::effect::{Effect, EffectId, FlushKind};
 use crate::event::{Done, FailureKind, Outcome};
 use crate::moment::Span;
 use crate::pod::{Owner, PodFacts, PodUid, Role};
@@ -16,7 +16,7 @@ impl Trace {
 
     pub(super) fn ask(mut self, at: u64, id: u64, attempt: u32, action: Action) -> Self {
         let effect = Effect { id: EffectId(id), deadline: Moment::from_millis(99_999), attempt, action };
-        self = self.event(at, Event::Woke);
+        self = self.event(at, Event::TimerFired);
         self.0.last_mut().unwrap().effects.push(effect);
         self
     }
@@ -45,7 +45,7 @@ impl Trace {
 }
 
 pub(super) fn seen(uid: &str, namespace: &str, name: &str) -> Event {
-    Event::PodSeen(Box::new(PodFacts {
+    Event::PodUpdated(Box::new(PodFacts {
         uid: uid_of(uid),
         namespace: namespace.into(),
         name: name.into(),
@@ -83,7 +83,7 @@ fn attempts_at_one_eviction_share_a_line_and_answers_that_repeat_are_counted() {
         .answer(2_040, 2, refused())
         .ask(3_000, 3, 3, evict())
         .done(3_040, 3, Done::Nothing)
-        .event(5_100, Event::PodGone(uid_of("u")));
+        .event(5_100, Event::PodRemoved(uid_of("u")));
     assert_eq!(
         trace.lines(),
         [
@@ -108,11 +108,11 @@ fn a_round_of_pre_copy_is_one_line_and_rounds_that_send_the_same_are_one_too() {
     for round in 0..3 {
         let (at, id) = (1_000 + round * 30_000, 1 + round * 3);
         trace = trace
-            .ask(at, id, 1, Action::Flush { pod: pod(), round: Round::PreCopy })
+            .ask(at, id, 1, Action::Flush { pod: pod(), kind: FlushKind::PreCopy })
             .done(at + 500, id, Done::Flushed { bytes: 4 << 20 })
-            .ask(at + 500, id + 1, 1, Action::Save { pod: pod(), round: Round::PreCopy, rank: 0 })
+            .ask(at + 500, id + 1, 1, Action::Save { pod: pod(), kind: FlushKind::PreCopy, rank: 0 })
             .done(at + 900, id + 1, Done::Saved { bytes: 4 << 20, sent: 1 << 20, left_out: None })
-            .ask(at + 900, id + 2, 1, Action::Commit { pod: pod(), round: Round::PreCopy, partial: false })
+            .ask(at + 900, id + 2, 1, Action::Commit { pod: pod(), kind: FlushKind::PreCopy, partial: false })
             .done(at + 950, id + 2, Done::Committed { generation: "g".into(), bytes: 4 << 20 });
     }
     assert_eq!(trace.lines(), ["T+1.0 gold pre-copy → 1.0 MiB of 4.0 MiB sent, 3 times until T+61.9"]);
@@ -120,16 +120,17 @@ fn a_round_of_pre_copy_is_one_line_and_rounds_that_send_the_same_are_one_too() {
 
 #[test]
 fn a_look_is_told_when_it_says_something_new() {
-    let look = || Action::Look { pod: uid_of("u") };
-    let looked = |busy| Done::Looked { state_bytes: 1 << 30, busy };
+    let inspect = || Action::InspectEngine { pod: uid_of("u") };
+    let inspected = |busy| Done::Inspected { state_bytes: 1 << 30, busy };
     let mut trace = Trace::default().event(0, seen("u", "ns", "gold"));
     for (id, busy) in [(1, true), (2, true), (3, false)] {
-        trace = trace.ask(id * 1_000, id, 1, look()).done(id * 1_000 + 10, id, looked(busy));
+        trace = trace.ask(id * 1_000, id, 1, inspect()).done(id * 1_000 + 10, id, inspected(busy));
     }
-    assert_eq!(trace.lines(), ["T+1.0 gold look → 1.0 GiB of state, busy"]);
-    let intend = Action::Intend { pod: uid_of("u"), departure: "n".into(), by: Moment::from_millis(9_000) };
-    let trace = trace.ask(4_000, 4, 1, intend).ask(5_000, 5, 1, look()).done(5_010, 5, looked(true));
-    assert_eq!(trace.lines().last().unwrap(), "T+5.0 gold look → 1.0 GiB of state, busy");
+    assert_eq!(trace.lines(), ["T+1.0 gold inspect → 1.0 GiB of state, busy"]);
+    let intend =
+        Action::WriteIntent { pod: uid_of("u"), departure: "n".into(), by: Moment::from_millis(9_000) };
+    let trace = trace.ask(4_000, 4, 1, intend).ask(5_000, 5, 1, inspect()).done(5_010, 5, inspected(true));
+    assert_eq!(trace.lines().last().unwrap(), "T+5.0 gold inspect → 1.0 GiB of state, busy");
 }
 
 #[test]
@@ -146,8 +147,8 @@ fn pods_are_named_as_shortly_as_they_can_be_told_apart() {
 #[test]
 fn a_deletion_that_we_did_not_ask_for_is_somebody_elses() {
     let terminating = |at| match seen("u", "ns", "web") {
-        Event::PodSeen(facts) => {
-            Event::PodSeen(Box::new(PodFacts { terminating: Some(Moment::from_millis(at)), ..*facts }))
+        Event::PodUpdated(facts) => {
+            Event::PodUpdated(Box::new(PodFacts { terminating: Some(Moment::from_millis(at)), ..*facts }))
         }
         other => other,
     };

@@ -2,7 +2,7 @@
 //!
 //! Decides nothing. Bytes in binary units, times relative to `zero`, no ids.
 
-use crate::effect::{Action, Hold, Round};
+use crate::effect::{Action, FlushKind, Hold};
 use crate::event::{Done, FailureKind, Outcome};
 use crate::moment::{Moment, Span};
 use crate::notice::{Notice, NoticeKind};
@@ -65,34 +65,36 @@ pub(super) fn notice(notice: &Notice, now: Moment, zero: Moment) -> String {
 /// What was asked for.
 pub(super) fn asked(action: &Action, held: bool, zero: Moment) -> String {
     match action {
-        Action::Mark(standing) if standing.hard => {
-            format!("mark: cordon, taint, annotation; deadline {}", stamp(standing.deadline, zero))
+        Action::MarkNode(active_notice) if active_notice.hard => {
+            format!("mark: cordon, taint, annotation; deadline {}", stamp(active_notice.deadline, zero))
         }
-        Action::Mark(standing) => {
-            format!("mark: soft taint, annotation; until {}", stamp(standing.deadline, zero))
+        Action::MarkNode(active_notice) => {
+            format!("mark: soft taint, annotation; until {}", stamp(active_notice.deadline, zero))
         }
-        Action::Unmark { uncordon: true } => "take back the taint, the annotation and the cordon".into(),
-        Action::Unmark { uncordon: false } => "take back the taint and the annotation".into(),
+        Action::ClearNodeMark { uncordon: true } => {
+            "take back the taint, the annotation and the cordon".into()
+        }
+        Action::ClearNodeMark { uncordon: false } => "take back the taint and the annotation".into(),
         Action::SetHold { hold: Hold::Until(until), .. } => format!("hold until {}", stamp(*until, zero)),
         Action::SetHold { hold: Hold::Released, .. } => "release the hold".into(),
-        Action::Look { .. } => "look".into(),
-        Action::Intend { by, .. } => format!("announce a checkpoint by {}", stamp(*by, zero)),
+        Action::InspectEngine { .. } => "inspect".into(),
+        Action::WriteIntent { by, .. } => format!("announce a checkpoint by {}", stamp(*by, zero)),
         Action::AbandonIntent { why, .. } => format!("no checkpoint will come: {why}"),
         Action::Quiesce { .. } => "take no new work".into(),
         Action::Resume { .. } => "serve again".into(),
-        Action::Flush { round: Round::PreCopy, .. }
-        | Action::Save { round: Round::PreCopy, .. }
-        | Action::Commit { round: Round::PreCopy, .. } => "pre-copy".into(),
+        Action::Flush { kind: FlushKind::PreCopy, .. }
+        | Action::Save { kind: FlushKind::PreCopy, .. }
+        | Action::Commit { kind: FlushKind::PreCopy, .. } => "pre-copy".into(),
         Action::Flush { .. } => "flush".into(),
         Action::Save { rank, .. } => format!("save{}", place(*rank)),
-        Action::Rank { rank, .. } => format!("its save goes on{}", place(*rank)),
+        Action::Reprioritise { rank, .. } => format!("its save goes on{}", place(*rank)),
         Action::Commit { partial: false, .. } => "commit".into(),
         Action::Commit { partial: true, .. } => "commit what is whole".into(),
         Action::Evict { grace, .. } => {
             format!("evict, {} s of grace{}", grace.as_secs(), if held { ", held" } else { "" })
         }
         Action::MarkDisrupted { .. } => "set the condition DisruptionTarget".into(),
-        Action::LetGo { grace, .. } => format!("let go: delete, {} s of grace", grace.as_secs()),
+        Action::DeletePod { grace, .. } => format!("delete, {} s of grace", grace.as_secs()),
         Action::WriteReport(report) => self::report(report),
         Action::Publish { reason, note, .. } => format!("Event {reason}: {note}"),
         Action::FindLineage { .. } => "look for a checkpoint".into(),
@@ -100,11 +102,11 @@ pub(super) fn asked(action: &Action, held: bool, zero: Moment) -> String {
         Action::RenewClaim { .. } => "renew the claim".into(),
         Action::Prefetch { .. } => "fetch what it is likely to hold".into(),
         Action::Fetch { .. } => "fetch".into(),
-        Action::Prove { .. } => "prove that it fits".into(),
-        Action::HandOver { .. } => "hand it to the engine".into(),
+        Action::CheckFingerprint { .. } => "check that it fits".into(),
+        Action::ImportState { .. } => "import it into the engine".into(),
         Action::Verify { .. } => "verify that the engine uses it".into(),
         Action::FinishClaim { .. } => "finish the claim".into(),
-        Action::Recall { .. } => "its engine was restarted: look for its own state in its volume".into(),
+        Action::ReloadLocal { .. } => "its engine was restarted: look for its own state in its volume".into(),
         Action::OpenGate { outcome, message, .. } if message.is_empty() => {
             format!("open the gate: {}", outcome.as_str())
         }
@@ -121,7 +123,7 @@ pub(super) fn answered(action: &Action, outcome: &Outcome, took: Span) -> (Strin
     let done = match outcome {
         Outcome::Done(done) => done,
         Outcome::Failed { kind: FailureKind::NotFound, .. }
-            if matches!(action, Action::Evict { .. } | Action::LetGo { .. }) =>
+            if matches!(action, Action::Evict { .. } | Action::DeletePod { .. }) =>
         {
             return ("it is gone already".into(), false);
         }
@@ -133,10 +135,10 @@ pub(super) fn answered(action: &Action, outcome: &Outcome, took: Span) -> (Strin
         Outcome::Panicked => return ("its task panicked".into(), true),
     };
     let text = match done {
-        Done::Intended { committed: Some((_, size)) } => {
+        Done::IntentWritten { committed: Some((_, size)) } => {
             format!("committed already: {}", bytes(*size))
         }
-        Done::Looked { state_bytes, busy } => {
+        Done::Inspected { state_bytes, busy } => {
             format!("{} of state, {}", bytes(*state_bytes), if *busy { "busy" } else { "idle" })
         }
         Done::Flushed { bytes: 0 } => "no state".into(),
@@ -145,15 +147,17 @@ pub(super) fn answered(action: &Action, outcome: &Outcome, took: Span) -> (Strin
         Done::Committed { bytes: size, .. } => format!("{} committed", bytes(*size)),
         Done::Lineages(found) if found.is_empty() => "none".into(),
         Done::Lineages(found) => format!("{} found", found.len()),
-        Done::Proven { state_bytes: 0 } => "it fits".into(),
-        Done::Proven { state_bytes } => {
+        Done::FingerprintMatches { state_bytes: 0 } => "it fits".into(),
+        Done::FingerprintMatches { state_bytes } => {
             format!("the engine has {} of its own already", bytes(*state_bytes))
         }
         Done::Tokens { count: Some(count) } => format!("{count} tokens"),
-        Done::Nothing if matches!(action, Action::Evict { .. } | Action::LetGo { .. }) => "accepted".into(),
+        Done::Nothing if matches!(action, Action::Evict { .. } | Action::DeletePod { .. }) => {
+            "accepted".into()
+        }
         Done::Nothing
         | Done::Claimed { .. }
-        | Done::Intended { committed: None }
+        | Done::IntentWritten { committed: None }
         | Done::Tokens { count: None } => "done".into(),
     };
     (text, false)
@@ -211,7 +215,7 @@ pub const fn departure_word(departure: DepartureOutcome) -> &'static str {
         DepartureOutcome::Stays => "staying",
         DepartureOutcome::Pending => "not decided",
         DepartureOutcome::Leaving => "evicted, not gone yet",
-        DepartureOutcome::LetGo => "let go, not gone yet",
+        DepartureOutcome::DeletedAtCutOff => "deleted at its cut-off, not gone yet",
         DepartureOutcome::Gone => "gone",
         DepartureOutcome::Abandoned => "given up",
     }

@@ -24,7 +24,7 @@ impl World<'_> {
         self.watch.restart(self.now);
         if self.life == 1 && self.strikes("imds-early", "").is_some() {
             let kind = NoticeKind::Rebalance;
-            self.deliver(Event::Noticed(Notice { kind, id: "early".into(), left_ms: 0 }));
+            self.deliver(Event::NoticeReceived(Notice { kind, id: "early".into(), left_ms: 0 }));
         }
         self.deliver(Event::Started(self.cluster.node.clone()));
         let uids: Vec<_> = self.cluster.pods.keys().cloned().collect();

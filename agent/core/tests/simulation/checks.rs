@@ -1,13 +1,13 @@
-//! What must always hold (design §12), checked after every event: by `plan_check` over the trace, and here by the world
+//! What must always hold (design §12), checked after every event: by `guarantees` over the trace, and here by the world
 //! as it is. Only what no trace can show is here: what others put on the node, what is really in the bucket, and what
 //! a pod's hold file says after a write that had no answer.
 
 use crate::cluster::Cluster;
 use crate::store::Store;
-use evacuation::effect::{Action, Effect, Hold, Round};
+use evacuation::effect::{Action, Effect, FlushKind, Hold};
 use evacuation::event::{Done, Event, Outcome};
+use evacuation::guarantees::Checker;
 use evacuation::moment::Moment;
-use evacuation::plan_check::Checker;
 use evacuation::policy::Policy;
 use evacuation::report::StateOutcome;
 use evacuation::trace::Step;
@@ -57,14 +57,14 @@ impl Checks {
         }
         let now = now.as_millis();
         match (&effect.action, outcome) {
-            (Action::Commit { round: Round::Final, .. }, Outcome::Done(_)) => {
+            (Action::Commit { kind: FlushKind::Final, .. }, Outcome::Done(_)) => {
                 self.moments.insert((uid.clone(), "commit"), now);
                 self.over.insert(uid, now);
             }
-            (Action::Intend { .. }, Outcome::Done(Done::Intended { committed: Some(_) })) => {
+            (Action::WriteIntent { .. }, Outcome::Done(Done::IntentWritten { committed: Some(_) })) => {
                 self.over.insert(uid, now);
             }
-            (Action::Evict { .. } | Action::LetGo { .. }, Outcome::Done(_)) => {
+            (Action::Evict { .. } | Action::DeletePod { .. }, Outcome::Done(_)) => {
                 self.moments.entry((uid, "evict")).or_insert(now);
             }
             (Action::SetHold { .. }, _) => {
@@ -82,7 +82,7 @@ impl Checks {
             match &effect.action {
                 Action::Cancel { effect } => _ = self.cancelled.insert(effect.0),
                 // It departs anew, or serves again.
-                Action::Intend { pod, .. } | Action::Resume { pod } => _ = self.over.remove(&pod.0),
+                Action::WriteIntent { pod, .. } | Action::Resume { pod } => _ = self.over.remove(&pod.0),
                 Action::SetHold { pod, hold } => _ = self.asked.insert(pod.0.clone(), (*hold, true)),
                 Action::WriteReport(report) => {
                     for pod in &report.pods {
@@ -102,7 +102,7 @@ impl Checks {
                 _ => {}
             }
         }
-        if matches!(step.event, Event::Woke) {
+        if matches!(step.event, Event::TimerFired) {
             self.really_released(now, cluster);
         }
         self.take();

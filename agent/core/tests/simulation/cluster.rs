@@ -8,7 +8,7 @@ use crate::scenario::Actor;
 use evacuation::effect::Hold;
 use evacuation::event::{Done, FailureKind, NodeFacts, Outcome};
 use evacuation::moment::{Moment, Span};
-use evacuation::notice::Standing;
+use evacuation::notice::ActiveNotice;
 use evacuation::pod::PodFacts;
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ impl Cluster {
                 boot: "boot-1".into(),
                 unschedulable: !schedulable,
                 tainted: false,
-                standing: None,
+                active_notice: None,
             },
             other_taints: 1,
             pods: BTreeMap::new(),
@@ -81,16 +81,16 @@ impl Cluster {
         self.pods.insert(actor.facts.uid.0.clone(), pod);
     }
 
-    pub fn mark(&mut self, standing: &Standing) -> Outcome {
-        self.node.unschedulable |= standing.hard;
+    pub fn mark(&mut self, active_notice: &ActiveNotice) -> Outcome {
+        self.node.unschedulable |= active_notice.hard;
         self.node.tainted = true;
-        self.node.standing = Some(standing.clone());
+        self.node.active_notice = Some(active_notice.clone());
         Outcome::Done(Done::Nothing)
     }
 
     pub fn unmark(&mut self, uncordon: bool) -> Outcome {
         self.node.tainted = false;
-        self.node.standing = None;
+        self.node.active_notice = None;
         self.node.unschedulable &= !uncordon;
         Outcome::Done(Done::Nothing)
     }

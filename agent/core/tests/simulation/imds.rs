@@ -63,14 +63,14 @@ impl World<'_> {
         self.imds.told = Some(shown.iter().map(|(kind, (id, _))| (*kind, id.clone())).collect());
         for (kind, id) in &told {
             if !shown.contains_key(kind) {
-                self.tell(Event::Withdrawn { id: id.clone() });
+                self.tell(Event::NoticeWithdrawn { id: id.clone() });
             }
         }
         for (kind, (id, ends)) in shown {
             if told.get(&kind) != Some(&id) {
                 let now = i64::try_from(self.now).unwrap_or(0);
                 let left_ms = if kind == NoticeKind::Rebalance { 0 } else { ends - now };
-                self.tell(Event::Noticed(Notice { kind, id, left_ms }));
+                self.tell(Event::NoticeReceived(Notice { kind, id, left_ms }));
             }
         }
         if first {
@@ -88,11 +88,13 @@ impl World<'_> {
 
     /// A new life finds that what stood on its node is no longer shown.
     fn misses_what_stood(&mut self) {
-        let standing = self.cluster.node.standing.clone();
-        let Some(standing) = standing.filter(|standing| standing.boot == self.cluster.node.boot) else {
+        let active_notice = self.cluster.node.active_notice.clone();
+        let Some(active_notice) =
+            active_notice.filter(|active_notice| active_notice.boot == self.cluster.node.boot)
+        else {
             return;
         };
-        let shown = match standing.kind {
+        let shown = match active_notice.kind {
             NoticeKind::Interruption(_) => {
                 self.imds.shown.keys().any(|kind| matches!(kind, NoticeKind::Interruption(_)))
             }
@@ -101,7 +103,7 @@ impl World<'_> {
             kind => self.imds.shown.contains_key(&kind),
         };
         if !shown && self.life > 1 {
-            self.deliver(Event::Withdrawn { id: standing.notice });
+            self.deliver(Event::NoticeWithdrawn { id: active_notice.notice });
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::restores::{Past, Restores, failed};
 use crate::scenario::pick;
 use crate::world::{Happening, World};
-use evacuation::effect::{Action, Effect, Round};
+use evacuation::effect::{Action, Effect, FlushKind};
 use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::moment::Span;
 use evacuation::pod::PodUid;
@@ -19,14 +19,14 @@ enum Side {
 
 const fn side(action: &Action) -> Side {
     match action {
-        Action::Mark(_)
-        | Action::Unmark { .. }
+        Action::MarkNode(_)
+        | Action::ClearNodeMark { .. }
         | Action::Evict { .. }
         | Action::MarkDisrupted { .. }
-        | Action::LetGo { .. }
+        | Action::DeletePod { .. }
         | Action::Publish { .. }
         | Action::OpenGate { .. } => Side::Api,
-        Action::Intend { .. }
+        Action::WriteIntent { .. }
         | Action::AbandonIntent { .. }
         | Action::Save { .. }
         | Action::Commit { .. }
@@ -37,16 +37,16 @@ const fn side(action: &Action) -> Side {
         | Action::Prefetch { .. }
         | Action::Fetch { .. }
         | Action::FinishClaim { .. } => Side::Store,
-        Action::Look { .. }
+        Action::InspectEngine { .. }
         | Action::Quiesce { .. }
         | Action::Resume { .. }
         | Action::Flush { .. }
-        | Action::Prove { .. }
-        | Action::HandOver { .. }
+        | Action::CheckFingerprint { .. }
+        | Action::ImportState { .. }
         | Action::Verify { .. } => Side::Engine,
         Action::SetHold { .. }
-        | Action::Rank { .. }
-        | Action::Recall { .. }
+        | Action::Reprioritise { .. }
+        | Action::ReloadLocal { .. }
         | Action::Cancel { .. }
         | Action::Anomaly { .. } => Side::Local,
     }
@@ -125,7 +125,7 @@ impl World<'_> {
                 if self.strikes("api-503", "").is_some() {
                     return fail(FailureKind::Transient, "503");
                 }
-                if matches!(effect.action, Action::Mark(_)) {
+                if matches!(effect.action, Action::MarkNode(_)) {
                     if self.strikes("api-forbidden", "").is_some() {
                         return fail(FailureKind::Permanent, "403");
                     }
@@ -178,12 +178,12 @@ impl World<'_> {
         let pod = effect.action.pod().map_or("", |PodUid(uid)| uid.as_str()).to_owned();
         let at_once = |outcome| Some((1, outcome));
         match &effect.action {
-            Action::Mark(standing) => {
-                let outcome = self.cluster.mark(standing);
+            Action::MarkNode(active_notice) => {
+                let outcome = self.cluster.mark(active_notice);
                 self.watch_node();
                 at_once(outcome)
             }
-            Action::Unmark { uncordon } => {
+            Action::ClearNodeMark { uncordon } => {
                 let outcome = self.cluster.unmark(*uncordon);
                 self.watch_node();
                 at_once(outcome)
@@ -196,19 +196,19 @@ impl World<'_> {
                 }
                 at_once(self.terminate(&pod, *grace))
             }
-            Action::LetGo { grace, .. } => at_once(self.terminate(&pod, *grace)),
+            Action::DeletePod { grace, .. } => at_once(self.terminate(&pod, *grace)),
             Action::SetHold { hold, .. } => {
                 let outcome = self.cluster.set_hold(&pod, *hold);
                 self.schedule_end(&pod);
                 at_once(outcome)
             }
-            Action::Intend { departure, .. } => at_once(self.store.intend(&pod, departure)),
-            Action::Look { .. } => {
+            Action::WriteIntent { departure, .. } => at_once(self.store.intend(&pod, departure)),
+            Action::InspectEngine { .. } => {
                 let engine = self.cluster.pods.get(&pod)?;
                 let (state, busy) = (engine.state, self.now < engine.busy_until && !engine.quiesced);
                 let busy = busy | self.strikes("engine-busy", &pod).is_some();
                 let state_bytes = self.claims(&pod, state);
-                at_once(Outcome::Done(Done::Looked { state_bytes, busy }))
+                at_once(Outcome::Done(Done::Inspected { state_bytes, busy }))
             }
             Action::Quiesce { .. } | Action::Resume { .. } => {
                 let quiesced = matches!(effect.action, Action::Quiesce { .. });
@@ -226,7 +226,7 @@ impl World<'_> {
                 self.save(life, effect, &pod, *rank);
                 None
             }
-            Action::Rank { rank, .. } => {
+            Action::Reprioritise { rank, .. } => {
                 self.link.settle(self.now);
                 let of_pod = self.saving.iter().find(|((of, _), (saved, ..))| *of == life && *saved == pod);
                 if let Some((&(_, id), _)) = of_pod {
@@ -235,7 +235,7 @@ impl World<'_> {
                 self.schedule_link();
                 at_once(nothing)
             }
-            Action::Commit { round, .. } => at_once(self.store.commit(life, &pod, *round == Round::Final)),
+            Action::Commit { kind, .. } => at_once(self.store.commit(life, &pod, *kind == FlushKind::Final)),
             Action::WriteReport(_)
             | Action::AbandonIntent { .. }
             | Action::MarkDisrupted { .. }
@@ -255,11 +255,11 @@ impl World<'_> {
             | Action::RenewClaim { .. }
             | Action::Prefetch { .. }
             | Action::Fetch { .. }
-            | Action::Prove { .. }
-            | Action::HandOver { .. }
+            | Action::CheckFingerprint { .. }
+            | Action::ImportState { .. }
             | Action::Verify { .. }
             | Action::FinishClaim { .. } => self.restore(&effect.action, &pod),
-            Action::Recall { .. } => {
+            Action::ReloadLocal { .. } => {
                 let Some(engine) = self.cluster.pods.get_mut(&pod) else {
                     return at_once(failed(FailureKind::NotFound, "no such pod"));
                 };
@@ -278,14 +278,16 @@ impl World<'_> {
         let past: &Past = &actor.past;
         let now = self.now;
         let torn = matches!(action, Action::Fetch { .. }) && self.strikes("store-torn", "").is_some();
-        let other_weights =
-            matches!(action, Action::Prove { .. }) && self.strikes("engine-other-weights", pod).is_some();
+        let other_weights = matches!(action, Action::CheckFingerprint { .. })
+            && self.strikes("engine-other-weights", pod).is_some();
         match action {
             Action::FindLineage { .. } => Some((1, self.restores.find(pod, past, now))),
             Action::Claim { lineage, .. } => Some((1, self.restores.claim(pod, lineage, past))),
             Action::RenewClaim { lineage, .. } => Some((1, self.restores.renew(pod, lineage, past))),
             Action::FinishClaim { lineage, .. } => Some((1, self.restores.finish(pod, lineage, past))),
-            Action::Prove { .. } | Action::HandOver { .. } | Action::Verify { .. } if self.recalls(pod) => {
+            Action::CheckFingerprint { .. } | Action::ImportState { .. } | Action::Verify { .. }
+                if self.recalls(pod) =>
+            {
                 Some((30, self.recall(action, pod, other_weights)))
             }
             Action::Prefetch { .. } | Action::Fetch { .. } if torn => {
@@ -294,14 +296,14 @@ impl World<'_> {
             Action::Prefetch { generation, .. } | Action::Fetch { generation, .. } => {
                 Some((past.fetch_takes, Restores::fetch(past, generation)))
             }
-            Action::Prove { .. } if other_weights => Some((
+            Action::CheckFingerprint { .. } if other_weights => Some((
                 past.starts_after + 1,
                 failed(FailureKind::Mismatch, "the probe's first token differs"),
             )),
-            Action::Prove { .. } => {
+            Action::CheckFingerprint { .. } => {
                 self.restores.prove(pod, past).map(|outcome| (past.starts_after + 1, outcome))
             }
-            Action::HandOver { .. } => Some((30, self.restores.hand_over(pod, past))),
+            Action::ImportState { .. } => Some((30, self.restores.hand_over(pod, past))),
             Action::Verify { .. } => Restores::verify(past).map(|outcome| (30, outcome)),
             _ => None,
         }
@@ -317,11 +319,13 @@ impl World<'_> {
             return failed(FailureKind::NotFound, "no such pod");
         };
         match action {
-            Action::Prove { .. } if other_weights => {
+            Action::CheckFingerprint { .. } if other_weights => {
                 failed(FailureKind::Mismatch, "the probe's first token differs")
             }
-            Action::Prove { .. } => Outcome::Done(Done::Proven { state_bytes: engine.state }),
-            Action::HandOver { .. } => {
+            Action::CheckFingerprint { .. } => {
+                Outcome::Done(Done::FingerprintMatches { state_bytes: engine.state })
+            }
+            Action::ImportState { .. } => {
                 engine.state = engine.kept;
                 Outcome::Done(Done::Tokens { count: Some(7) })
             }

@@ -223,8 +223,8 @@ impl Restores {
         match past.flaw {
             Flaw::NeverStarts => None,
             Flaw::OtherWeights => Some(failed(FailureKind::Mismatch, "the probe's first token differs")),
-            Flaw::HasState => Some(Outcome::Done(Done::Proven { state_bytes: 77 })),
-            _ => Some(Outcome::Done(Done::Proven { state_bytes: own })),
+            Flaw::HasState => Some(Outcome::Done(Done::FingerprintMatches { state_bytes: 77 })),
+            _ => Some(Outcome::Done(Done::FingerprintMatches { state_bytes: own })),
         }
     }
 

@@ -50,7 +50,7 @@ impl World<'_> {
             }
             Script::Kill => self.crash(),
             Script::Boot => self.boot(),
-            Script::Copy => self.deliver(Event::CopyRequested),
+            Script::Copy => self.deliver(Event::PreCopyRequested),
             Script::Rate(rate) => {
                 self.link.settle(self.now);
                 self.link.set_rate(rate.max(1));

@@ -27,7 +27,7 @@ impl Store {
             lineage.departure = Some(departure.to_owned());
             lineage.kept = None;
         }
-        Outcome::Done(Done::Intended { committed: lineage.kept.clone() })
+        Outcome::Done(Done::IntentWritten { committed: lineage.kept.clone() })
     }
 
     /// Bytes of a save of `bytes` that are not in the store yet.

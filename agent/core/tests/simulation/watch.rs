@@ -44,7 +44,7 @@ impl World<'_> {
     }
 
     pub fn show_node(&mut self, lag: u64) {
-        self.show("node", Event::NodeSeen(self.cluster.node.clone()), lag);
+        self.show("node", Event::NodeUpdated(self.cluster.node.clone()), lag);
     }
 
     pub fn show_pod(&mut self, uid: &str, lag: u64) {
@@ -52,11 +52,11 @@ impl World<'_> {
         let facts = pod.facts.clone();
         let before = self.watch.sent.remove(uid).map(|(_, before)| before);
         self.watch.sent.insert(uid.to_owned(), (before, facts.clone()));
-        self.show(uid, Event::PodSeen(Box::new(facts)), lag);
+        self.show(uid, Event::PodUpdated(Box::new(facts)), lag);
     }
 
     pub fn show_gone(&mut self, uid: &str, lag: u64) {
-        self.show(uid, Event::PodGone(PodUid(uid.to_owned())), lag);
+        self.show(uid, Event::PodRemoved(PodUid(uid.to_owned())), lag);
     }
 
     /// A list from a cache that is behind: each pod as it was before its last change, and soon as it is.
@@ -69,11 +69,11 @@ impl World<'_> {
             .collect();
         let catches_up = self.dice.of("watch").u64(50..3_000);
         for (uid, facts) in older {
-            self.show(&uid, Event::PodSeen(Box::new(facts)), 1);
+            self.show(&uid, Event::PodUpdated(Box::new(facts)), 1);
             let now = self.cluster.pods.get(&uid).map(|pod| pod.facts.clone());
             let event = match now {
-                Some(facts) => Event::PodSeen(Box::new(facts)),
-                None => Event::PodGone(PodUid(uid.clone())),
+                Some(facts) => Event::PodUpdated(Box::new(facts)),
+                None => Event::PodRemoved(PodUid(uid.clone())),
             };
             let at = self.watch.of_object.get(&uid).copied().unwrap_or(self.now).max(self.now) + catches_up;
             let life = self.life;

@@ -211,7 +211,7 @@ impl<'a> World<'a> {
             Happening::Wake(life, at) => {
                 let wanted = self.machine.as_ref().and_then(Machine::next_wakeup);
                 if life == self.life && wanted.is_some_and(|wanted| wanted.as_millis() == at) {
-                    self.deliver(Event::Woke);
+                    self.deliver(Event::TimerFired);
                 }
             }
             Happening::LinkTick(version) => {

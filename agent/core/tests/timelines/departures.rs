@@ -31,27 +31,27 @@ fn one_stateful_pod_is_saved_and_then_evicted_with_its_own_grace() {
 
 #[test]
 fn the_cordon_is_acknowledged_before_the_first_eviction() {
-    let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark"]);
+    let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark_node"]);
     stage.notice(TERMINATE, "n", 120);
     stage.until(1_500);
     assert!(stage.times("evict", "web").is_empty());
-    stage.done("mark", "");
+    stage.done("mark_node", "");
     assert_eq!(stage.times("evict", "web"), [1_500]);
 }
 
 #[test]
 fn a_cordon_that_never_succeeds_is_not_waited_for_beyond_the_cut_off() {
-    let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark"]);
+    let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark_node"]);
     stage.notice(TERMINATE, "n", 120);
     stage.until(120_000);
     assert!(stage.times("evict", "web").is_empty());
-    assert_eq!(stage.times("let_go", "web"), [98_000]);
+    assert_eq!(stage.times("delete_pod", "web"), [98_000]);
 }
 
 #[test]
 fn an_api_server_that_forbids_the_cordon_does_not_stop_the_evictions() {
     let mut stage = Stage::with(&[pod("web")]);
-    stage.answers.insert("mark".into(), failed(FailureKind::Permanent));
+    stage.answers.insert("mark_node".into(), failed(FailureKind::Permanent));
     stage.notice(TERMINATE, "n", 120);
     // An API server that has just started forbids everything for a moment.
     stage.until(2_900);
@@ -64,11 +64,11 @@ fn an_api_server_that_forbids_the_cordon_does_not_stop_the_evictions() {
 
 #[test]
 fn a_pod_that_can_be_held_is_evicted_first_and_released_when_it_is_saved() {
-    let mut stage = Stage::with(&[holding("gold")]).by_hand(&["flush", "save", "intend"]);
+    let mut stage = Stage::with(&[holding("gold")]).by_hand(&["flush", "save", "write_intent"]);
     stage.notice(TERMINATE, "n", 120);
     stage.until(300);
     assert!(stage.times("evict", "gold").is_empty(), "the intent comes first");
-    stage.done("intend", "gold");
+    stage.done("write_intent", "gold");
     assert_eq!(stage.times("evict", "gold"), [300]);
     assert_eq!((stage.hold("gold"), stage.grace("evict", "gold")), (Some(115_000), 114));
     stage.until(30_000);
@@ -82,8 +82,8 @@ fn a_pod_that_can_be_held_is_evicted_first_and_released_when_it_is_saved() {
 #[test]
 fn a_held_pod_that_is_busy_generates_until_the_last_moment_that_fits() {
     let mut stage = Stage::with(&[]);
-    let busy = Outcome::Done(Done::Looked { state_bytes: 10 << 30, busy: true });
-    stage.answers.insert("look gold".into(), busy);
+    let busy = Outcome::Done(Done::Inspected { state_bytes: 10 << 30, busy: true });
+    stage.answers.insert("inspect_engine gold".into(), busy);
     stage.sees(&holding("gold"));
     // 10 GiB at 1 GiB/s and a quarter more, a second for the flush and a quarter more, a second to spare.
     stage.hear(Event::LinkMeasured { bytes_per_second: 1 << 30 });
@@ -191,9 +191,9 @@ fn a_stuck_budget_is_asked_again_every_second_and_the_pod_let_go_at_the_last_saf
     assert!(asked.windows(2).all(|pair| pair[1] - pair[0] <= 1_000 && pair[1] - pair[0] >= 100));
     assert!(asked.len() > 95 && asked.iter().all(|at| *at < 98_000));
     assert_eq!(stage.times("mark_disrupted", "web"), [98_000]);
-    assert_eq!((stage.times("let_go", "web"), stage.grace("let_go", "web")), (vec![98_000], 17));
+    assert_eq!((stage.times("delete_pod", "web"), stage.grace("delete_pod", "web")), (vec![98_000], 17));
     let entry = stage.entry("web").unwrap();
-    assert_eq!(entry.departure, DepartureOutcome::LetGo);
+    assert_eq!(entry.departure, DepartureOutcome::DeletedAtCutOff);
     assert_eq!(entry.refusals as usize, asked.len());
 }
 
@@ -206,7 +206,7 @@ fn with_respect_pdb_always_a_refused_pod_is_never_deleted_and_dies_with_its_node
     stage.until(110_000);
     assert!(stage.times("evict", "web").iter().any(|at| *at > 105_000));
     stage.until(130_000);
-    assert!(stage.times("let_go", "web").is_empty());
+    assert!(stage.times("delete_pod", "web").is_empty());
     let entry = stage.entry("web").unwrap();
     assert_eq!(entry.departure, DepartureOutcome::Abandoned);
     assert_eq!(entry.reason.as_deref(), Some("the deadline came first: refused"));
@@ -219,14 +219,17 @@ fn with_respect_pdb_always_an_eviction_without_an_answer_is_no_reason_to_delete(
     stage.sees(&pod("web"));
     stage.notice(TERMINATE, "n", 120);
     stage.until(130_000);
-    assert!(stage.times("let_go", "web").is_empty(), "{}", stage.story());
+    assert!(stage.times("delete_pod", "web").is_empty(), "{}", stage.story());
 }
 
 #[test]
 fn a_hanging_engine_delays_the_flush_of_a_lower_tier_by_five_seconds_at_most() {
     let gold = PodFacts { priority: 100, ..stateful("gold") };
-    let mut stage =
-        Stage::with(&[gold, stateful("silver")]).by_hand(&["flush gold", "quiesce gold", "look gold"]);
+    let mut stage = Stage::with(&[gold, stateful("silver")]).by_hand(&[
+        "flush gold",
+        "quiesce gold",
+        "inspect_engine gold",
+    ]);
     stage.notice(TERMINATE, "n", 120);
     stage.until(120_000);
     assert_eq!(
@@ -284,7 +287,7 @@ fn shadow_batch_and_negative_priorities_are_shed_at_once_and_never_saved() {
     let mut stage = Stage::with(&[shadow, batch, negative, pod("web")]).by_hand(&["evict"]);
     stage.notice(TERMINATE, "n", 120);
     assert_eq!(stage.order("evict"), ["batch", "shadow", "negative", "web"]);
-    for name in ["intend", "flush", "save"] {
+    for name in ["write_intent", "flush", "save"] {
         assert!(stage.order(name).is_empty(), "{name}");
     }
     stage.until(116_000);

@@ -66,15 +66,15 @@ fn with_lowest_first_a_tier_waits_for_the_lower_one_up_to_its_share_of_the_windo
 
 #[test]
 fn the_report_names_the_moment_of_the_cordon_and_none_where_there_was_none() {
-    let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark"]);
+    let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark_node"]);
     stage.notice(TERMINATE, "n", 120);
     stage.until(500);
-    stage.done("mark", "");
+    stage.done("mark_node", "");
     stage.until(5_000);
     stage.gone("web");
     let report = stage.report().unwrap();
     assert_eq!(report.cordoned.map(|at| at.as_millis()), Some(1_000_500), "not that of a later event");
-    let mut never = Stage::with(&[pod("web")]).by_hand(&["mark"]);
+    let mut never = Stage::with(&[pod("web")]).by_hand(&["mark_node"]);
     never.notice(TERMINATE, "n", 120);
     never.until(116_000);
     assert_eq!(never.report().unwrap().cordoned, None);

@@ -1,7 +1,7 @@
 //! What each kind of notice begins, moves and ends.
 
 use crate::stage::{Stage, TERMINATE, failed, holding, pod, stateful};
-use evacuation::effect::{Action, Round};
+use evacuation::effect::{Action, FlushKind};
 use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::notice::{InstanceAction, NoticeKind};
 use evacuation::pod::OnDelete;
@@ -19,10 +19,10 @@ fn a_rebalance_is_a_soft_taint_and_pre_copies_and_leaves_no_trace_after_its_time
     assert_eq!(stage.times("commit", "gold"), [0, 30_000, 60_000]);
     // IMDS goes on showing it.
     stage.notice(NoticeKind::Rebalance, "r", 0);
-    assert_eq!(stage.times("mark", "").len(), 1);
+    assert_eq!(stage.times("mark_node", "").len(), 1);
     stage.until(UNDO + 60_000);
-    assert_eq!(stage.times("unmark", ""), [UNDO]);
-    assert!(stage.node().standing.is_none() && !stage.node().tainted && !stage.node().unschedulable);
+    assert_eq!(stage.times("clear_node_mark", ""), [UNDO]);
+    assert!(stage.node().active_notice.is_none() && !stage.node().tainted && !stage.node().unschedulable);
     assert!(stage.order("evict").is_empty());
     let rounds = stage.times("flush", "gold").len();
     stage.notice(NoticeKind::Rebalance, "r", 0);
@@ -70,8 +70,8 @@ fn a_notice_ends_a_pre_copy_that_is_under_way_before_its_own_flush() {
         .asked
         .iter()
         .filter_map(|(_, action)| match action {
-            Action::Flush { round: Round::PreCopy, .. } => Some("pre-copy"),
-            Action::Flush { round: Round::Final, .. } => Some("final"),
+            Action::Flush { kind: FlushKind::PreCopy, .. } => Some("pre-copy"),
+            Action::Flush { kind: FlushKind::Final, .. } => Some("final"),
             Action::Cancel { .. } => Some("cancel"),
             _ => None,
         })
@@ -87,7 +87,7 @@ fn with_rebalance_off_nothing_happens_and_with_drain_the_node_is_evacuated() {
         stage.notice(NoticeKind::Rebalance, "r", 0);
         stage.until(10_000);
         assert_eq!(stage.times("evict", "web").len(), evictions, "{rebalance:?}");
-        assert_eq!(stage.times("mark", "").len(), evictions, "{rebalance:?}");
+        assert_eq!(stage.times("mark_node", "").len(), evictions, "{rebalance:?}");
     }
 }
 
@@ -109,7 +109,7 @@ fn a_cancelled_maintenance_is_undone_at_once() {
     stage.notice(NoticeKind::Maintenance, "m", 600);
     stage.until(30_000);
     stage.withdrawn("m");
-    assert_eq!(stage.times("unmark", ""), [30_000]);
+    assert_eq!(stage.times("clear_node_mark", ""), [30_000]);
     stage.until(700_000);
     assert!(stage.order("evict").is_empty());
 }
@@ -124,11 +124,11 @@ fn a_hibernation_evicts_nothing_and_commits_what_is_flushed() {
     stage.done("save", "gold");
     assert_eq!(stage.times("commit", "gold"), [1_000]);
     stage.until(100_000);
-    assert!(stage.order("evict").is_empty() && stage.order("let_go").is_empty());
+    assert!(stage.order("evict").is_empty() && stage.order("delete_pod").is_empty());
     assert_eq!(stage.entry("gold").unwrap().state, StateOutcome::Earlier);
     // It wakes up: its notice is gone.
     stage.withdrawn("n");
-    assert!(!stage.node().unschedulable && stage.node().standing.is_none());
+    assert!(!stage.node().unschedulable && stage.node().active_notice.is_none());
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_stopped_instance_that_comes_back_takes_everything_back() {
     stage.until(60_000);
     assert!(stage.node().unschedulable);
     stage.boot("boot-2");
-    assert!(!stage.node().unschedulable && !stage.node().tainted && stage.node().standing.is_none());
+    assert!(!stage.node().unschedulable && !stage.node().tainted && stage.node().active_notice.is_none());
 }
 
 #[test]
@@ -168,13 +168,13 @@ fn after_a_withdrawal_what_has_begun_goes_on_nothing_more_begins_and_the_cordon_
     assert!(stage.times("evict", "new").is_empty());
     assert!(stage.node().unschedulable);
     stage.until(UNDO + 5_000);
-    assert_eq!(stage.times("unmark", ""), [UNDO + 5_000]);
+    assert_eq!(stage.times("clear_node_mark", ""), [UNDO + 5_000]);
     assert!(!stage.node().unschedulable);
 }
 
 #[test]
 fn a_withdrawal_takes_back_what_had_not_begun() {
-    let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["intend", "mark"]);
+    let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["write_intent", "mark_node"]);
     stage.notice(TERMINATE, "n", 120);
     stage.until(500);
     stage.withdrawn("n");
@@ -186,32 +186,35 @@ fn a_withdrawal_takes_back_what_had_not_begun() {
 
 #[test]
 fn what_was_under_way_at_a_withdrawal_is_cancelled_before_it_begins_again() {
-    let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["intend"]);
+    let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["write_intent"]);
     stage.notice(TERMINATE, "n", 120);
     stage.until(100);
     stage.withdrawn("n");
     assert_eq!(stage.times("cancel", ""), [100]);
     stage.until(200);
     stage.notice(TERMINATE, "n", 119);
-    stage.done("intend", "gold");
-    assert_eq!((stage.times("intend", "gold"), stage.times("commit", "gold")), (vec![0, 200], vec![200]));
+    stage.done("write_intent", "gold");
+    assert_eq!(
+        (stage.times("write_intent", "gold"), stage.times("commit", "gold")),
+        (vec![0, 200], vec![200])
+    );
     assert!(stage.times("anomaly", "").is_empty());
 }
 
 #[test]
 fn a_notice_that_is_shown_again_after_its_withdrawal_stands_again_with_its_deadline() {
-    let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark"]);
+    let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark_node"]);
     stage.notice(TERMINATE, "n", 120);
     stage.until(1_000);
     stage.withdrawn("n");
     stage.until(4_000);
     stage.notice(TERMINATE, "n", 116);
     stage.until(4_100);
-    stage.done("mark", "");
+    stage.done("mark_node", "");
     assert_eq!(stage.times("evict", "web"), [4_100]);
     stage.until(UNDO + 60_000);
     assert_eq!(stage.deadline(), Some(115_000));
-    assert!(stage.times("unmark", "").is_empty());
+    assert!(stage.times("clear_node_mark", "").is_empty());
 }
 
 #[test]
@@ -236,7 +239,7 @@ fn a_notice_whose_time_moves_later_changes_nothing_and_one_that_moves_nearer_cou
     stage.notice(TERMINATE, "n-2", 120);
     stage.until(20_000);
     stage.notice(TERMINATE, "n-3", 120);
-    assert_eq!((stage.times("mark", ""), stage.deadline()), (vec![0], Some(115_000)));
+    assert_eq!((stage.times("mark_node", ""), stage.deadline()), (vec![0], Some(115_000)));
     stage.until(30_000);
     stage.notice(TERMINATE, "n-4", 45);
     let mark = stage.mark().unwrap();
@@ -277,7 +280,7 @@ fn a_node_that_outlives_its_deadline_is_evacuated_again_under_another_notice() {
     stage.sees(&pod("new"));
     assert!(stage.order("evict").is_empty(), "the deadline has passed");
     stage.notice(TERMINATE, "n", -60);
-    assert_eq!(stage.times("mark", "").len(), 1);
+    assert_eq!(stage.times("mark_node", "").len(), 1);
     stage.notice(TERMINATE, "other", 120);
     assert_eq!((stage.deadline(), stage.mark().unwrap().was_schedulable), (Some(295_000), true));
     assert_eq!(stage.times("evict", "new"), [180_000]);
@@ -292,7 +295,7 @@ fn a_cancelled_maintenance_leaves_the_mark_of_a_rebalance_that_came_after_it() {
     stage.until(2_000);
     stage.withdrawn("m");
     stage.until(10_000);
-    assert!(stage.times("unmark", "").is_empty(), "{}", stage.story());
+    assert!(stage.times("clear_node_mark", "").is_empty(), "{}", stage.story());
     assert_eq!(stage.mark().unwrap().notice, "r");
 }
 
@@ -300,14 +303,14 @@ fn a_cancelled_maintenance_leaves_the_mark_of_a_rebalance_that_came_after_it() {
 fn a_delete_that_was_not_accepted_is_not_asked_for_again_under_a_later_notice_before_its_cut_off() {
     let mut stage = Stage::with(&[pod("web")]);
     stage.answers.insert("evict web".into(), failed(FailureKind::Refused));
-    stage.answers.insert("let_go web".into(), failed(FailureKind::Transient));
+    stage.answers.insert("delete_pod web".into(), failed(FailureKind::Transient));
     stage.notice(TERMINATE, "n", 60);
     stage.until(44_000);
-    assert!(!stage.times("let_go", "web").is_empty(), "{}", stage.story());
+    assert!(!stage.times("delete_pod", "web").is_empty(), "{}", stage.story());
     stage.withdrawn("n");
     stage.notice(TERMINATE, "other", 120);
     stage.until(150_000);
-    let again: Vec<_> = stage.times("let_go", "web").into_iter().filter(|at| *at > 44_000).collect();
+    let again: Vec<_> = stage.times("delete_pod", "web").into_iter().filter(|at| *at > 44_000).collect();
     assert_eq!(again.first(), Some(&142_000), "{}", stage.story());
     assert!(stage.times("evict", "web").iter().any(|at| (44_000..46_000).contains(at)));
 }
@@ -318,7 +321,8 @@ fn the_report_speaks_of_a_pod_whose_eviction_arrived_although_it_was_given_up() 
     if let Some(engine) = &mut gold.engine {
         engine.on_delete = OnDelete::Release;
     }
-    let mut stage = Stage::with(std::slice::from_ref(&gold)).by_hand(&["evict", "let_go", "mark_disrupted"]);
+    let mut stage =
+        Stage::with(std::slice::from_ref(&gold)).by_hand(&["evict", "delete_pod", "mark_disrupted"]);
     stage.notice(TERMINATE, "n", 60);
     stage.until(56_000);
     stage.withdrawn("n");

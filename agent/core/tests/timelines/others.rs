@@ -28,7 +28,7 @@ fn a_late_daemon_set_stays_late_when_the_notice_moves_nearer() {
     stage.notice(TERMINATE, "nearer", 65);
     stage.until(120_000);
     assert_eq!(stage.times("evict", "logs"), [60_000]);
-    assert!(stage.times("let_go", "logs").is_empty());
+    assert!(stage.times("delete_pod", "logs").is_empty());
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_pod_that_terminates_already_is_saved_within_its_own_grace_and_not_hurried()
     assert_eq!(stage.hold("gold"), Some(30_000));
     stage.done("save", "gold");
     assert_eq!(stage.hold("gold"), Some(0));
-    assert!(stage.order("evict").is_empty() && stage.order("let_go").is_empty());
+    assert!(stage.order("evict").is_empty() && stage.order("delete_pod").is_empty());
     stage.until(11_000);
     stage.gone("gold");
     assert_eq!(stage.entry("gold").unwrap().state, StateOutcome::Saved);
@@ -97,13 +97,13 @@ fn anothers_delete_starts_a_departure_that_ends_with_the_pods_own_grace() {
     stage.sees_deleted(&gold);
     assert_eq!(stage.hold("gold"), Some(31_000));
     assert!(
-        matches!(&stage.actions("intend", "gold")[..], [Action::Intend { departure, .. }] if departure == "deleted")
+        matches!(&stage.actions("write_intent", "gold")[..], [Action::WriteIntent { departure, .. }] if departure == "deleted")
     );
     stage.until(60_000);
     // A second to end and two for the commit before its grace is over.
     assert_eq!(stage.times("commit", "gold"), [28_000]);
     assert_eq!(stage.hold("gold"), Some(0));
-    for name in ["mark", "evict", "write_report"] {
+    for name in ["mark_node", "evict", "write_report"] {
         assert!(stage.order(name).is_empty() && stage.times(name, "").is_empty(), "{name}");
     }
 }
@@ -113,8 +113,8 @@ fn a_deleted_pod_that_does_not_wait_for_a_hold_is_flushed_at_once_even_if_it_is_
     use evacuation::event::{Done, Event, Outcome};
     let gold = stateful("gold");
     let mut stage = Stage::with(&[]);
-    let busy = Outcome::Done(Done::Looked { state_bytes: 1 << 20, busy: true });
-    stage.answers.insert("look gold".into(), busy);
+    let busy = Outcome::Done(Done::Inspected { state_bytes: 1 << 20, busy: true });
+    stage.answers.insert("inspect_engine gold".into(), busy);
     stage.sees(&gold);
     stage.hear(Event::LinkMeasured { bytes_per_second: 1 << 30 });
     stage.until(1_000);
@@ -143,7 +143,7 @@ fn a_deleted_shadow_is_released_although_it_is_opted_in() {
     stage.until(1_000);
     stage.sees_deleted(&shadow);
     assert_eq!(stage.hold("shadow"), Some(0));
-    assert!(stage.order("intend").is_empty());
+    assert!(stage.order("write_intent").is_empty());
 }
 
 #[test]

@@ -15,8 +15,8 @@ fn a_restart_keeps_the_deadline_and_does_not_save_again_what_is_committed() {
     stage.notice(TERMINATE, "n", 120);
     stage.until(3_000);
     assert_eq!(stage.times("commit", "gold"), [0]);
-    let kept = Done::Intended { committed: Some(("gold/1-1".into(), 1 << 30)) };
-    stage.answers.insert("intend gold".into(), Outcome::Done(kept));
+    let kept = Done::IntentWritten { committed: Some(("gold/1-1".into(), 1 << 30)) };
+    stage.answers.insert("write_intent gold".into(), Outcome::Done(kept));
     stage.restart(std::slice::from_ref(&gold));
     assert_eq!(stage.deadline(), Some(115_000));
     assert_eq!((stage.times("flush", "gold").len(), stage.times("save", "gold").len()), (1, 1));
@@ -26,24 +26,24 @@ fn a_restart_keeps_the_deadline_and_does_not_save_again_what_is_committed() {
     stage.until(6_000);
     let entry = stage.entry("gold").unwrap();
     assert_eq!((entry.departure, entry.state), (DepartureOutcome::Gone, StateOutcome::Saved));
-    assert!(stage.times("mark", "").len() == 1, "the mark is still there");
+    assert!(stage.times("mark_node", "").len() == 1, "the mark is still there");
 }
 
 #[test]
 fn a_restarted_agent_asks_for_five_seconds_whether_the_state_is_committed_before_it_saves_again() {
     let gold = stateful("gold");
-    let mut stage = Stage::with(std::slice::from_ref(&gold)).by_hand(&["evict", "intend"]);
+    let mut stage = Stage::with(std::slice::from_ref(&gold)).by_hand(&["evict", "write_intent"]);
     stage.notice(TERMINATE, "n", 120);
     stage.until(10);
-    stage.done("intend", "gold");
+    stage.done("write_intent", "gold");
     stage.until(3_000);
     stage.restart(std::slice::from_ref(&gold));
     stage.until(5_000);
-    stage.fails("intend", "gold", FailureKind::Throttled);
+    stage.fails("write_intent", "gold", FailureKind::Throttled);
     stage.until(8_900);
     assert_eq!(stage.times("flush", "gold").len(), 1, "{}", stage.story());
-    let kept = Done::Intended { committed: Some(("gold/1-1".into(), 1 << 30)) };
-    stage.answers_now("intend", "gold", Outcome::Done(kept));
+    let kept = Done::IntentWritten { committed: Some(("gold/1-1".into(), 1 << 30)) };
+    stage.answers_now("write_intent", "gold", Outcome::Done(kept));
     assert_eq!((stage.times("flush", "gold").len(), stage.times("save", "gold").len()), (1, 1));
     // Not for ever: then it is saved once more.
     stage.restart(std::slice::from_ref(&gold));
@@ -60,7 +60,7 @@ fn after_a_restart_a_refused_pod_is_let_go_and_reported_by_the_first_deadline() 
     stage.until(60_000);
     stage.restart(std::slice::from_ref(&web));
     stage.until(200_000);
-    assert_eq!(stage.times("let_go", "web"), [98_000]);
+    assert_eq!(stage.times("delete_pod", "web"), [98_000]);
     assert_eq!(stage.times("write_report", ""), [113_500, 115_000]);
 }
 
@@ -74,10 +74,10 @@ fn a_held_pod_that_was_evicted_before_the_restart_is_saved_under_the_notices_nam
     let terminating = PodFacts { terminating: Some(ends), ..gold };
     stage.restart(&[terminating]);
     let names: Vec<_> = stage
-        .actions("intend", "gold")
+        .actions("write_intent", "gold")
         .into_iter()
         .filter_map(
-            |action| if let Action::Intend { departure, .. } = action { Some(departure) } else { None },
+            |action| if let Action::WriteIntent { departure, .. } = action { Some(departure) } else { None },
         )
         .collect();
     assert_eq!(names, ["n", "n"]);
@@ -111,15 +111,15 @@ fn a_restart_under_a_soft_taint_goes_on_with_the_pre_copies_and_the_same_end() {
     stage.until(40_000);
     stage.restart(std::slice::from_ref(&gold));
     stage.notice(NoticeKind::Rebalance, "r", 0);
-    assert_eq!(stage.times("mark", "").len(), 1);
+    assert_eq!(stage.times("mark_node", "").len(), 1);
     assert_eq!(stage.times("commit", "gold").last(), Some(&41_000));
     stage.until(31 * 60 * 1000);
-    assert_eq!(stage.times("unmark", ""), [30 * 60 * 1000]);
+    assert_eq!(stage.times("clear_node_mark", ""), [30 * 60 * 1000]);
 }
 
 #[test]
 fn a_restart_before_the_mark_arrived_begins_with_the_notice_itself() {
-    let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark"]);
+    let mut stage = Stage::with(&[pod("web")]).by_hand(&["mark_node"]);
     stage.notice(TERMINATE, "n", 120);
     stage.until(1_000);
     stage.restart(&[pod("web")]);
@@ -131,13 +131,13 @@ fn a_restart_before_the_mark_arrived_begins_with_the_notice_itself() {
 
 #[test]
 fn a_mark_of_an_earlier_life_that_arrives_late_is_not_taken_for_anothers_cordon() {
-    let mut stage = Stage::with(&[]).by_hand(&["mark"]);
+    let mut stage = Stage::with(&[]).by_hand(&["mark_node"]);
     stage.notice(TERMINATE, "n", 120);
-    let (standing, mut node) = (stage.mark(), stage.node().clone());
+    let (active_notice, mut node) = (stage.mark(), stage.node().clone());
     stage.until(1_000);
     stage.restart(&[]);
-    (node.standing, node.tainted, node.unschedulable) = (standing, true, true);
-    stage.hear(evacuation::event::Event::NodeSeen(node));
+    (node.active_notice, node.tainted, node.unschedulable) = (active_notice, true, true);
+    stage.hear(evacuation::event::Event::NodeUpdated(node));
     stage.notice(TERMINATE, "n", 118);
     assert!(stage.mark().unwrap().was_schedulable);
 }
@@ -150,13 +150,13 @@ fn a_restart_after_another_took_the_cordon_away_writes_it_again_before_it_evicts
     stage.until(5_000);
     let mut node = stage.node().clone();
     node.unschedulable = false;
-    stage.by_hand.insert("mark".into());
-    stage.hear(evacuation::event::Event::NodeSeen(node));
-    assert_eq!(stage.times("mark", ""), [0, 5_000]);
+    stage.by_hand.insert("mark_node".into());
+    stage.hear(evacuation::event::Event::NodeUpdated(node));
+    assert_eq!(stage.times("mark_node", ""), [0, 5_000]);
     stage.fails("evict", "web", FailureKind::Transient);
     let asked = stage.times("evict", "web").len();
     stage.until(6_000);
     assert_eq!(stage.times("evict", "web").len(), asked);
-    stage.done("mark", "");
+    stage.done("mark_node", "");
     assert_eq!(stage.times("evict", "web").len(), asked + 1);
 }

@@ -97,13 +97,13 @@ fn what_a_restore_no_longer_waits_for_is_cancelled_with_the_time_of_a_call() {
 
 #[test]
 fn what_an_engine_that_was_restarted_had_been_asked_for_is_cancelled_with_the_time_of_a_call() {
-    let mut taking = restoring(&["hand_over", "cancel"]);
+    let mut taking = restoring(&["import_state", "cancel"]);
     taking.until(1_000);
     taking.sees(&PodFacts { restarts: 1, ..new_pod("new") });
     assert_eq!(taking.due("cancel", ""), Some(4_000));
 
     let gold = stateful("gold");
-    let mut recalling = Stage::with(std::slice::from_ref(&gold)).by_hand(&["prove", "cancel"]);
+    let mut recalling = Stage::with(std::slice::from_ref(&gold)).by_hand(&["check_fingerprint", "cancel"]);
     recalling.sees(&PodFacts { restarts: 1, ..gold.clone() });
     recalling.until(2_000);
     recalling.sees(&PodFacts { restarts: 2, ..gold });
@@ -141,15 +141,15 @@ fn a_claim_that_cannot_be_finished_is_left_to_run_out_after_five_tries() {
 
 #[test]
 fn an_engine_that_does_not_take_the_state_is_asked_three_times() {
-    let mut stage = restoring(&["hand_over"]);
-    stage.fails("hand_over", "new", FailureKind::Transient);
+    let mut stage = restoring(&["import_state"]);
+    stage.fails("import_state", "new", FailureKind::Transient);
     stage.until(100);
-    stage.fails("hand_over", "new", FailureKind::Transient);
+    stage.fails("import_state", "new", FailureKind::Transient);
     stage.until(300);
-    assert_eq!(stage.times("hand_over", "new"), [0, 100, 300]);
+    assert_eq!(stage.times("import_state", "new"), [0, 100, 300]);
     assert!(stage.gate("new").is_none(), "two tries are not enough");
-    stage.fails("hand_over", "new", FailureKind::Transient);
+    stage.fails("import_state", "new", FailureKind::Transient);
     assert_eq!(stage.gate("new").unwrap(), ("Failed", "transient".to_owned()));
     stage.until(30_000);
-    assert_eq!(stage.times("hand_over", "new").len(), 3);
+    assert_eq!(stage.times("import_state", "new").len(), 3);
 }

@@ -39,8 +39,16 @@ fn a_committed_lineage_is_claimed_fetched_proven_handed_over_and_verified() {
     stage.sees(&new_pod("new"));
     let steps: Vec<_> =
         stage.asked.iter().filter(|(_, action)| action.pod().is_some()).map(|(_, a)| a.name()).collect();
-    let wanted =
-        ["find_lineage", "claim", "fetch", "prove", "hand_over", "verify", "finish_claim", "open_gate"];
+    let wanted = [
+        "find_lineage",
+        "claim",
+        "fetch",
+        "check_fingerprint",
+        "import_state",
+        "verify",
+        "finish_claim",
+        "open_gate",
+    ];
     assert_eq!(steps[..wanted.len()], wanted);
     assert!(
         matches!(&stage.actions("fetch", "new")[..], [Action::Fetch { generation, .. }] if generation == "old/1-2")
@@ -137,12 +145,13 @@ fn an_abandoned_announcement_falls_back_to_what_was_committed_before_it() {
 fn another_fingerprint_is_refused_by_name_and_nothing_is_handed_over() {
     let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]);
     let why = "probe: the first token differs".to_owned();
-    stage
-        .answers
-        .insert("prove new".into(), Outcome::Failed { kind: FailureKind::Mismatch, why: why.clone() });
+    stage.answers.insert(
+        "check_fingerprint new".into(),
+        Outcome::Failed { kind: FailureKind::Mismatch, why: why.clone() },
+    );
     stage.sees(&new_pod("new"));
     assert_eq!(stage.gate("new").unwrap(), ("Refused", why));
-    assert!(stage.order("hand_over").is_empty());
+    assert!(stage.order("import_state").is_empty());
 }
 
 #[test]
@@ -170,7 +179,7 @@ fn where_every_generation_is_corrupt_the_gate_opens_and_says_so() {
 
 #[test]
 fn a_restore_that_takes_too_long_opens_the_gate_with_what_was_waited_for() {
-    let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]).by_hand(&["prove"]);
+    let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]).by_hand(&["check_fingerprint"]);
     stage.sees(&new_pod("new"));
     stage.until(899_000);
     assert!(stage.gate("new").is_none());
@@ -190,7 +199,7 @@ fn a_fenced_holder_stops_and_opens_the_gate() {
     stage.until(10_000);
     assert_eq!(stage.gate("new").unwrap().0, "Fenced");
     stage.until(20_000);
-    assert!(stage.order("hand_over").is_empty());
+    assert!(stage.order("import_state").is_empty());
 }
 
 #[test]
@@ -203,16 +212,18 @@ fn a_gate_that_was_opened_by_somebody_else_ends_the_restore() {
     stage.sees(&new);
     assert_eq!(stage.times("cancel", ""), [1_000]);
     stage.until(20_000);
-    assert!(stage.order("hand_over").is_empty() && stage.gate("new").is_none());
+    assert!(stage.order("import_state").is_empty() && stage.gate("new").is_none());
 }
 
 #[test]
 fn an_engine_that_has_state_of_its_own_is_left_alone() {
     let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]);
-    stage.answers.insert("prove new".into(), Outcome::Done(Done::Proven { state_bytes: 7 }));
+    stage
+        .answers
+        .insert("check_fingerprint new".into(), Outcome::Done(Done::FingerprintMatches { state_bytes: 7 }));
     stage.sees(&new_pod("new"));
     assert_eq!(stage.gate("new").unwrap().0, "HadState");
-    assert!(stage.order("hand_over").is_empty());
+    assert!(stage.order("import_state").is_empty());
 }
 
 #[test]
@@ -261,12 +272,12 @@ fn with_restore_off_nothing_is_looked_for_and_the_gate_opens_at_once() {
 
 #[test]
 fn a_pod_whose_restore_is_undecided_at_the_notice_is_evicted_at_once_and_restored_if_it_stays_after_all() {
-    let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]).by_hand(&["fetch", "mark"]);
+    let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]).by_hand(&["fetch", "mark_node"]);
     stage.sees(&new_pod("new"));
     stage.until(1_000);
     stage.notice(TERMINATE, "n", 120);
     assert_eq!(stage.order("cancel"), Vec::<String>::new());
-    assert!(stage.times("cancel", "").len() == 1 && stage.order("intend").is_empty());
+    assert!(stage.times("cancel", "").len() == 1 && stage.order("write_intent").is_empty());
     stage.until(2_000);
     stage.withdrawn("n");
     stage.done("fetch", "new");
@@ -275,13 +286,13 @@ fn a_pod_whose_restore_is_undecided_at_the_notice_is_evicted_at_once_and_restore
 
 #[test]
 fn a_gate_that_an_earlier_life_opened_in_the_moment_of_the_notice_is_seen_in_time_to_save_its_state() {
-    let mut stage = stage(&[]).by_hand(&["mark"]);
+    let mut stage = stage(&[]).by_hand(&["mark_node"]);
     let mut new = new_pod("new");
     stage.sees(&new);
     stage.notice(TERMINATE, "n", 120);
-    assert!(stage.order("intend").is_empty());
+    assert!(stage.order("write_intent").is_empty());
     new.restore_decided = true;
     stage.sees(&new);
-    stage.done("mark", "");
+    stage.done("mark_node", "");
     assert_eq!(stage.order("commit"), ["new"], "{}", stage.story());
 }

@@ -8,7 +8,7 @@ use evacuation::effect::{Action, Effect, EffectId, Hold};
 use evacuation::event::{Done, Event, FailureKind, NodeFacts, Outcome};
 use evacuation::facts::PodState;
 use evacuation::moment::{Moment, Span};
-use evacuation::notice::{InstanceAction, Notice, NoticeKind, Standing};
+use evacuation::notice::{ActiveNotice, InstanceAction, Notice, NoticeKind};
 use evacuation::pod::{EngineFacts, EvictWhen, OnDelete, Owner, PodFacts, PodUid, RestoreMode, Role};
 use evacuation::policy::Policy;
 use evacuation::report::{PodReport, Report};
@@ -89,7 +89,7 @@ impl Stage {
             boot: "boot-1".into(),
             unschedulable: false,
             tainted: false,
-            standing: None,
+            active_notice: None,
         };
         let mut stage = Self {
             machine: Machine::new(policy.clone()),
@@ -118,7 +118,7 @@ impl Stage {
     }
 
     pub fn sees(&mut self, pod: &PodFacts) {
-        self.hear(Event::PodSeen(Box::new(pod.clone())));
+        self.hear(Event::PodUpdated(Box::new(pod.clone())));
     }
 
     /// Somebody deletes the pod with its own grace.
@@ -128,15 +128,15 @@ impl Stage {
     }
 
     pub fn gone(&mut self, pod: &str) {
-        self.hear(Event::PodGone(PodUid(pod.into())));
+        self.hear(Event::PodRemoved(PodUid(pod.into())));
     }
 
     pub fn notice(&mut self, kind: NoticeKind, id: &str, left_s: i64) {
-        self.hear(Event::Noticed(Notice { kind, id: id.into(), left_ms: left_s * 1000 }));
+        self.hear(Event::NoticeReceived(Notice { kind, id: id.into(), left_ms: left_s * 1000 }));
     }
 
     pub fn withdrawn(&mut self, id: &str) {
-        self.hear(Event::Withdrawn { id: id.into() });
+        self.hear(Event::NoticeWithdrawn { id: id.into() });
     }
 
     /// Lets time pass until so many milliseconds after the start.
@@ -153,7 +153,7 @@ impl Stage {
             self.now = next;
             match expiry.filter(|(at, _)| *at == next) {
                 Some((_, id)) => self.answer(id, Outcome::TimedOut),
-                None => self.hear(Event::Woke),
+                None => self.hear(Event::TimerFired),
             }
         }
         assert!(self.now >= end, "an endless loop at {}", self.now - START);
@@ -211,21 +211,21 @@ impl Stage {
 
     fn plain(&mut self, action: &Action) -> Outcome {
         match action {
-            Action::Mark(standing) => {
-                self.node.standing = Some(standing.clone());
+            Action::MarkNode(active_notice) => {
+                self.node.active_notice = Some(active_notice.clone());
                 self.node.tainted = true;
-                self.node.unschedulable |= standing.hard;
+                self.node.unschedulable |= active_notice.hard;
             }
-            Action::Unmark { uncordon } => {
-                self.node.standing = None;
+            Action::ClearNodeMark { uncordon } => {
+                self.node.active_notice = None;
                 self.node.tainted = false;
                 self.node.unschedulable &= !uncordon;
             }
             _ => {}
         }
         Outcome::Done(match action {
-            Action::Intend { .. } => Done::Intended { committed: None },
-            Action::Look { .. } => Done::Looked { state_bytes: 1 << 30, busy: false },
+            Action::WriteIntent { .. } => Done::IntentWritten { committed: None },
+            Action::InspectEngine { .. } => Done::Inspected { state_bytes: 1 << 30, busy: false },
             Action::Flush { .. } => Done::Flushed { bytes: 1 << 30 },
             Action::Save { .. } => Done::Saved { bytes: 1 << 30, sent: 1 << 30, left_out: None },
             Action::Commit { pod, .. } => {
@@ -234,8 +234,8 @@ impl Stage {
             Action::FindLineage { .. } => Done::Lineages(Vec::new()),
             Action::Claim { .. } => Done::Claimed { epoch: 2 },
             Action::Fetch { .. } => Done::Fetched { bytes: 1 << 30 },
-            Action::Prove { .. } => Done::Proven { state_bytes: 0 },
-            Action::HandOver { .. } => Done::Tokens { count: Some(512) },
+            Action::CheckFingerprint { .. } => Done::FingerprintMatches { state_bytes: 0 },
+            Action::ImportState { .. } => Done::Tokens { count: Some(512) },
             Action::Verify { .. } => Done::Tokens { count: Some(500) },
             _ => Done::Nothing,
         })
@@ -303,7 +303,7 @@ impl Stage {
     /// The grace of the last eviction or delete.
     pub fn grace(&self, name: &str, pod: &str) -> u64 {
         match self.actions(name, pod).last() {
-            Some(Action::Evict { grace, .. } | Action::LetGo { grace, .. }) => grace.as_secs(),
+            Some(Action::Evict { grace, .. } | Action::DeletePod { grace, .. }) => grace.as_secs(),
             _ => 0,
         }
     }
@@ -318,16 +318,16 @@ impl Stage {
     }
 
     /// The last mark.
-    pub fn mark(&self) -> Option<Standing> {
-        match self.actions("mark", "").pop() {
-            Some(Action::Mark(standing)) => Some(standing),
+    pub fn mark(&self) -> Option<ActiveNotice> {
+        match self.actions("mark_node", "").pop() {
+            Some(Action::MarkNode(active_notice)) => Some(active_notice),
             _ => None,
         }
     }
 
     /// The deadline of the last mark, in milliseconds since the start.
     pub fn deadline(&self) -> Option<u64> {
-        self.mark().map(|standing| standing.deadline.as_millis() - START)
+        self.mark().map(|active_notice| active_notice.deadline.as_millis() - START)
     }
 
     /// The last report.

@@ -3,7 +3,7 @@
 
 use crate::draw::{Draw, NOTICED};
 use evacuation::Machine;
-use evacuation::effect::{Action, Effect, EffectId, Round};
+use evacuation::effect::{Action, Effect, EffectId, FlushKind};
 use evacuation::event::{Done, Event, NodeFacts, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{InstanceAction, Notice, NoticeKind};
@@ -30,7 +30,7 @@ pub fn run(draw: &Draw) -> Vec<bool> {
         boot: "boot".into(),
         unschedulable: false,
         tainted: false,
-        standing: None,
+        active_notice: None,
     };
     let mut field = Field {
         draw,
@@ -44,13 +44,13 @@ pub fn run(draw: &Draw) -> Vec<bool> {
     };
     field.hear(Event::Started(node));
     for pod in &draw.pods {
-        field.hear(Event::PodSeen(Box::new(pod.facts.clone())));
+        field.hear(Event::PodUpdated(Box::new(pod.facts.clone())));
     }
     field.hear(Event::LinkMeasured { bytes_per_second: draw.link });
     field.now = NOTICED;
     let left_ms = i64::try_from(draw.window + Policy::default().margin.as_millis()).unwrap_or(i64::MAX);
     let kind = NoticeKind::Interruption(InstanceAction::Terminate);
-    field.hear(Event::Noticed(Notice { kind, id: "n".into(), left_ms }));
+    field.hear(Event::NoticeReceived(Notice { kind, id: "n".into(), left_ms }));
     field.play();
     field.whole
 }
@@ -75,7 +75,7 @@ impl Field<'_> {
                 self.forget(id);
                 self.answer(id, Outcome::TimedOut);
             } else {
-                self.hear(Event::Woke);
+                self.hear(Event::TimerFired);
             }
         }
     }
@@ -91,7 +91,7 @@ impl Field<'_> {
             let pod = self.pod(&effect.action);
             let drawn = pod.and_then(|pod| self.draw.pods.get(pod));
             match (&effect.action, drawn) {
-                (Action::Flush { round: Round::Final, .. }, Some(drawn)) => {
+                (Action::Flush { kind: FlushKind::Final, .. }, Some(drawn)) => {
                     self.flushes.insert(effect.id.0, self.now + Span::from_millis(drawn.flush));
                 }
                 (Action::Save { rank, .. }, Some(drawn)) => {
@@ -102,15 +102,15 @@ impl Field<'_> {
                 (action, drawn) => {
                     let state_bytes = drawn.map_or(0, |drawn| drawn.bytes);
                     let done = match action {
-                        Action::Intend { .. } => Done::Intended { committed: None },
-                        Action::Look { .. } => Done::Looked { state_bytes, busy: false },
+                        Action::WriteIntent { .. } => Done::IntentWritten { committed: None },
+                        Action::InspectEngine { .. } => Done::Inspected { state_bytes, busy: false },
                         Action::Commit { partial, .. } => {
                             if let Some(whole) = pod.and_then(|pod| self.whole.get_mut(pod)) {
                                 *whole = !partial;
                             }
                             Done::Committed { generation: "g".into(), bytes: state_bytes }
                         }
-                        Action::Rank { rank, .. } => {
+                        Action::Reprioritise { rank, .. } => {
                             self.settle();
                             let of_pod = self.transfers.iter().find(|(_, (of, _))| Some(*of) == pod);
                             if let Some((key, left)) = of_pod.map(|(key, left)| (*key, *left)) {

@@ -3,10 +3,10 @@
 //! Decides what counts as work, and when it was over. It must not know which part of it is shown.
 
 use super::{Bar, End, Mark, Work, words};
-use crate::effect::{Action, EffectId, Hold, Round};
+use crate::effect::{Action, EffectId, FlushKind, Hold};
 use crate::event::{Event, FailureKind, Outcome};
 use crate::moment::{Moment, Span};
-use crate::notice::{Notice, NoticeKind, Standing};
+use crate::notice::{ActiveNotice, Notice, NoticeKind};
 use crate::pod::{PodFacts, PodUid};
 use crate::report::Report;
 use crate::trace::Step;
@@ -18,7 +18,7 @@ const EVICTED: &str = "evicted";
 /// What happened in one boot.
 #[derive(Default)]
 pub(super) struct Course {
-    pods: BTreeMap<PodUid, Pod>,
+    pods: BTreeMap<PodUid, PodCourse>,
     /// What was asked for and not answered, with the moment.
     open: BTreeMap<EffectId, (Moment, Action)>,
     notices: Vec<(Moment, Notice)>,
@@ -31,7 +31,7 @@ pub(super) struct Course {
 
 /// One pod's part in it.
 #[derive(Default)]
-pub(super) struct Pod {
+pub(super) struct PodCourse {
     pub(super) priority: Option<i32>,
     pub(super) bars: Vec<Bar>,
     pub(super) cutoff: Option<Moment>,
@@ -46,7 +46,7 @@ pub(super) struct Pod {
     restoring: Option<Moment>,
 }
 
-impl Pod {
+impl PodCourse {
     fn bar(&mut self, work: Work, from: Option<Moment>, to: Moment, end: End, told: &str) {
         let Some(from) = from else { return };
         self.bars.push(Bar { work, pre_copy: false, from, to, end, told: told.to_owned() });
@@ -82,7 +82,7 @@ impl Course {
         course
     }
 
-    pub(super) fn pods(&self) -> impl Iterator<Item = (&PodUid, &Pod)> {
+    pub(super) fn pods(&self) -> impl Iterator<Item = (&PodUid, &PodCourse)> {
         self.pods.iter()
     }
 
@@ -96,17 +96,17 @@ impl Course {
     }
 
     /// The marks of one evacuation.
-    pub(super) fn marks(&self, standing: &Standing, from: Moment, to: Moment) -> Vec<Mark> {
+    pub(super) fn marks(&self, active_notice: &ActiveNotice, from: Moment, to: Moment) -> Vec<Mark> {
         let mark = |at, what: &str, limit| Mark { at, what: what.to_owned(), limit };
         let mut marks =
-            vec![mark(standing.began, "notice", false), mark(standing.deadline, "deadline", true)];
+            vec![mark(active_notice.began, "notice", false), mark(active_notice.deadline, "deadline", true)];
         let mut told = BTreeSet::new();
         for (at, notice) in &self.notices {
             // One whose time moves is another one with each poll.
-            if *at < from || !told.insert((notice.kind.as_str(), notice.id == standing.notice)) {
+            if *at < from || !told.insert((notice.kind.as_str(), notice.id == active_notice.notice)) {
                 continue;
             }
-            if notice.kind == NoticeKind::Rebalance || notice.id != standing.notice {
+            if notice.kind == NoticeKind::Rebalance || notice.id != active_notice.notice {
                 marks.push(mark(*at, &format!("{} notice", notice.kind.as_str()), false));
             } else if let Ok(left) = u64::try_from(notice.left_ms) {
                 marks.push(mark(*at + Span::from_millis(left), "the instance goes", true));
@@ -114,14 +114,14 @@ impl Course {
         }
         marks.extend(self.marks.iter().map(|(at, what)| mark(*at, what, false)));
         let complete =
-            self.reports.iter().filter(|report| report.notice == standing.notice && report.complete);
+            self.reports.iter().filter(|report| report.notice == active_notice.notice && report.complete);
         marks.extend(complete.map(|report| mark(report.written, "complete", false)).next());
         marks.retain(|mark| (from..=to).contains(&mark.at));
         marks.sort_by(|a, b| (a.at, &a.what).cmp(&(b.at, &b.what)));
         marks
     }
 
-    fn pod(&mut self, uid: &PodUid) -> &mut Pod {
+    fn pod(&mut self, uid: &PodUid) -> &mut PodCourse {
         self.pods.entry(uid.clone()).or_default()
     }
 
@@ -145,20 +145,23 @@ impl Course {
                     self.marks.push((at, "the agent starts again"));
                 }
             }
-            Event::PodSeen(facts) => self.pod_seen(at, facts),
-            Event::PodGone(uid) => {
+            Event::PodUpdated(facts) => self.pod_seen(at, facts),
+            Event::PodRemoved(uid) => {
                 if let Some(pod) = self.pods.get_mut(uid) {
                     pod.end(at, End::Done);
                 }
             }
-            Event::Noticed(notice) => {
+            Event::NoticeReceived(notice) => {
                 if !self.notices.iter().any(|(_, known)| known.id == notice.id) {
                     self.notices.push((at, notice.clone()));
                 }
             }
-            Event::Withdrawn { .. } => self.marks.push((at, "withdrawn")),
+            Event::NoticeWithdrawn { .. } => self.marks.push((at, "withdrawn")),
             Event::Answered { id, outcome } => self.answered(at, *id, outcome),
-            Event::NodeSeen(_) | Event::LinkMeasured { .. } | Event::CopyRequested | Event::Woke => {}
+            Event::NodeUpdated(_)
+            | Event::LinkMeasured { .. }
+            | Event::PreCopyRequested
+            | Event::TimerFired => {}
         }
     }
 
@@ -185,8 +188,10 @@ impl Course {
         if let Some(uid) = action.pod() {
             let pod = self.pod(uid);
             match action {
-                Action::Intend { by, .. } => (pod.departing, pod.cutoff) = (true, Some(*by)),
-                Action::Evict { .. } | Action::LetGo { .. } => (pod.departing, pod.told_to_go) = (true, true),
+                Action::WriteIntent { by, .. } => (pod.departing, pod.cutoff) = (true, Some(*by)),
+                Action::Evict { .. } | Action::DeletePod { .. } => {
+                    (pod.departing, pod.told_to_go) = (true, true)
+                }
                 Action::AbandonIntent { .. } | Action::Resume { .. } => pod.departing = false,
                 Action::SetHold { hold: Hold::Until(_), .. } if pod.departing => {
                     pod.held.get_or_insert(at);
@@ -209,10 +214,13 @@ impl Course {
         let done = matches!(outcome, Outcome::Done(_));
         match &action {
             Action::WriteReport(report) if done => self.reports.push((**report).clone()),
-            Action::Mark(standing) if done && standing.hard => self.marks.push((at, "cordoned")),
-            Action::Unmark { uncordon: true } if done => self.marks.push((at, "uncordoned")),
-            Action::Evict { pod, .. } | Action::LetGo { pod, .. } if done => {
-                let told = if matches!(action, Action::Evict { .. }) { EVICTED } else { "let go: deleted" };
+            Action::MarkNode(active_notice) if done && active_notice.hard => {
+                self.marks.push((at, "cordoned"))
+            }
+            Action::ClearNodeMark { uncordon: true } if done => self.marks.push((at, "uncordoned")),
+            Action::Evict { pod, .. } | Action::DeletePod { pod, .. } if done => {
+                let told =
+                    if matches!(action, Action::Evict { .. }) { EVICTED } else { "deleted at its cut-off" };
                 // A second deletion ends nothing and begins nothing.
                 self.pod(pod).ending.get_or_insert((at, told));
             }
@@ -239,12 +247,14 @@ impl Course {
 /// What takes its time, and whether the pod serves meanwhile.
 const fn work(action: &Action) -> Option<(Work, bool)> {
     match action {
-        Action::Flush { round, .. } => Some((Work::Flush, matches!(round, Round::PreCopy))),
-        Action::Save { round, .. } => Some((Work::Save, matches!(round, Round::PreCopy))),
-        Action::Commit { round, .. } => Some((Work::Commit, matches!(round, Round::PreCopy))),
-        Action::Prefetch { .. } | Action::Fetch { .. } | Action::Recall { .. } => Some((Work::Fetch, false)),
-        Action::Prove { .. } | Action::HandOver { .. } | Action::Verify { .. } => {
-            Some((Work::HandOver, false))
+        Action::Flush { kind, .. } => Some((Work::Flush, matches!(kind, FlushKind::PreCopy))),
+        Action::Save { kind, .. } => Some((Work::Save, matches!(kind, FlushKind::PreCopy))),
+        Action::Commit { kind, .. } => Some((Work::Commit, matches!(kind, FlushKind::PreCopy))),
+        Action::Prefetch { .. } | Action::Fetch { .. } | Action::ReloadLocal { .. } => {
+            Some((Work::Fetch, false))
+        }
+        Action::CheckFingerprint { .. } | Action::ImportState { .. } | Action::Verify { .. } => {
+            Some((Work::Import, false))
         }
         _ => None,
     }

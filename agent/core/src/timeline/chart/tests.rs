@@ -1,11 +1,11 @@
 use super::*;
-use crate::effect::{EffectId, Hold, RestoreOutcome, Round};
+use crate::effect::{EffectId, FlushKind, Hold, RestoreOutcome};
 use crate::event::{Done, NodeFacts};
 use crate::notice::{InstanceAction, Notice};
 use crate::timeline::tests::{Trace, evict, refused, seen, uid_of};
 
-fn standing(notice: &str, began: u64, deadline: u64) -> Standing {
-    Standing {
+fn active_notice(notice: &str, began: u64, deadline: u64) -> ActiveNotice {
+    ActiveNotice {
         notice: notice.into(),
         kind: NoticeKind::Interruption(InstanceAction::Terminate),
         boot: "boot".into(),
@@ -16,13 +16,13 @@ fn standing(notice: &str, began: u64, deadline: u64) -> Standing {
     }
 }
 
-fn started(boot: &str, standing: Option<Standing>) -> Event {
+fn started(boot: &str, active_notice: Option<ActiveNotice>) -> Event {
     let (name, boot) = ("node-a".into(), boot.into());
-    Event::Started(NodeFacts { name, boot, unschedulable: false, tainted: false, standing })
+    Event::Started(NodeFacts { name, boot, unschedulable: false, tainted: false, active_notice })
 }
 
 fn noticed(id: &str, left_ms: i64) -> Event {
-    Event::Noticed(Notice {
+    Event::NoticeReceived(Notice {
         kind: NoticeKind::Interruption(InstanceAction::Terminate),
         id: id.into(),
         left_ms,
@@ -35,7 +35,7 @@ fn evacuating() -> Trace {
         .event(0, started("boot", None))
         .event(1, seen("u", "ns", "gold"))
         .event(10_000, noticed("n", 120_000))
-        .ask(10_000, 1, 1, Action::Mark(standing("n", 10_000, 125_000)))
+        .ask(10_000, 1, 1, Action::MarkNode(active_notice("n", 10_000, 125_000)))
         .done(10_040, 1, Done::Nothing)
 }
 
@@ -53,7 +53,7 @@ fn bars(chart: &Chart, row: usize) -> Vec<String> {
 }
 
 fn flush() -> Action {
-    Action::Flush { pod: uid_of("u"), round: Round::Final }
+    Action::Flush { pod: uid_of("u"), kind: FlushKind::Final }
 }
 
 #[test]
@@ -73,8 +73,8 @@ fn work_lasts_from_its_question_to_its_answer_and_a_failure_is_one() {
 fn what_a_killed_agent_had_asked_for_has_no_end_and_its_successors_answers_are_not_its() {
     let trace = evacuating()
         .ask(11_000, 2, 1, flush())
-        .event(12_000, Event::Woke)
-        .event(14_000, started("boot", Some(standing("n", 10_000, 125_000))))
+        .event(12_000, Event::TimerFired)
+        .event(14_000, started("boot", Some(active_notice("n", 10_000, 125_000))))
         .event(14_010, seen("u", "ns", "gold"))
         // The same number in another life is another effect.
         .ask(14_020, 1, 1, flush())
@@ -93,7 +93,7 @@ fn a_pod_ends_from_its_eviction_until_it_is_gone_and_is_held_meanwhile() {
             10_100,
             2,
             1,
-            Action::Intend { pod: uid_of("u"), departure: "n".into(), by: Moment::from_millis(80_000) },
+            Action::WriteIntent { pod: uid_of("u"), departure: "n".into(), by: Moment::from_millis(80_000) },
         )
         .ask(10_110, 3, 1, hold(Hold::Until(Moment::from_millis(125_000))))
         .ask(10_200, 4, 1, evict())
@@ -103,7 +103,7 @@ fn a_pod_ends_from_its_eviction_until_it_is_gone_and_is_held_meanwhile() {
         .event(11_230, terminating())
         .done(11_240, 5, Done::Nothing)
         .ask(20_000, 6, 1, hold(Hold::Released))
-        .event(21_000, Event::PodGone(uid_of("u")));
+        .event(21_000, Event::PodRemoved(uid_of("u")));
     let chart = one(&trace);
     assert_eq!(bars(&chart, 0), ["held 110-10000 Done", "ending 1230-11000 Done"]);
     assert_eq!(chart.rows[0].bars[1].told, "evicted");
@@ -112,14 +112,14 @@ fn a_pod_ends_from_its_eviction_until_it_is_gone_and_is_held_meanwhile() {
 }
 
 fn terminating() -> Event {
-    let Event::PodSeen(facts) = seen("u", "ns", "gold") else { unreachable!() };
+    let Event::PodUpdated(facts) = seen("u", "ns", "gold") else { unreachable!() };
     let terminating = Some(Moment::from_millis(60_000));
-    Event::PodSeen(Box::new(crate::pod::PodFacts { terminating, ..*facts }))
+    Event::PodUpdated(Box::new(crate::pod::PodFacts { terminating, ..*facts }))
 }
 
 #[test]
 fn a_deletion_that_we_did_not_ask_for_is_somebody_elses_also_here() {
-    let chart = one(&evacuating().event(11_000, terminating()).event(12_000, Event::Woke));
+    let chart = one(&evacuating().event(11_000, terminating()).event(12_000, Event::TimerFired));
     assert_eq!(bars(&chart, 0), ["ending 1000-2000 Open"]);
     assert_eq!(chart.rows[0].bars[0].told, "deleted by somebody");
 }
@@ -146,7 +146,7 @@ fn each_evacuation_has_its_own_picture_and_what_is_long_over_is_in_none() {
         .ask(11_000, 2, 1, flush())
         .done(12_000, 2, Done::Flushed { bytes: 1 })
         .event(5_000_000, noticed("later", 120_000))
-        .ask(5_000_000, 3, 1, Action::Mark(standing("later", 5_000_000, 5_115_000)))
+        .ask(5_000_000, 3, 1, Action::MarkNode(active_notice("later", 5_000_000, 5_115_000)))
         .ask(5_001_000, 4, 1, flush())
         .done(5_003_000, 4, Done::Flushed { bytes: 1 });
     let charts = Chart::all(&trace.0);
@@ -234,7 +234,7 @@ fn a_pod_of_which_only_the_report_knows_has_its_row_and_one_that_stays_has_none(
 
 #[test]
 fn what_was_cancelled_ends_there_and_a_pre_copy_is_told_from_the_last_round() {
-    let pre_copy = Action::Save { pod: uid_of("u"), round: Round::PreCopy, rank: 0 };
+    let pre_copy = Action::Save { pod: uid_of("u"), kind: FlushKind::PreCopy, rank: 0 };
     let trace =
         evacuating().ask(11_000, 2, 1, pre_copy).ask(12_000, 3, 1, Action::Cancel { effect: EffectId(2) });
     let chart = one(&trace);

@@ -2,7 +2,7 @@
 
 use super::actor::Budget;
 use super::world::{Act, CUT, Happening, STORE, WATCH, World};
-use evacuation::effect::{Action, Effect, EffectId, Round};
+use evacuation::effect::{Action, Effect, EffectId, FlushKind};
 use evacuation::event::{Done, Event, FailureKind, Outcome};
 use evacuation::moment::Span;
 use evacuation::pod::PodUid;
@@ -13,39 +13,42 @@ impl World {
         let name = effect.action.pod().map_or("", |PodUid(uid)| uid.as_str()).to_owned();
         let gone = effect.action.pod().is_some() && self.actors.get(&name).is_none_or(|actor| actor.gone);
         let outcome = match &effect.action {
-            Action::Mark(standing) => {
-                self.node.standing = Some(standing.clone());
+            Action::MarkNode(active_notice) => {
+                self.node.active_notice = Some(active_notice.clone());
                 self.node.tainted = true;
-                self.node.unschedulable |= standing.hard;
-                self.watch(Event::NodeSeen(self.node.clone()));
+                self.node.unschedulable |= active_notice.hard;
+                self.watch(Event::NodeUpdated(self.node.clone()));
                 Done::Nothing
             }
-            Action::Unmark { uncordon } => {
-                self.node.standing = None;
+            Action::ClearNodeMark { uncordon } => {
+                self.node.active_notice = None;
                 self.node.tainted = false;
                 self.node.unschedulable &= !uncordon;
-                self.watch(Event::NodeSeen(self.node.clone()));
+                self.watch(Event::NodeUpdated(self.node.clone()));
                 Done::Nothing
             }
             Action::Save { rank, .. } => return self.save(effect, &name, *rank),
-            Action::Rank { rank, .. } => {
+            Action::Reprioritise { rank, .. } => {
                 self.link.settle(self.now);
                 let open = self.saves.iter().find(|(_, (of, _))| *of == name).map(|(id, _)| *id);
                 open.into_iter().for_each(|id| self.link.move_to(id, *rank));
                 self.plan_link();
                 Done::Nothing
             }
-            Action::Commit { round, .. } => return self.commit(effect.id, &name, *round),
-            Action::Intend { departure, .. } => {
+            Action::Commit { kind, .. } => return self.commit(effect.id, &name, *kind),
+            Action::WriteIntent { departure, .. } => {
                 let actor = self.actors.get_mut(&name);
                 let committed = actor.and_then(|actor| {
                     actor.departure.clone_from(departure);
                     let kept = actor.kept.as_ref() == Some(departure);
                     kept.then(|| (format!("{name}/1-{}", actor.generations), actor.ready))
                 });
-                Done::Intended { committed }
+                Done::IntentWritten { committed }
             }
-            Action::Evict { .. } | Action::LetGo { .. } | Action::Look { .. } | Action::Flush { .. }
+            Action::Evict { .. }
+            | Action::DeletePod { .. }
+            | Action::InspectEngine { .. }
+            | Action::Flush { .. }
                 if gone =>
             {
                 let why = "there is no such pod".to_owned();
@@ -60,7 +63,7 @@ impl World {
                 self.terminate(&name, *grace);
                 Done::Nothing
             }
-            Action::LetGo { grace, .. } => {
+            Action::DeletePod { grace, .. } => {
                 self.terminate(&name, *grace);
                 Done::Nothing
             }
@@ -69,9 +72,9 @@ impl World {
                 self.plan_end(&name);
                 Done::Nothing
             }
-            Action::Look { .. } => {
+            Action::InspectEngine { .. } => {
                 let actor = self.actors.get(&name);
-                Done::Looked {
+                Done::Inspected {
                     state_bytes: actor.map_or(0, |actor| actor.state),
                     busy: actor.is_some_and(|actor| self.now < actor.busy_until),
                 }
@@ -104,7 +107,7 @@ impl World {
             actor.terminating_at = self.now;
             actor.plan += 1;
             let facts = actor.facts.clone();
-            self.watch(Event::PodSeen(Box::new(facts)));
+            self.watch(Event::PodUpdated(Box::new(facts)));
             self.plan_end(pod);
         }
     }
@@ -169,10 +172,10 @@ impl World {
         self.later(STORE, Happening::Answer(self.life(), id, outcome));
     }
 
-    fn commit(&mut self, id: EffectId, pod: &str, round: Round) {
+    fn commit(&mut self, id: EffectId, pod: &str, kind: FlushKind) {
         let Some(actor) = self.actors.get_mut(pod) else { return };
         actor.generations += 1;
-        if round == Round::Final {
+        if kind == FlushKind::Final {
             actor.kept = Some(actor.departure.clone());
         }
         let generation = format!("{pod}/1-{}", actor.generations);

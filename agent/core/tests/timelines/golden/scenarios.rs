@@ -91,7 +91,7 @@ pub fn all() -> Vec<Golden> {
         golden(
             "pdb-stuck",
             "A PodDisruptionBudget that never allows the eviction: asked again at most a second apart, and the pod is
-             let go at its cut-off, with the condition that keeps a Job from counting it. `free` does not wait for it.",
+             deleted at its cut-off, with the condition that keeps a Job from counting it. `free` does not wait for it.",
             world(
                 100 * MIB,
                 vec![of(pod("web"), 0).budget(Budget::RefusesUntil(u64::MAX)), of(pod("free"), 0)],

@@ -84,7 +84,7 @@ impl World {
             boot: "boot-1".into(),
             unschedulable: false,
             tainted: false,
-            standing: None,
+            active_notice: None,
         };
         let mut world = Self {
             policy,
@@ -186,7 +186,7 @@ impl World {
             Happening::Wake(life, at) => {
                 let wanted = self.machine.as_ref().and_then(Machine::next_wakeup);
                 if life == self.life() && wanted == Some(at) {
-                    self.tell(Event::Woke);
+                    self.tell(Event::TimerFired);
                 }
             }
             Happening::Link(version) => {
@@ -197,7 +197,7 @@ impl World {
             Happening::Ends(uid, plan) => {
                 if self.actors.get(&uid).is_some_and(|actor| actor.plan == plan && !actor.gone) {
                     self.actors.get_mut(&uid).into_iter().for_each(|actor| actor.gone = true);
-                    self.watch(Event::PodGone(PodUid(uid)));
+                    self.watch(Event::PodRemoved(PodUid(uid)));
                 }
             }
         }
@@ -207,9 +207,9 @@ impl World {
         match act {
             Act::Notice(kind, id, left_s) => {
                 let left_ms = left_s * 1_000;
-                self.tell(Event::Noticed(Notice { kind, id: id.into(), left_ms }));
+                self.tell(Event::NoticeReceived(Notice { kind, id: id.into(), left_ms }));
             }
-            Act::Withdraw(id) => self.tell(Event::Withdrawn { id: id.into() }),
+            Act::Withdraw(id) => self.tell(Event::NoticeWithdrawn { id: id.into() }),
             Act::Delete(uid) => {
                 let grace = self.actors.get(uid).map_or(Span::ZERO, |actor| actor.facts.grace);
                 self.terminate(uid, grace);
@@ -239,7 +239,7 @@ impl World {
         self.tell(Event::Started(self.node.clone()));
         let there = self.actors.values().filter(|actor| !actor.gone);
         let pods: Vec<_> = there.map(|actor| actor.facts.clone()).collect();
-        pods.into_iter().for_each(|facts| self.tell(Event::PodSeen(Box::new(facts))));
+        pods.into_iter().for_each(|facts| self.tell(Event::PodUpdated(Box::new(facts))));
     }
 
     fn die(&mut self) {
@@ -268,9 +268,12 @@ impl World {
     fn begin(&mut self, effect: Effect) {
         let life = self.life();
         let latency = match &effect.action {
-            Action::Mark(_) | Action::Unmark { .. } | Action::Evict { .. } | Action::LetGo { .. } => API,
+            Action::MarkNode(_)
+            | Action::ClearNodeMark { .. }
+            | Action::Evict { .. }
+            | Action::DeletePod { .. } => API,
             Action::MarkDisrupted { .. } | Action::Publish { .. } | Action::OpenGate { .. } => API,
-            Action::Look { .. } | Action::Quiesce { .. } | Action::Resume { .. } => ENGINE,
+            Action::InspectEngine { .. } | Action::Quiesce { .. } | Action::Resume { .. } => ENGINE,
             Action::Flush { pod, .. } => {
                 let actor = self.actors.get(&pod.0);
                 ENGINE + actor.map_or(0, |actor| actor.state * 1_000 / actor.disk)

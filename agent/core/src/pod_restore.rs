@@ -1,0 +1,251 @@
+//! The replacement's side: find a lineage, claim it, fetch it, check that it fits, have it imported,
+//! verify that it is used, and open the gate, always, with the reason.
+//!
+//! Decides the next step for one new pod. It must not know about notices or evictions.
+//!
+//! ```text
+//! find ─► (once more) ─► claim ─► await the commit ─► fetch ─► fingerprint ─► import ─► verify ─► finish
+//!   │                      │       (prefetch what is    │ corrupt: the generation before it   │
+//!   │                      │        committed already)  │                                     │
+//!   └──────────── nothing to restore, refused, timed out, fenced, failed ────────────────► open the gate
+//! ```
+
+use crate::effect::{Action, RestoreOutcome};
+use crate::event::{Candidate, FailureKind, Outcome};
+use crate::moment::{Moment, Span};
+use crate::open_effects::{Attempts, Context, Purpose};
+use crate::pod::{PodFacts, RestoreMode};
+
+mod answer;
+mod choice;
+
+pub use choice::choose;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum RestoreStep {
+    #[default]
+    Idle,
+    Find,
+    Claim,
+    AwaitCommit,
+    Fetch,
+    CheckFingerprint,
+    ImportState,
+    Verify,
+    Finish,
+    Open {
+        outcome: RestoreOutcome,
+        message: String,
+    },
+    Decided,
+}
+
+/// The restore of one pod.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PodRestore {
+    step: RestoreStep,
+    tries: Attempts,
+    began: Moment,
+    looks: u32,
+    chosen: Option<Candidate>,
+    generation: Option<String>,
+    refused: Vec<String>,
+    holds_claim: bool,
+    renewal: Attempts,
+    prefetch: Attempts,
+    /// Nothing more is to be fetched before the commit.
+    prefetched: bool,
+    taken: Option<u64>,
+    outcome: Option<(RestoreOutcome, String)>,
+}
+
+impl PodRestore {
+    /// The state of this pod's engine is its own: it has what it is to have.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.step, RestoreStep::Decided | RestoreStep::Open { .. })
+    }
+
+    /// How it ended.
+    pub(crate) fn outcome(&self) -> Option<&(RestoreOutcome, String)> {
+        self.outcome.as_ref()
+    }
+
+    /// Stops without a word: the pod leaves again. Its claim runs out. If it stays after all, it
+    /// begins anew.
+    pub(crate) fn cancel(&mut self, ctx: &mut Context<'_>) {
+        self.cancel_open(ctx);
+        *self = Self::default();
+    }
+
+    fn cancel_open(&mut self, ctx: &mut Context<'_>) {
+        let open = [self.tries.open.take(), self.renewal.open.take(), self.prefetch.open.take()];
+        for open in open.into_iter().flatten() {
+            ctx.effects.cancel(open, ctx.now + ctx.policy.call_timeout);
+        }
+    }
+
+    /// The engine was restarted: what it has taken is gone, and it takes it again. False where it had all of it: that
+    /// is not this restore's business.
+    pub(crate) fn begins_again(&mut self, ctx: &mut Context<'_>) -> bool {
+        match self.step {
+            RestoreStep::ImportState | RestoreStep::Verify => {
+                if let Some(open) = self.tries.open.take() {
+                    ctx.effects.cancel(open, ctx.now + ctx.policy.call_timeout);
+                }
+                self.go(RestoreStep::CheckFingerprint);
+                true
+            }
+            RestoreStep::Idle
+            | RestoreStep::Find
+            | RestoreStep::Claim
+            | RestoreStep::AwaitCommit
+            | RestoreStep::Fetch
+            | RestoreStep::CheckFingerprint => true,
+            RestoreStep::Finish | RestoreStep::Open { .. } | RestoreStep::Decided => false,
+        }
+    }
+
+    fn go(&mut self, step: RestoreStep) {
+        self.step = step;
+        self.tries = Attempts::default();
+    }
+
+    fn open(&mut self, outcome: RestoreOutcome, message: impl Into<String>, ctx: &mut Context<'_>) {
+        self.cancel_open(ctx);
+        let message = message.into();
+        self.outcome = Some((outcome, message.clone()));
+        self.go(RestoreStep::Open { outcome, message });
+    }
+
+    /// Takes the next step, if its time has come.
+    pub(crate) fn advance(&mut self, pod: &PodFacts, ctx: &mut Context<'_>) {
+        let Some(engine) = &pod.engine else { return };
+        if self.step == RestoreStep::Idle {
+            if pod.restore_decided {
+                return self.go(RestoreStep::Decided);
+            }
+            self.began = ctx.now;
+            if engine.restore == RestoreMode::Off {
+                self.open(RestoreOutcome::NothingToRestore, "lifeboat.dev/restore is off", ctx);
+            } else {
+                self.go(RestoreStep::Find);
+            }
+        }
+        if pod.restore_decided && !self.is_over() {
+            // The gate was opened by a request that an earlier life left on its way, or by the fleet:
+            // the engine may serve by now.
+            self.cancel(ctx);
+            self.go(RestoreStep::Decided);
+        }
+        if self.step == RestoreStep::Decided {
+            return;
+        }
+        let by = self.began + ctx.policy.restore_timeout;
+        if !self.is_over() && ctx.reached_or_wake(by) {
+            let waited_for = self.waiting_for();
+            self.open(
+                RestoreOutcome::TimedOut,
+                format!("gave up after {}: {waited_for}", by.since(self.began)),
+                ctx,
+            );
+        }
+        self.renew(pod, ctx);
+        self.prefetch(pod, by, ctx);
+        if !self.tries.may_start(ctx) {
+            return;
+        }
+        let uid = pod.uid.clone();
+        let lineage = self.chosen.as_ref().map(|chosen| chosen.lineage.clone()).unwrap_or_default();
+        let call = Span::from_secs(10);
+        let (span, by, action) = match &self.step {
+            RestoreStep::Find | RestoreStep::AwaitCommit => (call, by, Action::FindLineage { pod: uid }),
+            RestoreStep::Claim => (call, by, Action::Claim { pod: uid, lineage }),
+            RestoreStep::Fetch => {
+                let Some(generation) = self.generation.clone() else {
+                    return self.open(RestoreOutcome::Corrupt, "no generation is left", ctx);
+                };
+                (by.left(ctx.now), by, Action::Fetch { pod: uid, lineage, generation })
+            }
+            // Waits for the engine to start, which may take as long as its image and weights do.
+            RestoreStep::CheckFingerprint => (by.left(ctx.now), by, Action::CheckFingerprint { pod: uid }),
+            RestoreStep::ImportState => (by.left(ctx.now), by, Action::ImportState { pod: uid }),
+            RestoreStep::Verify => (call, by, Action::Verify { pod: uid }),
+            RestoreStep::Finish => (call, by, Action::FinishClaim { pod: uid, lineage }),
+            RestoreStep::Open { outcome, message } => {
+                let action = Action::OpenGate { pod: uid, outcome: *outcome, message: message.clone() };
+                (ctx.policy.call_timeout, ctx.now + ctx.policy.call_timeout, action)
+            }
+            RestoreStep::Idle | RestoreStep::Decided => return,
+        };
+        let attempt = self.tries.next();
+        self.tries.open = Some(ctx.ask(span, by, attempt, Purpose::Restore(pod.uid.clone()), action));
+    }
+
+    /// The source has pre-copied: most of the generation that it committed last will be in the announced one.
+    fn prefetch(&mut self, pod: &PodFacts, by: Moment, ctx: &mut Context<'_>) {
+        if self.step != RestoreStep::AwaitCommit || self.prefetched || !self.prefetch.may_start(ctx) {
+            return;
+        }
+        let Some(chosen) = &self.chosen else { return };
+        let Some(generation) = chosen.generations.first().cloned() else { return };
+        let action = Action::Prefetch { pod: pod.uid.clone(), lineage: chosen.lineage.clone(), generation };
+        let attempt = self.prefetch.next();
+        let purpose = Purpose::Prefetch(pod.uid.clone());
+        self.prefetch.open = Some(ctx.ask(by.left(ctx.now), by, attempt, purpose, action));
+    }
+
+    /// Takes the answer to a prefetch. What failed of it is fetched when the commit is there.
+    pub(crate) fn prefetched(&mut self, outcome: &Outcome, now: Moment) {
+        self.prefetched = match outcome {
+            Outcome::Done(_) => true,
+            Outcome::Failed { kind: FailureKind::Transient | FailureKind::Throttled, .. } => {
+                self.prefetch.made >= 3
+            }
+            Outcome::Failed { .. } | Outcome::TimedOut | Outcome::Panicked => true,
+        };
+        self.prefetch.failed(now, Span::from_secs(1));
+    }
+
+    fn renew(&mut self, pod: &PodFacts, ctx: &mut Context<'_>) {
+        if !self.holds_claim || self.is_over() || !self.renewal.may_start(ctx) {
+            return;
+        }
+        let Some(chosen) = &self.chosen else { return };
+        let action = Action::RenewClaim { pod: pod.uid.clone(), lineage: chosen.lineage.clone() };
+        let attempt = self.renewal.next();
+        let span = ctx.policy.claim_renewal;
+        self.renewal.open =
+            Some(ctx.ask(span, ctx.now + span, attempt, Purpose::Renew(pod.uid.clone()), action));
+    }
+
+    /// Takes the answer to a renewal.
+    pub(crate) fn renewed(&mut self, outcome: &Outcome, ctx: &mut Context<'_>) {
+        let now = ctx.now;
+        self.renewal = Attempts { not_before: now + ctx.policy.claim_renewal, ..Attempts::default() };
+        match outcome {
+            Outcome::Failed {
+                kind: FailureKind::Refused | FailureKind::Mismatch | FailureKind::NotFound,
+                why,
+            } => {
+                let why = why.clone();
+                self.open(RestoreOutcome::Fenced, why, ctx);
+            }
+            Outcome::Done(_) => {}
+            Outcome::Failed { .. } | Outcome::TimedOut | Outcome::Panicked => {
+                self.renewal.not_before = now + Span::from_secs(1);
+            }
+        }
+    }
+
+    fn waiting_for(&self) -> &'static str {
+        match self.step {
+            RestoreStep::Idle | RestoreStep::Find | RestoreStep::Claim => "the store did not answer",
+            RestoreStep::AwaitCommit => "the announced checkpoint did not come",
+            RestoreStep::Fetch => "the state was not fetched in time",
+            RestoreStep::CheckFingerprint => "the engine did not answer",
+            RestoreStep::ImportState | RestoreStep::Verify => "the engine did not take the state in time",
+            RestoreStep::Finish => "the claim could not be finished",
+            RestoreStep::Open { .. } | RestoreStep::Decided => "",
+        }
+    }
+}

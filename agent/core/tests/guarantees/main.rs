@@ -1,0 +1,8 @@
+//! `guarantees` alone finds what a broken core would do: traces written by hand, each with one thing wrong.
+
+mod departures;
+mod evacuations;
+mod pen;
+mod reports;
+mod restores;
+mod saves;
