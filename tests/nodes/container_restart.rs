@@ -32,11 +32,11 @@ async fn a_restarted_engine_goes_on_from_its_own_volume_while_the_store_is_away(
     let told = bed.until("the word that its state is back", Duration::from_secs(60), async |bed| {
         let events = bed.list("/api/v1/namespaces/default/events").await?;
         let about = |event: &&Value| event["involvedObject"]["uid"] == uid(&pod);
-        let told = events.iter().filter(about).find(|event| text(event, "/reason").ends_with("Recalled"));
+        let told = events.iter().filter(about).find(|event| text(event, "/reason").ends_with("Reloaded"));
         Ok(told.map(|event| format!("{}: {}", text(event, "/reason"), text(event, "/message"))))
     });
     let told = told.await?;
-    ensure!(told.starts_with("StateRecalled"), "{told}");
+    ensure!(told.starts_with("StateReloaded"), "{told}");
     let now = bed.pods("chat").await?.into_iter().find(|now| uid(now) == uid(&pod));
     let now = now.with_context(|| format!("{} is gone", name(&pod)))?;
     ensure!(now["status"]["containerStatuses"][0]["restartCount"] == 1, "{}", describe(&now));

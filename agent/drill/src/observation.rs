@@ -124,8 +124,8 @@ impl Observation {
 
     /// When this pod's state was committed by a final round, if it was.
     pub fn committed(&self, uid: &str) -> Option<Moment> {
-        use evacuation::effect::Round;
-        let is = |action: &Action| matches!(action, Action::Commit { round: Round::Final, .. });
+        use evacuation::effect::FlushKind;
+        let is = |action: &Action| matches!(action, Action::Commit { kind: FlushKind::Final, .. });
         self.source.picked(uid, is).filter_map(|answered| answered.done()).min()
     }
 

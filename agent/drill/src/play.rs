@@ -284,7 +284,10 @@ impl Stage {
             Ending::Withdrawn(_) => !marked && self.begun_are_over(),
             Ending::Recommended => {
                 let was = self.source_journal.any(|line| {
-                    matches!(line.effect.as_ref().map(|effect| &effect.action), Some(Action::Unmark { .. }))
+                    matches!(
+                        line.effect.as_ref().map(|effect| &effect.action),
+                        Some(Action::ClearNodeMark { .. })
+                    )
                 });
                 was && !marked
             }

@@ -183,7 +183,7 @@ mod tests {
                 id: EffectId(1),
                 deadline: Moment::from_millis(99),
                 attempt: 1,
-                action: Action::Look { pod: PodUid("u".into()) },
+                action: Action::InspectEngine { pod: PodUid("u".into()) },
             }),
         };
         let event = |at, event| Line { at: Moment::from_millis(at), event: Some(event), effect: None };
@@ -192,7 +192,7 @@ mod tests {
             boot: "b".into(),
             unschedulable: false,
             tainted: false,
-            standing: None,
+            active_notice: None,
         };
         let done = Event::Answered { id: EffectId(1), outcome: Outcome::Done(Done::Nothing) };
         let lines = vec![effect(1), event(2, Event::Started(node)), effect(3), event(4, done)];

@@ -2,7 +2,7 @@
 
 use super::chronicle::Happening;
 use super::recording::Line;
-use evacuation::effect::{Action, Effect, EffectId, Hold, Round};
+use evacuation::effect::{Action, Effect, EffectId, FlushKind, Hold};
 use evacuation::event::{Done, Event, FailureKind, Outcome};
 use evacuation::moment::Moment;
 use std::collections::BTreeMap;
@@ -40,11 +40,11 @@ impl Teller {
                 self.pending.clear();
                 Some((self.node.to_owned(), "its agent has read the node".to_owned(), false))
             }
-            Event::PodSeen(facts) => {
+            Event::PodUpdated(facts) => {
                 self.names.insert(facts.uid.0.clone(), facts.name.clone());
                 None
             }
-            Event::Noticed(notice) => {
+            Event::NoticeReceived(notice) => {
                 let left = notice.left_ms as f64 / 1000.0;
                 Some((
                     self.node.to_owned(),
@@ -52,7 +52,7 @@ impl Teller {
                     false,
                 ))
             }
-            Event::Withdrawn { .. } => {
+            Event::NoticeWithdrawn { .. } => {
                 Some((self.node.to_owned(), "its agent sees the notice withdrawn".to_owned(), false))
             }
             Event::Answered { id, outcome } => {
@@ -93,21 +93,26 @@ impl Teller {
             Outcome::Panicked => return Some((subject, format!("{} panicked", action.name()), true)),
         };
         let what = match (action, done) {
-            (Action::Mark(standing), _) => {
-                let left = standing.deadline.left(at).as_millis() as f64 / 1000.0;
-                let how =
-                    if standing.is_hard() { "cordoned, tainted and annotated" } else { "softly tainted" };
+            (Action::MarkNode(active_notice), _) => {
+                let left = active_notice.deadline.left(at).as_millis() as f64 / 1000.0;
+                let how = if active_notice.is_hard() {
+                    "cordoned, tainted and annotated"
+                } else {
+                    "softly tainted"
+                };
                 format!("is {how}; deadline in {left:.1} s")
             }
-            (Action::Unmark { uncordon }, _) => {
+            (Action::ClearNodeMark { uncordon }, _) => {
                 format!("is as before{}", if *uncordon { ", schedulable again" } else { "" })
             }
-            (Action::Intend { .. }, _) => "is announced: a checkpoint is coming".to_owned(),
+            (Action::WriteIntent { .. }, _) => "is announced: a checkpoint is coming".to_owned(),
             (Action::AbandonIntent { why, .. }, _) => format!("is taken back: {why}"),
             (Action::Evict { grace, .. }, _) => format!("is evicted, grace {} s", grace.as_secs()),
-            (Action::LetGo { grace, .. }, _) => format!("is let go, grace {} s", grace.as_secs()),
-            (Action::Flush { round, .. }, Done::Flushed { bytes }) => {
-                let round = if *round == Round::Final { "" } else { " while serving" };
+            (Action::DeletePod { grace, .. }, _) => {
+                format!("is deleted at its cut-off, grace {} s", grace.as_secs())
+            }
+            (Action::Flush { kind, .. }, Done::Flushed { bytes }) => {
+                let round = if *kind == FlushKind::Final { "" } else { " while serving" };
                 format!("flushed {}{round}", bytesize::ByteSize(*bytes))
             }
             (Action::Save { .. }, Done::Saved { sent, left_out, .. }) => {
@@ -127,8 +132,8 @@ impl Teller {
             (Action::Prefetch { .. } | Action::Fetch { .. }, Done::Fetched { bytes }) => {
                 format!("fetched {}", bytesize::ByteSize(*bytes))
             }
-            (Action::Prove { .. }, _) => "has the same fingerprint".to_owned(),
-            (Action::HandOver { .. }, _) => "its engine has taken the state".to_owned(),
+            (Action::CheckFingerprint { .. }, _) => "has the same fingerprint".to_owned(),
+            (Action::ImportState { .. }, _) => "its engine has taken the state".to_owned(),
             (Action::Verify { .. }, _) => "its engine shows that it uses the state".to_owned(),
             (Action::OpenGate { outcome, message, .. }, _) => {
                 let more = if message.is_empty() { String::new() } else { format!(": {message}") };
@@ -155,7 +160,7 @@ mod tests {
     fn an_answer_is_told_with_what_it_answers() {
         let at = Moment::from_millis(1);
         let mut teller = Teller::new("node-a");
-        let action = Action::Commit { pod: PodUid("u".into()), round: Round::Final, partial: false };
+        let action = Action::Commit { pod: PodUid("u".into()), kind: FlushKind::Final, partial: false };
         let effect = Effect { id: EffectId(7), deadline: at, attempt: 1, action };
         assert_eq!(teller.tell(&Line { at, event: None, effect: Some(effect) }), None);
         let outcome = Outcome::Done(Done::Committed { generation: "g".into(), bytes: 1024 });

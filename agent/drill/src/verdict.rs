@@ -88,7 +88,11 @@ pub const CHECKS: &[(u8, &str, Look)] = &[
     (3, "saved in order of priority", order::saves),
     (3, "the disruption budget's refusals delayed nobody", order::budget),
     (3, "refused evictions are repeated, and not too often", order::retries),
-    (4, "gone, let go or abandoned with a reason by the deadline", departure::by_the_deadline),
+    (
+        4,
+        "gone, deleted at its cut-off or abandoned with a reason by the deadline",
+        departure::by_the_deadline,
+    ),
     (4, "the report is written by the deadline", departure::report),
     (5, "every checkpoint that can be found verifies", state::verifies),
     (5, "what is committed is what the engine flushed", state::committed_bytes),

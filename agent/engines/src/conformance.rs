@@ -9,7 +9,7 @@ use super::contract::PREFIX;
 use super::http::HttpEngine;
 use super::{Engine, EngineError, EngineTarget, Flushed, Scheme};
 use checkpoint::folder::Folder;
-use evacuation::effect::Round;
+use evacuation::effect::FlushKind;
 use evacuation::moment::{Moment, Span};
 use host::clock;
 use serde_json::json;
@@ -217,20 +217,20 @@ impl Tester {
     async fn state(&self, report: &mut ConformanceReport) {
         let before = self.state_bytes().await;
         let id = format!("conformance-{:016x}", fastrand::u64(..));
-        let first = self.engine.flush(Round::PreCopy, &id, self.deadline()).await;
+        let first = self.engine.flush(FlushKind::PreCopy, &id, self.deadline()).await;
         report.note(
             "a flush writes the files that it names, with the sizes that it names",
             told(first.as_ref().map(|_| ())),
         );
         let Ok(first) = first else { return };
-        let again = self.engine.flush(Round::PreCopy, &id, self.deadline()).await;
+        let again = self.engine.flush(FlushKind::PreCopy, &id, self.deadline()).await;
         let same = again.map_err(|error| error.to_string()).and_then(|again| same_files(&first, &again));
         report.note("the same checkpoint id again is the same flush", same);
         report.note("a flush discards nothing", not_less(before.clone(), self.state_bytes().await));
         self.too_large(report, first.bytes).await;
 
         let last_id = format!("{id}-final");
-        let last = self.engine.flush(Round::Final, &last_id, self.deadline()).await;
+        let last = self.engine.flush(FlushKind::Final, &last_id, self.deadline()).await;
         report.note("a final flush succeeds", told(last.as_ref().map(|_| ())));
         let Ok(last) = last else { return };
         report.note(

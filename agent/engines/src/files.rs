@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use checkpoint::chunk::Chunking;
 use checkpoint::fingerprint::Fingerprint;
 use checkpoint::folder::{Folder, FoundFile, Limits};
-use evacuation::effect::Round;
+use evacuation::effect::FlushKind;
 use evacuation::moment::{Moment, Span};
 use host::clock;
 use jiff::Timestamp;
@@ -174,13 +174,13 @@ impl Engine for FilesEngine {
 
     async fn flush(
         &self,
-        round: Round,
+        kind: FlushKind,
         _checkpoint_id: &str,
         deadline: Moment,
     ) -> Result<Flushed, EngineError> {
-        let listing = match round {
-            Round::PreCopy => self.list(SETTLED).await?,
-            Round::Final => {
+        let listing = match kind {
+            FlushKind::PreCopy => self.list(SETTLED).await?,
+            FlushKind::Final => {
                 let until = deadline.min(clock::now() + self.flush_timeout) - RETURN;
                 self.still(until).await?
             }

@@ -9,7 +9,7 @@ use super::contract::{Bounded, DoneAnswer, Info, Operation, PREFIX, PROTOCOL, Re
 use super::{Engine, EngineError, EngineTarget, Flushed, Looked, Proven};
 use async_trait::async_trait;
 use checkpoint::fingerprint::{Fingerprint, Probe};
-use evacuation::effect::Round;
+use evacuation::effect::FlushKind;
 use evacuation::moment::{Moment, Span};
 use host::clock;
 use serde_json::{Map, Value};
@@ -187,11 +187,11 @@ impl Engine for HttpEngine {
 
     async fn flush(
         &self,
-        round: Round,
+        kind: FlushKind,
         checkpoint_id: &str,
         deadline: Moment,
     ) -> Result<Flushed, EngineError> {
-        flushing::flush(self, round, checkpoint_id, deadline).await
+        flushing::flush(self, kind, checkpoint_id, deadline).await
     }
 
     async fn prove(&self, expected: &Fingerprint, deadline: Moment) -> Result<Proven, EngineError> {

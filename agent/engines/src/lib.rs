@@ -24,7 +24,7 @@ pub use target::{EngineTarget, Scheme};
 use async_trait::async_trait;
 use checkpoint::chunk::Chunking;
 use checkpoint::fingerprint::Fingerprint;
-use evacuation::effect::Round;
+use evacuation::effect::FlushKind;
 use evacuation::moment::Moment;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -52,14 +52,14 @@ pub trait Engine: Send + Sync {
     /// [`EngineError`].
     async fn resume(&self, deadline: Moment) -> Result<(), EngineError>;
 
-    /// Has the engine write its state to the state volume. A [`Round::PreCopy`] cuts nothing; a
-    /// [`Round::Final`] ends what still runs when its time comes, and then names what is missing.
+    /// Has the engine write its state to the state volume. A [`FlushKind::PreCopy`] cuts nothing; a
+    /// [`FlushKind::Final`] ends what still runs when its time comes, and then names what is missing.
     ///
     /// # Errors
     /// [`EngineError`]; then nothing that was flushed may be relied upon.
     async fn flush(
         &self,
-        round: Round,
+        kind: FlushKind,
         checkpoint_id: &str,
         deadline: Moment,
     ) -> Result<Flushed, EngineError>;

@@ -25,7 +25,7 @@ use super::{Engine, EngineError, EngineTarget, Flushed, Looked, Proven};
 use api::Slot;
 use async_trait::async_trait;
 use checkpoint::fingerprint::Fingerprint;
-use evacuation::effect::Round;
+use evacuation::effect::FlushKind;
 use evacuation::moment::{Moment, Span};
 use first_requests::FirstRequests;
 use host::clock;
@@ -117,15 +117,15 @@ impl Engine for LlamaServer {
 
     async fn flush(
         &self,
-        round: Round,
+        kind: FlushKind,
         _checkpoint_id: &str,
         deadline: Moment,
     ) -> Result<Flushed, EngineError> {
-        let deadline = match round {
-            Round::PreCopy => deadline,
-            Round::Final => deadline.min(clock::now() + self.server.target.flush_timeout),
+        let deadline = match kind {
+            FlushKind::PreCopy => deadline,
+            FlushKind::Final => deadline.min(clock::now() + self.server.target.flush_timeout),
         };
-        saving::flush(&self.server, round, deadline - RETURN).await
+        saving::flush(&self.server, kind, deadline - RETURN).await
     }
 
     async fn prove(&self, expected: &Fingerprint, deadline: Moment) -> Result<Proven, EngineError> {

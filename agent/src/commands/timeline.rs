@@ -3,7 +3,7 @@
 //! ```text
 //!  journal ─► journal::lives ─► one life after the other ─┬─► evacuation::timeline ─► text or JSON
 //!                                                         └─► replay: the same effects, byte for byte
-//!                  all lives together, with --replay ───────────► evacuation::plan_check: every guarantee
+//!                  all lives together, with --replay ───────────► evacuation::guarantees: every guarantee
 //!                  all lives together ──────────────────────────► evacuation::timeline::chart ─► SVG or HTML
 //!  report ──────────────────────────────────────────────────────► the same, as far as it goes
 //! ```
@@ -18,7 +18,7 @@ mod web_page;
 
 use crate::node::journal::lives::{self, Life, ReadError};
 use clap::{Args, ValueEnum};
-use evacuation::plan_check::{self, Violation};
+use evacuation::guarantees::{self, Violation};
 use evacuation::timeline::Timeline;
 use evacuation::timeline::chart::Chart;
 use replay::Replayed;
@@ -208,7 +208,7 @@ fn text(lives: &[Life], replay: bool) -> Told {
 fn judged(lives: &[Life], replay: bool) -> Option<Vec<Violation>> {
     let whole = lives.iter().all(Life::is_whole);
     let head = lives.first().and_then(|life| life.head.as_ref()).filter(|_| replay && whole)?;
-    Some(plan_check::check(&head.policy, lives.iter().flat_map(|life| &life.steps)))
+    Some(guarantees::check(&head.policy, lives.iter().flat_map(|life| &life.steps)))
 }
 
 /// Nothing differs, and there was something to compare.

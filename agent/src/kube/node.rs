@@ -5,7 +5,7 @@ use super::{Cluster, ClusterError};
 use evacuation::event::NodeFacts;
 use evacuation::moment::Moment;
 use evacuation::names::{EVACUATION_ANNOTATION, INTERRUPTION_TAINT, REBALANCE_TAINT};
-use evacuation::notice::Standing;
+use evacuation::notice::ActiveNotice;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -23,17 +23,21 @@ impl Cluster {
         Ok(facts(&node, &self.options.boot))
     }
 
-    /// Writes a standing to the own node: annotation and taint and, if it is hard, the cordon, in one
+    /// Writes the notice to the own node: annotation and taint and, if it is hard, the cordon, in one
     /// PATCH that is refused if anybody changed the node in between; then the node is read again,
     /// until the deadline. Taints of others survive, since a node's taints are one atomic list.
     ///
-    /// Returns the standing as written: `was_schedulable` is what was true before our first cordon.
+    /// Returns the notice as written: `was_schedulable` is what was true before our first cordon.
     ///
     /// # Errors
     /// As the API server answers; a lost race is never an error by itself.
-    pub async fn mark(&self, standing: &Standing, deadline: Moment) -> Result<Standing, ClusterError> {
-        let node = self.change_node(deadline, |node| marked(node, standing)).await?;
-        Ok(standing_of(&node).unwrap_or_else(|| standing.clone()))
+    pub async fn mark(
+        &self,
+        active_notice: &ActiveNotice,
+        deadline: Moment,
+    ) -> Result<ActiveNotice, ClusterError> {
+        let node = self.change_node(deadline, |node| marked(node, active_notice)).await?;
+        Ok(active_notice_of(&node).unwrap_or_else(|| active_notice.clone()))
     }
 
     /// Takes our taints and our annotation back and, with `uncordon`, the cordon.
@@ -101,36 +105,36 @@ pub(super) fn facts(node: &Node, boot: &str) -> NodeFacts {
         boot: boot.to_owned(),
         unschedulable: is_unschedulable(node),
         tainted: taints(node).iter().any(is_ours),
-        standing: standing_of(node),
+        active_notice: active_notice_of(node),
     }
 }
 
 /// The PATCH that makes a node stand as it should; `None` if it does.
-fn marked(node: &Node, standing: &Standing) -> Option<Value> {
-    let hard = standing.is_hard();
-    let before = standing_of(node);
-    // Only a hard standing of ours cordons; any other cordon is somebody else's and stays when we go.
+fn marked(node: &Node, active_notice: &ActiveNotice) -> Option<Value> {
+    let hard = active_notice.is_hard();
+    let before = active_notice_of(node);
+    // Only a hard notice of ours cordons; any other cordon is somebody else's and stays when we go.
     let was_schedulable = match &before {
         Some(before) if before.is_hard() => before.was_schedulable,
         Some(_) | None => !is_unschedulable(node),
     };
-    let standing = Standing { was_schedulable, ..standing.clone() };
+    let active_notice = ActiveNotice { was_schedulable, ..active_notice.clone() };
     let (key, effect) =
         if hard { (INTERRUPTION_TAINT, "NoSchedule") } else { (REBALANCE_TAINT, "PreferNoSchedule") };
     let mut wanted = foreign_taints(node);
     wanted.push(Taint {
         key: key.to_owned(),
-        value: Some(standing.kind.as_str().to_owned()),
+        value: Some(active_notice.kind.as_str().to_owned()),
         effect: effect.to_owned(),
         time_added: None,
     });
-    let done = before.as_ref() == Some(&standing)
+    let done = before.as_ref() == Some(&active_notice)
         && taints(node) == wanted.as_slice()
         && (!hard || is_unschedulable(node));
     if done {
         return None;
     }
-    let annotation = serde_json::to_string(&standing).unwrap_or_default();
+    let annotation = serde_json::to_string(&active_notice).unwrap_or_default();
     let mut spec = json!({ "taints": wanted });
     if hard {
         spec["unschedulable"] = Value::Bool(true);
@@ -171,10 +175,10 @@ fn raw_standing(node: &Node) -> Option<&String> {
 }
 
 /// Our annotation; `None` also where it cannot be read, as of a version to come.
-fn standing_of(node: &Node) -> Option<Standing> {
+fn active_notice_of(node: &Node) -> Option<ActiveNotice> {
     let raw = raw_standing(node)?;
     match serde_json::from_str(raw) {
-        Ok(standing) => Some(standing),
+        Ok(active_notice) => Some(active_notice),
         Err(error) => {
             tracing::warn!(%error, annotation = EVACUATION_ANNOTATION, "annotation of the own node was not understood");
             None

@@ -12,7 +12,7 @@ use evacuation::moment::{Moment, Span};
 use evacuation::names::EVACUATION_ANNOTATION;
 use evacuation::names::INTERRUPTION_TAINT;
 use evacuation::names::REBALANCE_TAINT;
-use evacuation::notice::{InstanceAction, NoticeKind, Standing};
+use evacuation::notice::{ActiveNotice, InstanceAction, NoticeKind};
 use evacuation::pod::PodUid;
 use fake::{Fake, Instead};
 use host::clock;
@@ -66,8 +66,8 @@ fn soon() -> Moment {
     clock::now() + Span::from_secs(5)
 }
 
-fn standing(kind: NoticeKind) -> Standing {
-    Standing {
+fn active_notice(kind: NoticeKind) -> ActiveNotice {
+    ActiveNotice {
         notice: "n-1".into(),
         kind,
         boot: "boot-1".into(),
@@ -87,7 +87,7 @@ fn keys(node: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn a_notice_cordons_taints_and_annotates_in_one_patch() {
     let fake = Fake::start(node(), vec![]).await;
-    let written = cluster(&fake).mark(&standing(TERMINATE), soon()).await.unwrap();
+    let written = cluster(&fake).mark(&active_notice(TERMINATE), soon()).await.unwrap();
     assert!(written.was_schedulable);
     let patches = fake.requests(Method::PATCH, NODE);
     assert_eq!(patches.len(), 1);
@@ -98,13 +98,13 @@ async fn a_notice_cordons_taints_and_annotates_in_one_patch() {
     assert_eq!(keys(&world.node), ["others", INTERRUPTION_TAINT]);
     assert_eq!(world.node["spec"]["taints"][1]["effect"], "NoSchedule");
     let raw = world.node["metadata"]["annotations"][EVACUATION_ANNOTATION].as_str().unwrap();
-    assert_eq!(serde_json::from_str::<Standing>(raw).unwrap(), standing(TERMINATE));
+    assert_eq!(serde_json::from_str::<ActiveNotice>(raw).unwrap(), active_notice(TERMINATE));
 }
 
 #[tokio::test]
 async fn a_rebalance_taints_softly_and_does_not_cordon() {
     let fake = Fake::start(node(), vec![]).await;
-    cluster(&fake).mark(&standing(NoticeKind::Rebalance), soon()).await.unwrap();
+    cluster(&fake).mark(&active_notice(NoticeKind::Rebalance), soon()).await.unwrap();
     let world = fake.world();
     assert_eq!(world.node["spec"]["unschedulable"], Value::Null);
     assert_eq!(keys(&world.node), ["others", REBALANCE_TAINT]);
@@ -116,7 +116,7 @@ async fn a_taint_that_another_adds_in_between_survives() {
     let fake = Fake::start(node(), vec![]).await;
     let taint = json!({ "key": "node.kubernetes.io/unreachable", "effect": "NoSchedule" });
     fake.instead(Method::PATCH, NODE, Instead::TaintedFirst(taint));
-    cluster(&fake).mark(&standing(TERMINATE), soon()).await.unwrap();
+    cluster(&fake).mark(&active_notice(TERMINATE), soon()).await.unwrap();
     assert_eq!(keys(&fake.world().node), ["others", "node.kubernetes.io/unreachable", INTERRUPTION_TAINT]);
     assert_eq!(fake.requests(Method::PATCH, NODE).len(), 2);
 }
@@ -127,17 +127,20 @@ async fn a_cordon_of_somebody_else_is_not_taken_for_ours() {
     cordoned["spec"]["unschedulable"] = json!(true);
     let fake = Fake::start(cordoned, vec![]).await;
     let cluster = cluster(&fake);
-    let written = cluster.mark(&standing(TERMINATE), soon()).await.unwrap();
+    let written = cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
     assert!(!written.was_schedulable);
     // An agent that starts anew over its own cordon keeps what the first one knew.
-    let again = Standing { deadline: Moment::from_millis(90_000), ..standing(TERMINATE) };
+    let again = ActiveNotice { deadline: Moment::from_millis(90_000), ..active_notice(TERMINATE) };
     assert!(!cluster.mark(&again, soon()).await.unwrap().was_schedulable);
 
     let fake = Fake::start(node(), vec![]).await;
     let cluster = self::cluster(&fake);
-    cluster.mark(&standing(TERMINATE), soon()).await.unwrap();
-    let again =
-        Standing { was_schedulable: false, deadline: Moment::from_millis(90_000), ..standing(TERMINATE) };
+    cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
+    let again = ActiveNotice {
+        was_schedulable: false,
+        deadline: Moment::from_millis(90_000),
+        ..active_notice(TERMINATE)
+    };
     assert!(cluster.mark(&again, soon()).await.unwrap().was_schedulable);
 }
 
@@ -145,8 +148,8 @@ async fn a_cordon_of_somebody_else_is_not_taken_for_ours() {
 async fn marking_twice_changes_the_node_once() {
     let fake = Fake::start(node(), vec![]).await;
     let cluster = cluster(&fake);
-    cluster.mark(&standing(TERMINATE), soon()).await.unwrap();
-    cluster.mark(&standing(TERMINATE), soon()).await.unwrap();
+    cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
+    cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
     assert_eq!(fake.requests(Method::PATCH, NODE).len(), 1);
 }
 
@@ -154,7 +157,7 @@ async fn marking_twice_changes_the_node_once() {
 async fn unmarking_leaves_only_what_others_put_there() {
     let fake = Fake::start(node(), vec![]).await;
     let cluster = cluster(&fake);
-    cluster.mark(&standing(TERMINATE), soon()).await.unwrap();
+    cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
     cluster.unmark(true, soon()).await.unwrap();
     {
         let world = fake.world();
@@ -162,7 +165,7 @@ async fn unmarking_leaves_only_what_others_put_there() {
         assert_eq!(world.node["spec"].get("unschedulable"), None);
         assert_eq!(world.node["metadata"]["annotations"].get(EVACUATION_ANNOTATION), None);
     }
-    cluster.mark(&standing(TERMINATE), soon()).await.unwrap();
+    cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
     cluster.unmark(false, soon()).await.unwrap();
     assert_eq!(fake.world().node["spec"]["unschedulable"], true);
 }
@@ -234,7 +237,7 @@ async fn an_api_server_that_never_answers_costs_no_more_than_the_deadline() {
     let began = Instant::now();
     let deadline = clock::now() + Span::from_millis(300);
     let pod = pod_ref("a", "u1");
-    let target = standing(TERMINATE);
+    let target = active_notice(TERMINATE);
     let (evicted, marked) =
         tokio::join!(cluster.evict(&pod, Span::from_secs(9), deadline), cluster.mark(&target, deadline));
     assert!(evicted.unwrap_err().is_timeout());

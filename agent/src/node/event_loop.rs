@@ -27,7 +27,7 @@ use evacuation::Machine;
 use evacuation::event::Event;
 use evacuation::facts::Facts;
 use evacuation::moment::{Moment, Span};
-use evacuation::notice::{InstanceAction, Notice, NoticeKind, Standing};
+use evacuation::notice::{ActiveNotice, InstanceAction, Notice, NoticeKind};
 use evacuation::plan::Plan;
 use evacuation::pod::{PodFacts, PodUid};
 use evacuation::report::DepartureOutcome;
@@ -96,7 +96,7 @@ pub(super) struct EventLoop {
     imds_faults: Arc<Faults>,
     drill_requests: DrillRequests,
     /// The notice found on the node at the start, until IMDS shows one; and since when IMDS answers.
-    unconfirmed: Option<(Standing, Option<Moment>)>,
+    unconfirmed: Option<(ActiveNotice, Option<Moment>)>,
     imds_answers_since: Option<Moment>,
     /// Requests to IMDS that the metrics know already.
     polls_told: u64,
@@ -173,7 +173,7 @@ impl EventLoop {
                 Some(event) = imds.recv() => self.imds(event),
                 Some(event) = cluster.recv() => self.cluster(event),
                 Some(asked) = rehearsals.recv() => self.rehearse(asked),
-                () = sleep_until(wakeup) => self.tell(Event::Woke),
+                () = sleep_until(wakeup) => self.tell(Event::TimerFired),
                 _ = beat.tick() => self.beat(),
                 () = signals.received() => {
                     asked_to_stop.get_or_insert_with(tokio::time::Instant::now);
@@ -226,7 +226,7 @@ impl EventLoop {
         if self.started && (self.listed || waited >= LIST_PATIENCE) {
             self.early_since = None;
             for notice in std::mem::take(&mut self.early) {
-                self.tell(Event::Noticed(notice));
+                self.tell(Event::NoticeReceived(notice));
             }
         }
     }
@@ -258,7 +258,11 @@ impl EventLoop {
     /// Names the pods that leave with this node, for analyses that must not take their loss for a fault of theirs.
     /// Not those that somebody else deletes: without a notice nothing of the node's explains it.
     fn mark_disrupted(&mut self, status: &Status) {
-        let kind = status.standing.as_ref().filter(|_| status.left.is_some()).map(|standing| standing.kind);
+        let kind = status
+            .active_notice
+            .as_ref()
+            .filter(|_| status.left.is_some())
+            .map(|active_notice| active_notice.kind);
         if self.disrupted != kind {
             self.metrics.undisrupted();
             self.disrupted = kind;
@@ -274,20 +278,20 @@ impl EventLoop {
     /// A notice that stood on the node when this agent started, and that IMDS does not show, was
     /// withdrawn while no agent lived. (IMDS tells only what it sees change.)
     fn doubt(&mut self) {
-        let Some((standing, asked_since)) = &self.unconfirmed else { return };
+        let Some((active_notice, asked_since)) = &self.unconfirmed else { return };
         let Some(asked_since) = asked_since else { return };
         if clock::now().since(*asked_since) >= CONFIRMED_WITHIN {
-            let id = standing.notice.clone();
+            let id = active_notice.notice.clone();
             self.unconfirmed = None;
             tracing::warn!(id, "the notice on the node is no longer shown");
-            self.tell(Event::Withdrawn { id });
+            self.tell(Event::NoticeWithdrawn { id });
         }
     }
 
     fn imds(&mut self, event: ImdsEvent) {
         match event {
             ImdsEvent::Notice(notice) => {
-                self.unconfirmed.take_if(|(standing, _)| confirms(&notice, standing));
+                self.unconfirmed.take_if(|(active_notice, _)| confirms(&notice, active_notice));
                 let left = u64::try_from(notice.left_ms).ok().map(Span::from_millis);
                 self.metrics.notice(notice.kind, left, left.and_then(|left| age(notice.kind, left)));
                 tracing::warn!(
@@ -297,7 +301,7 @@ impl EventLoop {
                     "notice"
                 );
                 if self.started && self.listed {
-                    self.tell(Event::Noticed(notice));
+                    self.tell(Event::NoticeReceived(notice));
                 } else {
                     self.early_since.get_or_insert_with(clock::now);
                     self.early.push(notice);
@@ -307,7 +311,7 @@ impl EventLoop {
                 tracing::warn!(id, "notice withdrawn");
                 self.early.retain(|notice| notice.id != id);
                 if self.started {
-                    self.tell(Event::Withdrawn { id });
+                    self.tell(Event::NoticeWithdrawn { id });
                 }
             }
             ImdsEvent::LifeCycle(life_cycle) => {
@@ -331,31 +335,32 @@ impl EventLoop {
             ClusterEvent::Node(node) if !self.started => {
                 self.started = true;
                 self.readiness.latch(Latch::Node);
-                let standing = node.standing.clone().filter(|standing| standing.boot == node.boot);
-                self.unconfirmed = standing
-                    .filter(|standing| !self.early.iter().any(|notice| confirms(notice, standing)))
-                    .map(|standing| (standing, self.imds_answers_since.map(|_| clock::now())));
+                let active_notice =
+                    node.active_notice.clone().filter(|active_notice| active_notice.boot == node.boot);
+                self.unconfirmed = active_notice
+                    .filter(|active_notice| !self.early.iter().any(|notice| confirms(notice, active_notice)))
+                    .map(|active_notice| (active_notice, self.imds_answers_since.map(|_| clock::now())));
                 self.tell(Event::Started(node));
                 if let Some(bytes_per_second) = self.link_rate {
                     self.tell(Event::LinkMeasured { bytes_per_second });
                 }
                 for facts in std::mem::take(&mut self.unread).into_values() {
-                    self.tell(Event::PodSeen(Box::new(facts)));
+                    self.tell(Event::PodUpdated(Box::new(facts)));
                 }
             }
-            ClusterEvent::Node(node) => self.tell(Event::NodeSeen(node)),
+            ClusterEvent::Node(node) => self.tell(Event::NodeUpdated(node)),
             ClusterEvent::Pod(record) => {
                 let facts = record.facts.clone();
                 self.executor.pod_seen(*record);
                 if self.started {
-                    self.tell(Event::PodSeen(Box::new(facts)));
+                    self.tell(Event::PodUpdated(Box::new(facts)));
                 } else {
                     self.unread.insert(facts.uid.clone(), facts);
                 }
             }
             ClusterEvent::PodGone(uid) => {
                 if self.started {
-                    self.tell(Event::PodGone(uid.clone()));
+                    self.tell(Event::PodRemoved(uid.clone()));
                 } else {
                     self.unread.remove(&uid);
                 }
@@ -377,12 +382,12 @@ impl EventLoop {
     fn rehearse(&mut self, asked: Rehearsal) {
         tracing::warn!(id = asked.id, extent = ?asked.extent, "drill");
         match asked.extent {
-            DrillScope::Save => self.tell(Event::CopyRequested),
+            DrillScope::Save => self.tell(Event::PreCopyRequested),
             DrillScope::Full => {
                 let left_ms = i64::try_from(asked.left_ms).unwrap_or(i64::MAX);
                 let notice = Notice { kind: NoticeKind::Drill, id: asked.id, left_ms };
                 self.metrics.notice(notice.kind, Some(Span::from_millis(asked.left_ms)), None);
-                self.tell(Event::Noticed(notice));
+                self.tell(Event::NoticeReceived(notice));
             }
         }
     }
@@ -408,8 +413,8 @@ impl EventLoop {
 
 /// IMDS shows the notice that stands on the node, or another of its kind in its place. One of another kind says
 /// nothing of it: a rebalance recommendation stays when an interruption is withdrawn.
-fn confirms(notice: &Notice, standing: &Standing) -> bool {
-    notice.id == standing.notice || discriminant(&notice.kind) == discriminant(&standing.kind)
+fn confirms(notice: &Notice, active_notice: &ActiveNotice) -> bool {
+    notice.id == active_notice.notice || discriminant(&notice.kind) == discriminant(&active_notice.kind)
 }
 
 /// How old a notice is by the two minutes that EC2 gives to a termination or a stop.

@@ -227,7 +227,8 @@ fn measure(
         }
         ("save", _) => metrics.save(outcome, took, 0, 0),
         (
-            "look" | "quiesce" | "resume" | "flush" | "prove" | "hand_over" | "verify",
+            "inspect_engine" | "quiesce" | "resume" | "flush" | "check_fingerprint" | "import_state"
+            | "verify",
             Outcome::Failed { kind, .. },
         ) => {
             if let Some(engine) = engine {
@@ -263,9 +264,9 @@ async fn perform(
                 | Action::RenewClaim { .. }
                 | Action::Prefetch { .. }
                 | Action::Fetch { .. }
-                | Action::Recall { .. }
-                | Action::Prove { .. }
-                | Action::HandOver { .. }
+                | Action::ReloadLocal { .. }
+                | Action::CheckFingerprint { .. }
+                | Action::ImportState { .. }
                 | Action::Verify { .. }
                 | Action::FinishClaim { .. } => {
                     crate::node::executor::restore::perform(&tools, &bench, action, deadline).await

@@ -273,7 +273,7 @@ pub(crate) const fn departure_label(outcome: DepartureOutcome) -> &'static str {
         DepartureOutcome::Stays => "stays",
         DepartureOutcome::Pending => "pending",
         DepartureOutcome::Leaving => "leaving",
-        DepartureOutcome::LetGo => "let_go",
+        DepartureOutcome::DeletedAtCutOff => "deleted_at_cut_off",
         DepartureOutcome::Gone => "gone",
         DepartureOutcome::Abandoned => "abandoned",
     }

@@ -119,7 +119,7 @@ pub fn stays(observation: &Observation) -> Finding {
     unless(wrong, || "the DaemonSet's pod stayed".to_owned())
 }
 
-/// Everything that was to leave is gone, let go, or abandoned with a reason.
+/// Everything that was to leave is gone, deleted at its cut-off, or abandoned with a reason.
 pub fn by_the_deadline(observation: &Observation) -> Finding {
     match observation.scene.ending() {
         Ending::Evacuated => {}

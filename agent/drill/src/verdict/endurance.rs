@@ -31,8 +31,12 @@ pub fn one_deadline(observation: &Observation) -> Finding {
     let mut decided: BTreeSet<Moment> = BTreeSet::new();
     for answered in observation.source.effects() {
         match &answered.effect.action {
-            Action::Mark(standing) if standing.is_hard() => drop(decided.insert(standing.deadline)),
-            Action::WriteReport(report) => drop(decided.insert(report.deadline)),
+            Action::MarkNode(active_notice) if active_notice.is_hard() => {
+                decided.insert(active_notice.deadline);
+            }
+            Action::WriteReport(report) => {
+                decided.insert(report.deadline);
+            }
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Every guarantee, by the agents' own journals: what the core was told and what it asked for, judged by `plan_check`,
+//! Every guarantee, by the agents' own journals: what the core was told and what it asked for, judged by `guarantees`,
 //! which shares nothing with the deciding code.
 //!
 //! It must not know what the other services saw: the other checks do.
@@ -6,7 +6,7 @@
 use super::{Finding, unless};
 use crate::observation::{Observation, SOURCE, TARGET};
 use evacuation::event::Event;
-use evacuation::plan_check;
+use evacuation::guarantees;
 
 /// Violations that are shown of one journal.
 const SHOWN: usize = 3;
@@ -23,7 +23,7 @@ pub fn keep_every_guarantee(observation: &Observation) -> Finding {
             continue;
         }
         judged.push(format!("{} steps in {lives} lives of {node}", steps.len()));
-        let violations = plan_check::check(&policy, &steps);
+        let violations = guarantees::check(&policy, &steps);
         wrong.extend(violations.iter().take(SHOWN).map(|violation| format!("{node}: {violation}")));
         if violations.len() > SHOWN {
             wrong.push(format!("{node}: and {} more", violations.len() - SHOWN));
@@ -57,7 +57,7 @@ mod tests {
             boot: "boot".into(),
             unschedulable: false,
             tainted: false,
-            standing: None,
+            active_notice: None,
         };
         let pod = PodFacts {
             uid: PodUid("uid-1".into()),
@@ -76,8 +76,8 @@ mod tests {
         let kind = NoticeKind::Interruption(InstanceAction::Terminate);
         vec![
             line(1_000, Event::Started(node)),
-            line(1_000, Event::PodSeen(Box::new(pod))),
-            line(2_000, Event::Noticed(Notice { kind, id: "n".into(), left_ms: 30_000 })),
+            line(1_000, Event::PodUpdated(Box::new(pod))),
+            line(2_000, Event::NoticeReceived(Notice { kind, id: "n".into(), left_ms: 30_000 })),
         ]
     }
 

@@ -186,7 +186,7 @@ pub fn once(observation: &Observation) -> Finding {
     for recording in [&observation.source, &observation.target] {
         for answered in recording.effects().filter(|answered| answered.done().is_some()) {
             match &answered.effect.action {
-                Action::HandOver { pod } => *handed.entry(pod.0.clone()).or_default() += 1,
+                Action::ImportState { pod } => *handed.entry(pod.0.clone()).or_default() += 1,
                 Action::FinishClaim { pod, lineage } => {
                     let pods = lineages.entry(lineage.clone()).or_default();
                     if !pods.contains(&pod.0) {

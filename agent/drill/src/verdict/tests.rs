@@ -11,11 +11,11 @@ use crate::recording::{Line, Recording};
 use crate::scene::Scene;
 use crate::trail::{Conversation, Decided, Flushed, Trail, Trails};
 use clap::Parser;
-use evacuation::effect::{Action, Effect, EffectId, Round};
+use evacuation::effect::{Action, Effect, EffectId, FlushKind};
 use evacuation::event::{Done, Event, FailureKind, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::names::{CLAIM_ANNOTATION, LINEAGE_ANNOTATION};
-use evacuation::notice::{InstanceAction, NoticeKind, Standing};
+use evacuation::notice::{ActiveNotice, InstanceAction, NoticeKind};
 use evacuation::pod::PodUid;
 use evacuation::report::{DepartureOutcome, PodReport, Report, StateOutcome};
 use fakes::apiserver::audit::Request;
@@ -66,7 +66,7 @@ impl Pen {
     }
 }
 
-fn standing() -> Standing {
+fn active_notice() -> ActiveNotice {
     serde_json::from_value(json!({"notice": "n", "kind": NoticeKind::Interruption(InstanceAction::Terminate),
         "boot": "b", "began": at(200), "deadline": at(25_200), "hard": true, "wasSchedulable": true}))
     .unwrap()
@@ -161,7 +161,7 @@ fn report(written: u64) -> Report {
 pub(super) fn good() -> Observation {
     let mut pen = Pen::default();
     let mut requests = vec![cordon(205)];
-    pen.done(204, 6, Action::Mark(standing()));
+    pen.done(204, 6, Action::MarkNode(active_notice()));
     let mut trails = Vec::new();
     let mut generations = Vec::new();
     for (nth, member) in (0_u64..).zip(CAST) {
@@ -175,14 +175,18 @@ pub(super) fn good() -> Observation {
             _ => (211, 300),
         };
         if member.has_state() {
-            pen.done(212, 20, Action::Intend { pod: pod.clone(), departure: "n".into(), by: at(25_000) });
+            pen.done(
+                212,
+                20,
+                Action::WriteIntent { pod: pod.clone(), departure: "n".into(), by: at(25_000) },
+            );
             pen.done(300 + nth, 1, Action::Quiesce { pod: pod.clone() });
-            pen.done(400 + nth, 1_000, Action::Flush { pod: pod.clone(), round: Round::Final });
-            pen.done(1_500 + nth, 500, Action::Save { pod: pod.clone(), round: Round::Final, rank: nth });
+            pen.done(400 + nth, 1_000, Action::Flush { pod: pod.clone(), kind: FlushKind::Final });
+            pen.done(1_500 + nth, 500, Action::Save { pod: pod.clone(), kind: FlushKind::Final, rank: nth });
             pen.done(
                 2_500 + nth,
                 500,
-                Action::Commit { pod: pod.clone(), round: Round::Final, partial: false },
+                Action::Commit { pod: pod.clone(), kind: FlushKind::Final, partial: false },
             );
             source.flushes.push(Flushed { at: at(400), last: true, digest: digest(member) });
             generations.push(Stored {
@@ -464,7 +468,7 @@ fn state_is_looked_at() {
     doctored("at most once", |observation| {
         let mut pen = Pen::default();
         for _ in 0..2 {
-            pen.done(3_800, 5, Action::HandOver { pod: PodUid("new-gold".into()) });
+            pen.done(3_800, 5, Action::ImportState { pod: PodUid("new-gold".into()) });
         }
         observation.target.lines = pen.lines;
     });
@@ -488,10 +492,10 @@ fn a_real_engine_must_reuse_what_was_saved_and_go_on_the_same() {
 #[test]
 fn endurance_is_looked_at() {
     doctored("one deadline", |observation| {
-        let mut again = standing();
+        let mut again = active_notice();
         again.deadline = at(27_000);
         let mut pen = Pen { next: 200, ..Pen::default() };
-        pen.done(4_000, 5, Action::Mark(again));
+        pen.done(4_000, 5, Action::MarkNode(again));
         observation.source.lines.append(&mut pen.lines);
     });
     doctored("one deadline", |observation| {
@@ -507,7 +511,7 @@ fn endurance_is_looked_at() {
     doctored("ended by itself", |observation| observation.source_lives[0].how = Some("exit code 101".into()));
     doctored("ended by itself", |observation| {
         let mut pen = Pen::default();
-        pen.effect(10, 5, Action::Look { pod: PodUid("x".into()) }, Outcome::Panicked);
+        pen.effect(10, 5, Action::InspectEngine { pod: PodUid("x".into()) }, Outcome::Panicked);
         observation.target.lines = pen.lines;
     });
     doctored("own node", |observation| {

@@ -29,8 +29,8 @@ impl Volume {
         fs::File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
     }
 
-    async fn flush(&self, round: Round) -> (Vec<String>, Vec<String>) {
-        let flushed = self.engine.flush(round, "id", soon()).await.unwrap();
+    async fn flush(&self, kind: FlushKind) -> (Vec<String>, Vec<String>) {
+        let flushed = self.engine.flush(kind, "id", soon()).await.unwrap();
         (flushed.files.into_iter().map(|file| file.path).collect(), flushed.missing)
     }
 }
@@ -44,7 +44,7 @@ async fn a_pre_copy_takes_what_is_closed_and_leaves_what_is_being_written() {
     volume.write("model/000/d.bin.tmp", 10, 60);
     volume.write("model/000/.e.bin", 10, 60);
     volume.write(".lifeboat/hold", 1, 60);
-    let (files, missing) = volume.flush(Round::PreCopy).await;
+    let (files, missing) = volume.flush(FlushKind::PreCopy).await;
     assert_eq!(files, ["model/000/b.bin", "model/000/a.bin"], "the newest first");
     assert_eq!(missing, ["3 files were still being written"]);
 }
@@ -60,7 +60,7 @@ async fn the_last_sweep_waits_until_nothing_changes_and_takes_it_all() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     });
-    let flushed = volume.engine.flush(Round::Final, "id", soon()).await.unwrap();
+    let flushed = volume.engine.flush(FlushKind::Final, "id", soon()).await.unwrap();
     writer.await.unwrap();
     assert_eq!((flushed.files.len(), flushed.bytes), (2, 610), "{flushed:?}");
     assert!(flushed.missing.is_empty());
@@ -79,7 +79,7 @@ async fn a_directory_that_never_becomes_still_is_taken_in_time_without_what_is_b
         }
     });
     let deadline = clock::now() + Span::from_secs(2);
-    let flushed = volume.engine.flush(Round::Final, "id", deadline).await.unwrap();
+    let flushed = volume.engine.flush(FlushKind::Final, "id", deadline).await.unwrap();
     assert!(clock::now() < deadline);
     writer.abort();
     assert_eq!((flushed.files.len(), flushed.bytes), (1, 10));
@@ -92,7 +92,7 @@ async fn what_has_no_room_is_the_oldest_and_is_said() {
     for (name, ago) in [("old.bin", 90), ("older.bin", 99), ("new.bin", 60)] {
         volume.write(name, 10, ago);
     }
-    let (files, missing) = volume.flush(Round::PreCopy).await;
+    let (files, missing) = volume.flush(FlushKind::PreCopy).await;
     assert_eq!(files, ["new.bin", "old.bin"]);
     assert!(missing[0].contains("1 oldest") && missing[0].contains("lifeboat.dev/max-bytes"), "{missing:?}");
 }

@@ -4,7 +4,7 @@ use super::{HttpEngine, Ours};
 use crate::contract::{Changes, DoneAnswer, FlushRequest, FlushRound};
 use crate::{EngineError, Flushed, FlushedFile};
 use checkpoint::chunk::Chunking;
-use evacuation::effect::Round;
+use evacuation::effect::FlushKind;
 use evacuation::moment::Moment;
 use host::clock;
 use std::collections::BTreeSet;
@@ -15,14 +15,14 @@ const MISSING_MAX: usize = 64;
 
 pub(super) async fn flush(
     engine: &HttpEngine,
-    round: Round,
+    kind: FlushKind,
     checkpoint_id: &str,
     deadline: Moment,
 ) -> Result<Flushed, EngineError> {
     let max_bytes = engine.target.max_bytes;
-    let (round, deadline) = match round {
-        Round::PreCopy => (FlushRound::Precopy, deadline),
-        Round::Final => (FlushRound::Final, deadline.min(clock::now() + engine.target.flush_timeout)),
+    let (round, deadline) = match kind {
+        FlushKind::PreCopy => (FlushRound::Precopy, deadline),
+        FlushKind::Final => (FlushRound::Final, deadline.min(clock::now() + engine.target.flush_timeout)),
     };
     let done = engine
         .carry_out("flush", deadline, |time_left_ms| FlushRequest {

@@ -80,7 +80,7 @@ async fn state_goes_from_one_sidecar_to_another_byte_for_byte_and_is_shown_to_be
         let (old, new) = (Pod::with(Some(bytes), rate, "w").await, Pod::with(None, rate, "w").await);
         let looked = old.engine.look(within(5000)).await.unwrap();
         assert_eq!((looked.state_bytes, looked.busy), (bytes, false));
-        let flushed = old.engine.flush(Round::Final, "notice-1", within(5000)).await.unwrap();
+        let flushed = old.engine.flush(FlushKind::Final, "notice-1", within(5000)).await.unwrap();
         assert_eq!((flushed.bytes, flushed.files.len(), flushed.is_partial()), (bytes, 3, false));
         let proven = new.engine.prove(&looked.fingerprint, within(5000)).await.unwrap();
         assert_eq!(proven.state_bytes, 0);
@@ -95,16 +95,16 @@ async fn state_goes_from_one_sidecar_to_another_byte_for_byte_and_is_shown_to_be
 async fn an_engine_that_says_it_wrote_a_file_and_did_not_is_named_with_the_file() {
     let pod = Pod::stateful().await;
     pod.sidecar.set_behaviour(Behaviour::Lies);
-    let error = pod.engine.flush(Round::Final, "1", within(5000)).await.unwrap_err();
+    let error = pod.engine.flush(FlushKind::Final, "1", within(5000)).await.unwrap_err();
     assert!(
         matches!(&error, EngineError::BrokenPromise { why, .. } if why.contains("state/part-00000.bin")),
         "{error}"
     );
     // A file of another size is no better than none.
     pod.sidecar.set_behaviour(Behaviour::Normal);
-    pod.engine.flush(Round::Final, "2", within(5000)).await.unwrap();
+    pod.engine.flush(FlushKind::Final, "2", within(5000)).await.unwrap();
     std::fs::write(pod.path("state/part-00001.bin"), "short").unwrap();
-    let error = pod.engine.flush(Round::Final, "2", within(5000)).await.unwrap_err();
+    let error = pod.engine.flush(FlushKind::Final, "2", within(5000)).await.unwrap_err();
     assert!(
         matches!(&error, EngineError::BrokenPromise { why, .. } if why.contains("part-00001.bin") && why.contains('5')),
         "{error}"
@@ -126,7 +126,7 @@ async fn a_web_page_names_the_annotation_to_check() {
     );
     assert_eq!(error.kind(), FailureKind::Permanent);
     pod.engine.quiesce(within(5000)).await.unwrap_err();
-    pod.engine.flush(Round::Final, "1", within(5000)).await.unwrap_err();
+    pod.engine.flush(FlushKind::Final, "1", within(5000)).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -135,7 +135,10 @@ async fn an_engine_that_hangs_costs_no_more_than_the_deadline() {
     pod.sidecar.set_behaviour(Behaviour::Hang);
     let began = clock::now();
     let deadline = within(400);
-    assert!(matches!(pod.engine.flush(Round::Final, "1", deadline).await, Err(EngineError::TimedOut { .. })));
+    assert!(matches!(
+        pod.engine.flush(FlushKind::Final, "1", deadline).await,
+        Err(EngineError::TimedOut { .. })
+    ));
     assert!(matches!(pod.engine.quiesce(deadline).await, Err(EngineError::TimedOut { .. })));
     let took = clock::now().since(began).as_millis();
     assert!((350..700).contains(&took), "{took}");
@@ -146,7 +149,7 @@ async fn an_engine_that_restarts_in_the_middle_of_a_flush_is_asked_again() {
     let pod = Pod::with(Some(300_000), Some(400_000), "w").await;
     let flushing = tokio::spawn({
         let engine = Arc::clone(&pod.engine);
-        async move { engine.flush(Round::Final, "1", within(8000)).await }
+        async move { engine.flush(FlushKind::Final, "1", within(8000)).await }
     });
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     pod.sidecar.set_behaviour(Behaviour::Restarted);
@@ -160,7 +163,7 @@ async fn an_engine_that_restarts_in_the_middle_of_a_flush_is_asked_again() {
 async fn what_was_flushed_as_garbage_is_not_taken() {
     let (old, new) = (Pod::stateful().await, Pod::with(None, None, "w").await);
     old.sidecar.set_behaviour(Behaviour::WritesGarbage);
-    let flushed = old.engine.flush(Round::Final, "1", within(5000)).await.unwrap();
+    let flushed = old.engine.flush(FlushKind::Final, "1", within(5000)).await.unwrap();
     let error = moved(&old, &new, &flushed).await.unwrap_err();
     assert_eq!(error.kind(), FailureKind::Mismatch, "{error}");
     assert_eq!(new.sidecar.state_bytes(), 0);
@@ -211,7 +214,7 @@ async fn every_call_carries_the_time_left_and_never_a_time_of_day() {
     pod.engine.look(deadline).await.unwrap();
     pod.engine.quiesce(deadline).await.unwrap();
     assert!(pod.sidecar.is_quiesced());
-    let flushed = pod.engine.flush(Round::Final, "1", deadline).await.unwrap();
+    let flushed = pod.engine.flush(FlushKind::Final, "1", deadline).await.unwrap();
     let paths: Vec<String> = flushed.files.iter().map(|file| file.path.clone()).collect();
     pod.engine.hand_over(&flushed.facts, &paths, deadline).await.unwrap();
     pod.engine.resume(deadline).await.unwrap();
@@ -231,9 +234,9 @@ async fn every_call_carries_the_time_left_and_never_a_time_of_day() {
 async fn a_final_flush_cuts_a_generation_and_a_pre_copy_does_not() {
     let pod = Pod::stateful().await;
     pod.sidecar.generating(true);
-    pod.engine.flush(Round::PreCopy, "1", within(5000)).await.unwrap();
+    pod.engine.flush(FlushKind::PreCopy, "1", within(5000)).await.unwrap();
     assert!(pod.engine.look(within(5000)).await.unwrap().busy);
-    pod.engine.flush(Round::Final, "2", within(5000)).await.unwrap();
+    pod.engine.flush(FlushKind::Final, "2", within(5000)).await.unwrap();
     assert!(!pod.engine.look(within(5000)).await.unwrap().busy);
 }
 
@@ -242,7 +245,7 @@ async fn a_state_that_is_larger_than_allowed_is_refused_before_it_is_written() {
     let pod = Pod::stateful().await;
     let small = EngineTarget { max_bytes: Some(1000), ..target(&pod.dir, pod.sidecar.addr().port()) };
     let engine = connect(EngineKind::Http, small).unwrap();
-    let error = engine.flush(Round::Final, "1", within(5000)).await.unwrap_err();
+    let error = engine.flush(FlushKind::Final, "1", within(5000)).await.unwrap_err();
     assert!(matches!(error, EngineError::TooLarge { .. }), "{error}");
     assert!(!pod.path("state").exists());
 }
@@ -250,11 +253,11 @@ async fn a_state_that_is_larger_than_allowed_is_refused_before_it_is_written() {
 #[tokio::test]
 async fn an_engine_that_wrote_more_than_allowed_is_refused() {
     let pod = Pod::stateful().await;
-    pod.engine.flush(Round::Final, "1", within(5000)).await.unwrap();
+    pod.engine.flush(FlushKind::Final, "1", within(5000)).await.unwrap();
     let small = EngineTarget { max_bytes: Some(1000), ..target(&pod.dir, pod.sidecar.addr().port()) };
     let engine = connect(EngineKind::Http, small).unwrap();
     // The same flush once more is answered with what it wrote before, whatever is allowed now.
-    let error = engine.flush(Round::Final, "1", within(5000)).await.unwrap_err();
+    let error = engine.flush(FlushKind::Final, "1", within(5000)).await.unwrap_err();
     assert!(matches!(&error, EngineError::TooLarge { why, .. } if why.contains("it wrote")), "{error}");
 }
 
@@ -297,7 +300,7 @@ async fn an_engine_cannot_grow_our_memory_nor_send_us_elsewhere() {
     let error = engine.look(within(5000)).await.unwrap_err();
     assert!(error.to_string().contains("redirect, which is not followed"), "{error}");
     assert!(elsewhere.sidecar.calls().is_empty());
-    let error = engine.flush(Round::Final, "1", within(5000)).await.unwrap_err();
+    let error = engine.flush(FlushKind::Final, "1", within(5000)).await.unwrap_err();
     assert!(error.to_string().contains("more than 1048576 bytes"), "{error}");
 }
 

@@ -5,7 +5,7 @@ use super::facts::{self, SlotFacts, file_of};
 use super::{Server, used_tokens};
 use crate::{EngineError, Flushed, FlushedFile};
 use checkpoint::chunk::Chunking;
-use evacuation::effect::Round;
+use evacuation::effect::FlushKind;
 use evacuation::moment::Moment;
 use host::small_file;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ enum Outcome {
 /// Saves what can be saved until `deadline`, the slots that were used last first: they are worth the most.
 pub(super) async fn flush(
     server: &Arc<Server>,
-    round: Round,
+    kind: FlushKind,
     deadline: Moment,
 ) -> Result<Flushed, EngineError> {
     let _alone = server.alone(deadline).await?;
@@ -41,12 +41,12 @@ pub(super) async fn flush(
             true => None,
             false => idle(server, slot, deadline).await?,
         };
-        match (outcome, round) {
+        match (outcome, kind) {
             (Some(outcome), _) => outcomes.push((slot, outcome)),
-            (None, Round::PreCopy) => {
+            (None, FlushKind::PreCopy) => {
                 outcomes.push((slot, Outcome::Missing(format!("slot {}: it is busy", slot.id))))
             }
-            (None, Round::Final) => waiting.push(slot),
+            (None, FlushKind::Final) => waiting.push(slot),
         }
     }
     // Each of these answers when its generation ends. All at once: which one ends first is not known.

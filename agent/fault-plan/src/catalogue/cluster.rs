@@ -74,7 +74,7 @@ pub const API: &[Entry] = &[
         outcome: "stuck",
         example: "pdb=stuck",
         what: "web's PodDisruptionBudget refuses every eviction (for +duration: so long)",
-        tries: "3 and 4: nobody waits for web, and web is let go at the last safe second",
+        tries: "3 and 4: nobody waits for web, and web is deleted at the last safe second",
         object: Object::SimulatedPod,
         lasting: true,
         ..PLAIN
@@ -85,7 +85,7 @@ pub const API: &[Entry] = &[
         outcome: "two",
         example: "pdb:gold=two",
         what: "two PodDisruptionBudgets match the pod: every eviction of it is answered with 500",
-        tries: "3 and 4: it is a refusal that never ends, and the pod is let go at the last safe second",
+        tries: "3 and 4: it is a refusal that never ends, and the pod is deleted at the last safe second",
         object: Object::Pod,
         unknown_to: not_drilled("its cast has one budget; the testbed's API server knows two"),
         ..PLAIN

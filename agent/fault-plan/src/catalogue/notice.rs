@@ -11,7 +11,7 @@ pub const NOTICES: &[Entry] = &[
         outcome: "late",
         example: "notice=late:10s",
         what: "only so much time is left when the notice appears",
-        tries: "4: by the deadline everything is gone, let go or abandoned with a reason",
+        tries: "4: by the deadline everything is gone, deleted at its cut-off or abandoned with a reason",
         argument: Argument::Span,
         ..PLAIN
     },
@@ -162,7 +162,7 @@ pub const NOTICES: &[Entry] = &[
         outcome: "near",
         example: "maintenance=near:90s",
         what: "instead of the notice, maintenance is announced for so soon that the evacuation begins",
-        tries: "4: by its time everything is gone, let go or abandoned with a reason",
+        tries: "4: by its time everything is gone, deleted at its cut-off or abandoned with a reason",
         argument: Argument::Span,
         unknown_to: not_drilled("its scene is an interruption; the testbed plays maintenance"),
         ..PLAIN

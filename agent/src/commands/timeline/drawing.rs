@@ -21,7 +21,7 @@ svg.lifeboat{font-family:system-ui,-apple-system,'Segoe UI',sans-serif;font-size
 .bg{fill:#fff}.stripe{fill:#f4f5f7}.ink{fill:#1b1e23}.mute{fill:#5b6169}.in{fill:#111;font-size:10px}.light{fill:#fff}.faint{fill:#111}\
 .grid{stroke:#d9dce1}.axis{stroke:#5b6169}.mark{stroke:#5b6169;stroke-dasharray:3 3}.limit{stroke:#c43c00;stroke-width:1.5}\
 .cut{stroke:#c43c00;stroke-width:1.5}.bad{fill:#c43c00}.refused{stroke:#c43c00;stroke-width:1.5;fill:none}\
-.bar{stroke:none}.flush{fill:#e69f00}.save{fill:#0072b2}.commit{fill:#009e73}.fetch{fill:#56b4e9}.hand{fill:#f0e442}\
+.bar{stroke:none}.flush{fill:#e69f00}.save{fill:#0072b2}.commit{fill:#009e73}.fetch{fill:#56b4e9}.import{fill:#f0e442}\
 .held{fill:#cc79a7}.restoring{fill:#44aa99}.ending{fill:#a3a9b1}\
 .pre{fill-opacity:.45}.failed{stroke:#c43c00;stroke-width:1.5}.open{stroke:#5b6169;stroke-dasharray:2 2}\
 @media (prefers-color-scheme:dark){.bg{fill:#15171b}.stripe{fill:#1d2025}.ink{fill:#e8eaed}.mute{fill:#a3a9b1}\
@@ -275,7 +275,7 @@ const fn class(work: Work) -> &'static str {
         Work::Save => "save",
         Work::Commit => "commit",
         Work::Fetch => "fetch",
-        Work::HandOver => "hand",
+        Work::Import => "import",
         Work::Held => "held",
         Work::Restoring => "restoring",
         Work::Ending => "ending",

@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 fn pod(name: &str) -> Event {
-    Event::PodSeen(Box::new(PodFacts {
+    Event::PodUpdated(Box::new(PodFacts {
         uid: PodUid(format!("uid-{name}")),
         namespace: "default".into(),
         name: name.into(),
@@ -33,7 +33,7 @@ fn started() -> Event {
         boot: "boot".into(),
         unschedulable: false,
         tainted: false,
-        standing: None,
+        active_notice: None,
     })
 }
 
@@ -44,10 +44,10 @@ fn live(folder: &Path, from: u64) {
     journal.write(Moment::from_millis(from), What::Life(Box::new(Head::new(&policy))));
     let mut machine = Machine::new(policy);
     let kind = NoticeKind::Interruption(InstanceAction::Terminate);
-    let notice = Event::Noticed(Notice { kind, id: "n".into(), left_ms: 120_000 });
+    let notice = Event::NoticeReceived(Notice { kind, id: "n".into(), left_ms: 120_000 });
     let link = Event::LinkMeasured { bytes_per_second: 1 << 20 };
     for (at, event) in
-        (from..).zip([started(), pod("web"), pod("db"), link, Event::Woke, notice, Event::Woke])
+        (from..).zip([started(), pod("web"), pod("db"), link, Event::TimerFired, notice, Event::TimerFired])
     {
         let at = Moment::from_millis(at);
         journal.write(at, What::Event(event.clone()));

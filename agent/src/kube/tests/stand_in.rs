@@ -40,9 +40,9 @@ async fn a_pods_whole_departure_is_understood_by_another_server() {
     let mut watched = Watched::of(cluster.clone());
     watched.until(|event| *event == ClusterEvent::PodsListed).await;
 
-    cluster.mark(&standing(TERMINATE), soon()).await.unwrap();
+    cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
     assert_eq!(keys(&storage.get("nodes", "", NODE).unwrap()), ["others", INTERRUPTION_TAINT]);
-    let marked = |event: &ClusterEvent| matches!(event, ClusterEvent::Node(facts) if facts.tainted && facts.unschedulable && facts.standing == Some(standing(TERMINATE)));
+    let marked = |event: &ClusterEvent| matches!(event, ClusterEvent::Node(facts) if facts.tainted && facts.unschedulable && facts.active_notice == Some(active_notice(TERMINATE)));
     watched.until(marked).await;
 
     let it = pod_ref("a", "u1");

@@ -12,7 +12,7 @@ use checkpoint::intent::IntentState;
 use checkpoint::key::{LineageId, Workload};
 use checkpoint::manifest::{self, Manifest, Parent};
 use checkpoint::reuse::{self, NotReusable};
-use evacuation::effect::Round;
+use evacuation::effect::FlushKind;
 use evacuation::event::{Done, FailureKind};
 use evacuation::moment::Moment;
 use host::clock;
@@ -24,7 +24,7 @@ const CONFIRMATIONS: u32 = 3;
 pub(super) async fn commit(
     tools: &Tools,
     bench: &Bench,
-    round: Round,
+    kind: FlushKind,
     partial: bool,
     deadline: Moment,
 ) -> Result<Done, Failure> {
@@ -32,10 +32,10 @@ pub(super) async fn commit(
     let opened = opened(tools).await?;
     let (workload, lineage) = (bench.workload(tools)?, bench.lineage()?);
     let until = clock::instant(deadline);
-    if side.final_commit.is_none() || round == Round::PreCopy {
+    if side.final_commit.is_none() || kind == FlushKind::PreCopy {
         let epoch = writing_epoch(tools, bench, &opened, &mut side, until).await?;
         let manifest =
-            confirmed(tools, bench, &mut side, &opened, (&workload, &lineage), (round, partial), until)
+            confirmed(tools, bench, &mut side, &opened, (&workload, &lineage), (kind, partial), until)
                 .await?;
         let writer = bench.record().facts.uid.0;
         let Opened { store, conditions, .. } = &opened;
@@ -61,7 +61,7 @@ pub(super) async fn commit(
         side.flushed = None;
         side.saved = None;
         bench.set_unsaved(false);
-        if round == Round::PreCopy {
+        if kind == FlushKind::PreCopy {
             return Ok(Done::Committed { generation: format!("{lineage}/{}", generation.number), bytes });
         }
         side.final_commit = Some((generation.number, bytes));
@@ -81,7 +81,7 @@ async fn confirmed(
     side: &mut SourceSide,
     opened: &Opened,
     (workload, lineage): (&Workload, &LineageId),
-    (round, partial): (Round, bool),
+    (kind, partial): (FlushKind, bool),
     until: tokio::time::Instant,
 ) -> Result<Manifest, Failure> {
     let mut refused = None;
@@ -94,7 +94,7 @@ async fn confirmed(
             Err(NotReusable::Store(error)) => return Err(error.into()),
             Err(error @ NotReusable::Packs { .. }) => {
                 tracing::warn!(%error, "saving once more");
-                save_flushed(tools, side, &opened.store, workload, (round, &Rank::default()), until).await?;
+                save_flushed(tools, side, &opened.store, workload, (kind, &Rank::default()), until).await?;
                 refused = Some(error);
             }
             // The next one has another `created`, and so another name.

@@ -17,14 +17,14 @@ const REPORT_MAX: u64 = 4 << 20;
 
 pub(super) async fn perform(tools: &Tools, action: Action, deadline: Moment) -> Result<Done, Failure> {
     match action {
-        Action::Mark(standing) => {
-            tools.cluster.mark(&standing, deadline).await?;
-            if standing.is_hard() {
-                tools.metrics.cordoned(clock::now().since(standing.began));
+        Action::MarkNode(active_notice) => {
+            tools.cluster.mark(&active_notice, deadline).await?;
+            if active_notice.is_hard() {
+                tools.metrics.cordoned(clock::now().since(active_notice.began));
             }
             Ok(Done::Nothing)
         }
-        Action::Unmark { uncordon } => {
+        Action::ClearNodeMark { uncordon } => {
             tools.cluster.unmark(uncordon, deadline).await?;
             Ok(Done::Nothing)
         }
@@ -132,12 +132,12 @@ fn summary(report: &Report) -> String {
     let departed = |outcome| report.pods.iter().filter(|pod| pod.departure == outcome).count();
     let state = |outcome| report.pods.iter().filter(|pod| pod.state == outcome).count();
     format!(
-        "{} notice: {} pods gone, {} leaving, {} let go, {} abandoned; states {} saved, {} partial, {} earlier, {} lost; \
+        "{} notice: {} pods gone, {} leaving, {} deleted at their cut-off, {} abandoned; states {} saved, {} partial, {} earlier, {} lost; \
          {} after the notice",
         report.kind.as_str(),
         departed(DepartureOutcome::Gone),
         departed(DepartureOutcome::Leaving),
-        departed(DepartureOutcome::LetGo),
+        departed(DepartureOutcome::DeletedAtCutOff),
         departed(DepartureOutcome::Abandoned),
         state(StateOutcome::Saved),
         state(StateOutcome::Partial),

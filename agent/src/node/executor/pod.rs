@@ -14,7 +14,7 @@ use checkpoint::reuse::{self, Reusable};
 use checkpoint::save::{self, Identity, Progress, SaveRequest, SourceFile};
 use checkpoint::store::Store;
 use checkpoint::{intent, restore};
-use evacuation::effect::{Action, Round};
+use evacuation::effect::{Action, FlushKind};
 use evacuation::event::{Done, FailureKind};
 use evacuation::moment::{Moment, Span};
 use host::clock;
@@ -35,23 +35,25 @@ pub(super) async fn perform(
     let pod = bench.pod_ref();
     match action {
         Action::SetHold { hold, .. } => hold::write_hold(&bench.folder(tools)?, hold).await?,
-        Action::Look { .. } => return look(tools, bench, deadline).await,
-        Action::Intend { departure, by, .. } => return intend(tools, bench, &departure, by, deadline).await,
+        Action::InspectEngine { .. } => return look(tools, bench, deadline).await,
+        Action::WriteIntent { departure, by, .. } => {
+            return intend(tools, bench, &departure, by, deadline).await;
+        }
         Action::AbandonIntent { why, .. } => abandon(tools, bench, why, deadline).await?,
         Action::Quiesce { .. } => bench.engine(tools).await?.quiesce(deadline).await?,
         Action::Resume { .. } => bench.engine(tools).await?.resume(deadline).await?,
-        Action::Flush { round, .. } => return flush(tools, bench, round, deadline).await,
-        Action::Save { round, rank, .. } => {
+        Action::Flush { kind, .. } => return flush(tools, bench, kind, deadline).await,
+        Action::Save { kind, rank, .. } => {
             bench.rank.set(rank);
-            return save(tools, bench, round, deadline).await;
+            return save(tools, bench, kind, deadline).await;
         }
-        Action::Rank { rank, .. } => bench.rank.set(rank),
-        Action::Commit { round, partial, .. } => return commit(tools, bench, round, partial, deadline).await,
+        Action::Reprioritise { rank, .. } => bench.rank.set(rank),
+        Action::Commit { kind, partial, .. } => return commit(tools, bench, kind, partial, deadline).await,
         Action::Evict { grace, .. } => tools.cluster.evict(&pod, grace, deadline).await?,
         Action::MarkDisrupted { .. } => {
             tools.cluster.mark_disrupted(&pod, "the Spot instance is being interrupted", deadline).await?;
         }
-        Action::LetGo { grace, .. } => tools.cluster.delete(&pod, grace, deadline).await?,
+        Action::DeletePod { grace, .. } => tools.cluster.delete(&pod, grace, deadline).await?,
         Action::OpenGate { outcome, message, .. } => {
             crate::node::executor::restore::tell_the_pod(tools, bench, outcome.as_str(), &message).await;
             tools.cluster.open_gate(&pod, outcome, &message, deadline).await?;
@@ -78,7 +80,7 @@ async fn look(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Fa
     let looked = bench.engine(tools).await?.look(deadline).await?;
     bench.set_fingerprint(looked.fingerprint);
     tools.metrics.tokens_found(looked.tokens_found);
-    Ok(Done::Looked { state_bytes: looked.state_bytes, busy: looked.busy })
+    Ok(Done::Inspected { state_bytes: looked.state_bytes, busy: looked.busy })
 }
 
 pub(crate) async fn store(tools: &Tools) -> Result<Store, Failure> {
@@ -113,7 +115,7 @@ async fn intend(
             restore::load_manifest(&store, &workload, generation.manifest, tools.mac_key.as_ref(), until)
                 .await?;
         let committed = Some((format!("{lineage}/{number}"), manifest.bytes_total()));
-        return Ok(Done::Intended { committed });
+        return Ok(Done::IntentWritten { committed });
     }
     let packs = side.baseline.iter().flat_map(|baseline| baseline.manifest.packs()).collect();
     let mut intent = Intent {
@@ -129,7 +131,7 @@ async fn intend(
         state: IntentState::Coming,
     };
     intent.put(store.as_ref(), &workload, until).await?;
-    Ok(Done::Intended { committed: None })
+    Ok(Done::IntentWritten { committed: None })
 }
 
 async fn abandon(tools: &Tools, bench: &Bench, why: String, deadline: Moment) -> Result<(), Failure> {
@@ -156,7 +158,7 @@ pub(super) async fn settle_intent(
     Ok(())
 }
 
-async fn flush(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> Result<Done, Failure> {
+async fn flush(tools: &Tools, bench: &Bench, kind: FlushKind, deadline: Moment) -> Result<Done, Failure> {
     let mut side = bench.source.lock().await;
     let engine = bench.engine(tools).await?;
     if bench.fingerprint().is_none() {
@@ -168,9 +170,9 @@ async fn flush(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> 
         }
     }
     // The same for every attempt of one round of one departure: the engine writes once.
-    let name = match round {
-        Round::PreCopy => format!("{}-{}", bench.record().facts.uid, clock::now().as_millis()),
-        Round::Final => {
+    let name = match kind {
+        FlushKind::PreCopy => format!("{}-{}", bench.record().facts.uid, clock::now().as_millis()),
+        FlushKind::Final => {
             let departure = side.departure.as_deref().unwrap_or("final");
             format!("{}-{}", bench.record().facts.uid, &blake3::hash(departure.as_bytes()).to_hex()[..16])
         }
@@ -194,7 +196,7 @@ async fn flush(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> 
         });
         checked.await.map_err(|error| Failure::new(FailureKind::Transient, error.to_string()))??;
     }
-    let flushed = engine.flush(round, &name, deadline).await?;
+    let flushed = engine.flush(kind, &name, deadline).await?;
     let mut files = Vec::with_capacity(flushed.files.len());
     for flushed_file in &flushed.files {
         let file = folder.read(&flushed_file.path)?;
@@ -221,11 +223,11 @@ async fn flush(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> 
     }
     side.saved = None;
     side.flushed = Some(FlushedState { files, facts: flushed.facts, missing: flushed.missing });
-    bench.set_unsaved(round == Round::Final);
+    bench.set_unsaved(kind == FlushKind::Final);
     Ok(Done::Flushed { bytes })
 }
 
-async fn save(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> Result<Done, Failure> {
+async fn save(tools: &Tools, bench: &Bench, kind: FlushKind, deadline: Moment) -> Result<Done, Failure> {
     let mut side = bench.source.lock().await;
     let store = store(tools).await?;
     let workload = bench.workload(tools)?;
@@ -240,7 +242,7 @@ async fn save(tools: &Tools, bench: &Bench, round: Round, deadline: Moment) -> R
         side.reusable = listed.ok();
     }
     let (bytes, sent, left_out) =
-        save_flushed(tools, &mut side, &store, &workload, (round, &bench.rank), until).await?;
+        save_flushed(tools, &mut side, &store, &workload, (kind, &bench.rank), until).await?;
     Ok(Done::Saved { bytes, sent, left_out })
 }
 
@@ -250,7 +252,7 @@ pub(super) async fn save_flushed(
     side: &mut SourceSide,
     store: &Store,
     workload: &checkpoint::key::Workload,
-    (round, rank): (Round, &Rank),
+    (kind, rank): (FlushKind, &Rank),
     until: tokio::time::Instant,
 ) -> Result<(u64, u64, Option<String>), Failure> {
     let Some(flushed) = &side.flushed else {
@@ -278,12 +280,12 @@ pub(super) async fn save_flushed(
         known_packs: side.reusable.as_ref().map(|reusable| reusable.packs().clone()),
         condemned: side.reusable.as_ref().map(Reusable::condemned_packs).unwrap_or_default(),
         round: baseline.as_ref().map(|baseline| baseline.round.as_ref()),
-        remember: round == Round::PreCopy,
+        remember: kind == FlushKind::PreCopy,
         identity: Identity::Blake3,
         pack_size: usize::try_from(tools.pack_size).unwrap_or(save::PACK_SIZE),
-        class: match round {
-            Round::PreCopy => Class::PreCopy,
-            Round::Final => Class::Drain,
+        class: match kind {
+            FlushKind::PreCopy => Class::PreCopy,
+            FlushKind::Final => Class::Drain,
         },
         rank: rank.clone(),
         deadline: until,

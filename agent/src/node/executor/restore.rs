@@ -56,9 +56,9 @@ pub(crate) async fn perform(
             let wanted = Wanted::read(tools, bench, &lineage, &generation, deadline).await?;
             fetch(tools, bench, wanted).await
         }
-        Action::Recall { .. } => recall(tools, bench).await,
-        Action::Prove { .. } => prove(tools, bench, deadline).await,
-        Action::HandOver { .. } => hand_over(tools, bench, deadline).await,
+        Action::ReloadLocal { .. } => recall(tools, bench).await,
+        Action::CheckFingerprint { .. } => prove(tools, bench, deadline).await,
+        Action::ImportState { .. } => hand_over(tools, bench, deadline).await,
         Action::Verify { .. } => verify(tools, bench, deadline).await,
         Action::FinishClaim { .. } => finish(bench, deadline).await,
         other => {
@@ -368,7 +368,7 @@ async fn prove(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, F
     }
     let proven = bench.engine(tools).await?.prove(&expected, deadline).await?;
     bench.set_fingerprint(proven.fingerprint);
-    Ok(Done::Proven { state_bytes: proven.state_bytes })
+    Ok(Done::FingerprintMatches { state_bytes: proven.state_bytes })
 }
 
 async fn hand_over(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {

@@ -9,13 +9,13 @@ fn lines_survive_a_second_opening_and_read_back_as_they_were_written() {
     let folder = tempfile::tempdir().unwrap();
     for at in [1, 2] {
         let mut journal = Journal::open(folder.path()).unwrap();
-        journal.write(Moment::from_millis(at), What::Event(Event::Woke));
+        journal.write(Moment::from_millis(at), What::Event(Event::TimerFired));
     }
     let text = std::fs::read_to_string(folder.path().join("journal.jsonl")).unwrap();
     let lines: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[1].at, Moment::from_millis(2));
-    assert!(matches!(lines[1].what, What::Event(Event::Woke)));
+    assert!(matches!(lines[1].what, What::Event(Event::TimerFired)));
 }
 
 #[test]
@@ -26,16 +26,16 @@ fn a_pod_that_was_gone_before_a_restart_is_in_the_report_that_the_journal_gives_
         boot: "boot".into(),
         unschedulable: false,
         tainted: false,
-        standing: None,
+        active_notice: None,
     };
     let pod = a_pod();
-    let gone = Event::PodGone(PodUid("uid-1".into()));
+    let gone = Event::PodRemoved(PodUid("uid-1".into()));
     let notice = Notice {
         kind: NoticeKind::Interruption(InstanceAction::Terminate),
         id: "n".into(),
         left_ms: 120_000,
     };
-    let life = [Event::Started(node), pod, Event::Noticed(notice), gone];
+    let life = [Event::Started(node), pod, Event::NoticeReceived(notice), gone];
     let mut journal = Journal::open(folder.path()).unwrap();
     for (at, event) in (1_000..).zip(life) {
         journal.write(Moment::from_millis(at), What::Event(event));
@@ -63,13 +63,13 @@ fn started(boot: &str) -> Event {
         boot: boot.into(),
         unschedulable: false,
         tainted: false,
-        standing: None,
+        active_notice: None,
     })
 }
 
 fn terminate(left_ms: i64) -> Event {
     let kind = NoticeKind::Interruption(InstanceAction::Terminate);
-    Event::Noticed(Notice { kind, id: "n".into(), left_ms })
+    Event::NoticeReceived(Notice { kind, id: "n".into(), left_ms })
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_journal_that_grows_too_long_is_set_aside_and_both_files_are_one() {
     journal.write(Moment::from_millis(1), What::Event(started("boot")));
     journal.rotate_at = journal.written + 60;
     for at in 2..7 {
-        journal.write(Moment::from_millis(at), What::Event(Event::Woke));
+        journal.write(Moment::from_millis(at), What::Event(Event::TimerFired));
     }
     let size = |name| std::fs::metadata(folder.path().join(name)).unwrap().len();
     assert!(size(OLD_NAME) > 100 && size(NAME) > 0);
@@ -131,13 +131,13 @@ fn a_line_that_was_torn_does_not_swallow_the_first_line_of_the_next_life() {
     let path = folder.path().join(NAME);
     std::fs::write(&path, "{\"at\":1,\"eve").unwrap();
     let mut journal = Journal::open(folder.path()).unwrap();
-    journal.write(Moment::from_millis(2), What::Event(Event::Woke));
+    journal.write(Moment::from_millis(2), What::Event(Event::TimerFired));
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text.lines().collect::<Vec<_>>(), ["{\"at\":1,\"eve", "{\"at\":2,\"event\":\"woke\"}"]);
 }
 
 fn a_pod() -> Event {
-    Event::PodSeen(Box::new(PodFacts {
+    Event::PodUpdated(Box::new(PodFacts {
         uid: PodUid("uid-1".into()),
         namespace: "default".into(),
         name: "web".into(),

@@ -341,7 +341,10 @@ pub const TABLE: [Row; 64] = [
         "departures",
         Kind::Counter,
         Unit::None,
-        &[Label { name: "outcome", values: &["stays", "pending", "leaving", "let_go", "gone", "abandoned"] }],
+        &[Label {
+            name: "outcome",
+            values: &["stays", "pending", "leaving", "deleted_at_cut_off", "gone", "abandoned"],
+        }],
         "Pods of evacuations, by what became of them",
     ),
     row(
@@ -663,7 +666,10 @@ pub const TABLE: [Row; 64] = [
         "fleet_departures",
         Kind::Counter,
         Unit::None,
-        &[Label { name: "outcome", values: &["stays", "pending", "leaving", "let_go", "gone", "abandoned"] }],
+        &[Label {
+            name: "outcome",
+            values: &["stays", "pending", "leaving", "deleted_at_cut_off", "gone", "abandoned"],
+        }],
         "Pods of the reports, by what became of them",
     ),
     row(

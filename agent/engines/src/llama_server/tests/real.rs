@@ -101,7 +101,7 @@ async fn llama_server_slots_move_to_another_server_which_goes_on_from_its_cache(
     let looked = engine.look(within(20_000)).await.unwrap();
     assert!(!looked.busy && looked.state_bytes > 100_000, "{looked:?}");
     assert_eq!(looked.fingerprint.probe.as_ref().unwrap().tokens.len(), 6);
-    let flushed = engine.flush(Round::Final, "1", within(20_000)).await.unwrap();
+    let flushed = engine.flush(FlushKind::Final, "1", within(20_000)).await.unwrap();
     assert!(!flushed.is_partial(), "{flushed:?}");
     assert_eq!(names(here.path()), [".lifeboat", "lifeboat-slot-0.bin", "lifeboat-slot-1.bin"]);
     let order: Vec<&str> = flushed.files.iter().map(|file| file.path.as_str()).collect();
@@ -123,7 +123,7 @@ async fn llama_server_slots_move_to_another_server_which_goes_on_from_its_cache(
     let shown = engine.verify(&flushed.facts, within(20_000)).await.unwrap().unwrap();
     assert_eq!(shown, tokens - 2, "all but the last token of each slot");
     // Verifying changed nothing: the slot is saved as the same bytes, and the conversation goes on from its cache.
-    let again = engine.flush(Round::PreCopy, "2", within(20_000)).await.unwrap();
+    let again = engine.flush(FlushKind::PreCopy, "2", within(20_000)).await.unwrap();
     for file in &again.files {
         let (was, is) =
             (std::fs::read(here.path().join(&file.path)), std::fs::read(there.path().join(&file.path)));
@@ -176,7 +176,7 @@ async fn llama_server_slots_are_refused_where_quantisation_cache_type_context_or
     engine.look(within(20_000)).await.unwrap();
     old.complete(0, FIRST, 8).await;
     let expected = engine.look(within(20_000)).await.unwrap().fingerprint;
-    let flushed = engine.flush(Round::Final, "1", within(20_000)).await.unwrap();
+    let flushed = engine.flush(FlushKind::Final, "1", within(20_000)).await.unwrap();
     drop(old);
     let paths: Vec<String> = flushed.files.iter().map(|file| file.path.clone()).collect();
     // Another type of cache is no fact that the server tells: the probe shows it here, and where it would not, the server
@@ -227,16 +227,16 @@ async fn llama_server_slots_that_generate_are_not_waited_for_by_a_pre_copy_and_a
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let before = clock::now();
-    let first = engine.flush(Round::PreCopy, "1", within(20_000)).await.unwrap();
+    let first = engine.flush(FlushKind::PreCopy, "1", within(20_000)).await.unwrap();
     assert_eq!(first.missing, ["slot 0: it is busy"]);
     assert_eq!(first.files.len(), 1);
     assert!(engine.look(within(5000)).await.unwrap().busy, "it still generates");
     let deadline = within(300);
-    let cut = engine.flush(Round::Final, "2", deadline).await.unwrap();
+    let cut = engine.flush(FlushKind::Final, "2", deadline).await.unwrap();
     assert!(clock::now() <= deadline, "the answer comes before the deadline");
     assert_eq!(cut.missing, ["slot 0: its generation did not end in time"]);
     assert_eq!(cut.files.len(), 1, "the idle one is there");
-    let last = engine.flush(Round::Final, "3", within(60_000)).await.unwrap();
+    let last = engine.flush(FlushKind::Final, "3", within(60_000)).await.unwrap();
     assert!(generating.is_finished() || clock::now().since(before).as_millis() > 0);
     assert!(!last.is_partial(), "{last:?}");
     assert_eq!(last.files.len(), 2);
@@ -254,13 +254,13 @@ async fn llama_server_slots_are_what_they_were_after_the_probe() {
         server.complete(slot, prompt, 8).await;
     }
     let engine = server.engine("a");
-    let before = engine.flush(Round::PreCopy, "1", within(20_000)).await.unwrap();
+    let before = engine.flush(FlushKind::PreCopy, "1", within(20_000)).await.unwrap();
     let bytes = |flushed: &Flushed| -> Vec<Vec<u8>> {
         flushed.files.iter().map(|file| std::fs::read(dir.path().join(&file.path)).unwrap()).collect()
     };
     let was = bytes(&before);
     engine.look(within(20_000)).await.unwrap();
-    let after = engine.flush(Round::PreCopy, "2", within(20_000)).await.unwrap();
+    let after = engine.flush(FlushKind::PreCopy, "2", within(20_000)).await.unwrap();
     let mut is = bytes(&after);
     // The probed slot is now the one that was used last.
     is.rotate_right(1);
@@ -281,8 +281,10 @@ async fn llama_server_slots_elsewhere_or_switched_off_are_errors_that_name_the_f
     let server = Server::start(dir.path(), &model, TIDY);
     server.up().await;
     server.complete(0, FIRST, 8).await;
-    let error =
-        engine(volume.path(), server.port, "a").flush(Round::Final, "1", within(20_000)).await.unwrap_err();
+    let error = engine(volume.path(), server.port, "a")
+        .flush(FlushKind::Final, "1", within(20_000))
+        .await
+        .unwrap_err();
     assert!(
         error.to_string().contains("--slot-save-path")
             && error.to_string().contains("lifeboat.dev/state-volume"),
@@ -296,7 +298,7 @@ async fn llama_server_slots_elsewhere_or_switched_off_are_errors_that_name_the_f
         default.complete(0, prompt, 8).await;
         default.complete(1, prompt, 8).await;
     }
-    let flushed = default.engine("b").flush(Round::Final, "1", within(20_000)).await;
+    let flushed = default.engine("b").flush(FlushKind::Final, "1", within(20_000)).await;
     match flushed {
         Ok(flushed) => assert!(
             !flushed.is_partial() || flushed.missing[0].contains("--no-cache-idle-slots"),
@@ -305,7 +307,7 @@ async fn llama_server_slots_elsewhere_or_switched_off_are_errors_that_name_the_f
         Err(error) => assert!(error.to_string().contains("--no-cache-idle-slots"), "{error}"),
     }
     // A damaged file is refused, and the slot is empty afterwards.
-    let taken = server.engine("c").flush(Round::Final, "2", within(20_000)).await.unwrap();
+    let taken = server.engine("c").flush(FlushKind::Final, "2", within(20_000)).await.unwrap();
     let file = dir.path().join("lifeboat-slot-0.bin");
     let whole = std::fs::read(&file).unwrap();
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
@@ -326,5 +328,5 @@ async fn llama_server_slots_are_reached_with_the_api_key() {
     let target = EngineTarget { token: Some("s3cret".to_owned()), ..target(dir.path(), server.port, "a") };
     let engine = connect(EngineKind::LlamaServer, target).unwrap();
     assert!(engine.look(within(20_000)).await.unwrap().fingerprint.probe.is_some());
-    engine.flush(Round::Final, "1", within(20_000)).await.unwrap();
+    engine.flush(FlushKind::Final, "1", within(20_000)).await.unwrap();
 }

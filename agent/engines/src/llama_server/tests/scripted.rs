@@ -136,7 +136,7 @@ async fn an_empty_slot_is_probed_before_a_used_one_and_erased_after() {
 async fn slots_that_were_used_and_save_nothing_name_the_flag() {
     let dir = tempfile::tempdir().unwrap();
     let (_, port) = start(Script { emptied: true, ..used(&dir) }).await;
-    let error = engine(dir.path(), port, "a").flush(Round::Final, "1", within(5000)).await.unwrap_err();
+    let error = engine(dir.path(), port, "a").flush(FlushKind::Final, "1", within(5000)).await.unwrap_err();
     assert!(error.to_string().contains("--no-cache-idle-slots"), "{error}");
     assert_eq!(error.kind(), FailureKind::Permanent);
     assert_eq!(names(dir.path()), [".lifeboat"], "an empty file is not kept: servers crashed on those");
@@ -146,7 +146,7 @@ async fn slots_that_were_used_and_save_nothing_name_the_flag() {
 async fn a_file_that_is_shorter_than_it_says_is_a_broken_promise() {
     let dir = tempfile::tempdir().unwrap();
     let (_, port) = start(Script { short: true, ..used(&dir) }).await;
-    let error = engine(dir.path(), port, "a").flush(Round::Final, "1", within(5000)).await.unwrap_err();
+    let error = engine(dir.path(), port, "a").flush(FlushKind::Final, "1", within(5000)).await.unwrap_err();
     assert!(matches!(error, EngineError::BrokenPromise { .. }), "{error}");
 }
 
@@ -155,11 +155,11 @@ async fn a_late_save_does_not_change_the_file_that_was_counted() {
     let dir = tempfile::tempdir().unwrap();
     let (script, port) = start(used(&dir)).await;
     let engine = engine(dir.path(), port, "a");
-    engine.flush(Round::PreCopy, "1", within(5000)).await.unwrap();
+    engine.flush(FlushKind::PreCopy, "1", within(5000)).await.unwrap();
     let reading = std::fs::File::open(dir.path().join("lifeboat-slot-0.bin")).unwrap();
     script.tokens.lock().unwrap().insert(0, 999);
     script.busy.lock().unwrap().push(0);
-    let cut = engine.flush(Round::Final, "2", within(500)).await.unwrap();
+    let cut = engine.flush(FlushKind::Final, "2", within(500)).await.unwrap();
     assert_eq!(cut.missing, ["slot 0: its generation did not end in time"]);
     // The server carries the save out after we have gone.
     script.busy.lock().unwrap().clear();
@@ -176,7 +176,7 @@ async fn what_is_more_than_allowed_is_left_out_and_named() {
     let target = EngineTarget { max_bytes: Some(250), ..target(dir.path(), port, "a") };
     let flushed = connect(EngineKind::LlamaServer, target)
         .unwrap()
-        .flush(Round::Final, "1", within(5000))
+        .flush(FlushKind::Final, "1", within(5000))
         .await
         .unwrap();
     assert_eq!(flushed.files.len(), 1);
@@ -189,7 +189,7 @@ async fn a_restore_of_which_one_slot_fails_leaves_none_behind() {
     let dir = tempfile::tempdir().unwrap();
     let (script, port) = start(used(&dir)).await;
     let engine = engine(dir.path(), port, "a");
-    let flushed = engine.flush(Round::Final, "1", within(5000)).await.unwrap();
+    let flushed = engine.flush(FlushKind::Final, "1", within(5000)).await.unwrap();
     std::fs::remove_file(dir.path().join("lifeboat-slot-1.bin")).unwrap();
     script.asked.lock().unwrap().clear();
     let files: Vec<String> = flushed.files.iter().map(|file| file.path.clone()).collect();
@@ -203,7 +203,7 @@ async fn a_slot_file_that_is_not_understood_leaves_the_restore_unverified() {
     let dir = tempfile::tempdir().unwrap();
     let (script, port) = start(used(&dir)).await;
     let engine = engine(dir.path(), port, "a");
-    let flushed = engine.flush(Round::Final, "1", within(5000)).await.unwrap();
+    let flushed = engine.flush(FlushKind::Final, "1", within(5000)).await.unwrap();
     script.asked.lock().unwrap().clear();
     assert_eq!(engine.verify(&flushed.facts, within(5000)).await, Ok(None));
     assert!(script.asked.lock().unwrap().is_empty());

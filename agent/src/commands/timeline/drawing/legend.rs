@@ -105,7 +105,7 @@ const fn meaning(work: Work) -> &'static str {
         Work::Save => "save",
         Work::Commit => "commit",
         Work::Fetch => "fetch",
-        Work::HandOver => "hand over",
+        Work::Import => "import into the engine",
         Work::Held => "held: waits in its eviction",
         Work::Restoring => "restoring: its gate is closed",
         Work::Ending => "evicted, not gone",

@@ -1,9 +1,9 @@
 use super::*;
 use crate::commands::timeline::web_page;
-use evacuation::effect::{Action, Effect, EffectId, Hold, Round};
+use evacuation::effect::{Action, Effect, EffectId, FlushKind, Hold};
 use evacuation::event::{Done, Event, FailureKind, NodeFacts, Outcome};
 use evacuation::moment::{Moment, Span};
-use evacuation::notice::{InstanceAction, Notice, Standing};
+use evacuation::notice::{ActiveNotice, InstanceAction, Notice};
 use evacuation::pod::{PodFacts, PodUid};
 use evacuation::report::{DepartureOutcome, PodReport, Report};
 use evacuation::timeline::Timeline;
@@ -36,14 +36,14 @@ impl Life {
         let facts =
             serde_json::json!({"uid": uid(name), "namespace": "chat", "name": name, "priority": priority});
         let facts: PodFacts = serde_json::from_value(facts).unwrap();
-        self.event(0, Event::PodSeen(Box::new(facts)));
+        self.event(0, Event::PodUpdated(Box::new(facts)));
     }
 
     /// Asked for at the one moment, and answered at the other.
     fn work(&mut self, from: u64, to: u64, action: Action, outcome: Outcome) {
         self.1 += 1;
         let effect = Effect { id: EffectId(self.1), deadline: at(999_999), attempt: 1, action };
-        self.0.push(Step { at: at(from), event: Event::Woke, effects: vec![effect] });
+        self.0.push(Step { at: at(from), event: Event::TimerFired, effects: vec![effect] });
         self.event(to, Event::Answered { id: EffectId(self.1), outcome });
     }
 
@@ -97,19 +97,19 @@ fn report() -> Report {
 fn steps() -> Vec<Step> {
     let mut life = Life::default();
     let (gold, bad) = (|| uid("gold"), || uid(HOSTILE));
-    let (pre_copy, last) = (Round::PreCopy, Round::Final);
+    let (pre_copy, last) = (FlushKind::PreCopy, FlushKind::Final);
     let node = NodeFacts {
         name: "node-a".into(),
         boot: "boot".into(),
         unschedulable: false,
         tainted: false,
-        standing: None,
+        active_notice: None,
     };
     life.event(0, Event::Started(node));
     life.seen("gold", 1000);
     life.seen(HOSTILE, 10);
-    life.event(0, Event::Noticed(Notice { kind: TERMINATE, id: "n".into(), left_ms: 120_000 }));
-    let standing = Standing {
+    life.event(0, Event::NoticeReceived(Notice { kind: TERMINATE, id: "n".into(), left_ms: 120_000 }));
+    let active_notice = ActiveNotice {
         notice: "n".into(),
         kind: TERMINATE,
         boot: "boot".into(),
@@ -118,23 +118,23 @@ fn steps() -> Vec<Step> {
         hard: true,
         was_schedulable: true,
     };
-    life.done(0, 60, Action::Mark(standing), Done::Nothing);
-    let intend = |pod, by| Action::Intend { pod, departure: "n".into(), by: at(by) };
-    life.done(0, 30, intend(gold(), 112_000), Done::Intended { committed: None });
-    life.done(0, 30, intend(bad(), 98_000), Done::Intended { committed: None });
+    life.done(0, 60, Action::MarkNode(active_notice), Done::Nothing);
+    let intend = |pod, by| Action::WriteIntent { pod, departure: "n".into(), by: at(by) };
+    life.done(0, 30, intend(gold(), 112_000), Done::IntentWritten { committed: None });
+    life.done(0, 30, intend(bad(), 98_000), Done::IntentWritten { committed: None });
     life.done(30, 40, Action::SetHold { pod: gold(), hold: Hold::Until(at(115_000)) }, Done::Nothing);
     life.done(40, 50, Action::Evict { pod: gold(), grace: Span::from_secs(114) }, Done::Nothing);
     let refused = Outcome::Failed { kind: FailureKind::Refused, why: "a budget".into() };
     life.work(40, 80, Action::Evict { pod: bad(), grace: Span::from_secs(30) }, refused);
-    life.done(100, 9_000, Action::Save { pod: gold(), round: pre_copy, rank: 0 }, saved(1 << 30));
-    life.done(9_000, 12_000, Action::Flush { pod: gold(), round: last }, Done::Flushed { bytes: 3 << 30 });
-    life.done(12_000, 40_000, Action::Save { pod: gold(), round: last, rank: 0 }, saved(3 << 30));
+    life.done(100, 9_000, Action::Save { pod: gold(), kind: pre_copy, rank: 0 }, saved(1 << 30));
+    life.done(9_000, 12_000, Action::Flush { pod: gold(), kind: last }, Done::Flushed { bytes: 3 << 30 });
+    life.done(12_000, 40_000, Action::Save { pod: gold(), kind: last, rank: 0 }, saved(3 << 30));
     let generation = Done::Committed { generation: "g".into(), bytes: 3 << 30 };
-    life.done(40_000, 41_000, Action::Commit { pod: gold(), round: last, partial: false }, generation);
+    life.done(40_000, 41_000, Action::Commit { pod: gold(), kind: last, partial: false }, generation);
     life.done(41_000, 41_010, Action::SetHold { pod: gold(), hold: Hold::Released }, Done::Nothing);
-    life.event(42_500, Event::PodGone(gold()));
-    life.work(5_000, 97_000, Action::Flush { pod: bad(), round: last }, Outcome::TimedOut);
-    life.done(98_000, 98_040, Action::LetGo { pod: bad(), grace: Span::from_secs(16) }, Done::Nothing);
+    life.event(42_500, Event::PodRemoved(gold()));
+    life.work(5_000, 97_000, Action::Flush { pod: bad(), kind: last }, Outcome::TimedOut);
+    life.done(98_000, 98_040, Action::DeletePod { pod: bad(), grace: Span::from_secs(16) }, Done::Nothing);
     life.done(101_000, 101_050, Action::WriteReport(Box::new(report())), Done::Nothing);
     life.0.sort_by_key(|step| step.at);
     life.0
@@ -244,7 +244,7 @@ fn the_legend_explains_what_is_there_and_nothing_else() {
         assert!(svg.contains(there), "{there}");
     }
     assert_eq!(legend::lines(&charts[0]), 2, "nine entries do not fit into one line");
-    assert!(!svg.contains("hand over") && !svg.contains("restoring: "), "{svg}");
+    assert!(!svg.contains("import into the engine") && !svg.contains("restoring: "), "{svg}");
 }
 
 #[test]
