@@ -8,7 +8,6 @@ mod agent;
 mod drill_requests;
 mod event_loop;
 pub(crate) mod executor;
-pub mod journal;
 pub mod store;
 
 pub use agent::{StartError, run};

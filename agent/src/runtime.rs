@@ -5,6 +5,7 @@ pub mod claims;
 pub mod config;
 pub mod drill_scope;
 pub mod garbage_args;
+pub mod journal;
 pub mod metrics;
 pub mod readiness;
 pub mod signals;

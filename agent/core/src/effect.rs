@@ -26,6 +26,9 @@ pub struct Effect {
     pub action: Action,
 }
 
+/// Ranks of saves from here on are of what does not fit: behind all that does, in the same order.
+pub const FIRST_DROPPED_RANK: u64 = 1 << 32;
+
 /// Whether the engine goes on serving after the flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -21,8 +21,8 @@
 //! ```
 //!
 //! What decides is small and pure: [`order`] says who goes before whom, [`budget`] cuts up the time of one departure,
-//! [`forecast`] says which states fit. [`plan`] asks the same three of [`facts`], before anything happens. What happened is a
-//! [`trace`]: [`timeline`] tells it to people, and [`guarantees`] judges it by rules of its own.
+//! [`forecast`] says which states fit. [`plan`] asks the same three of [`facts`], before anything happens. What happened
+//! is told and judged by another crate, `trace`, by rules of its own.
 //!
 //! # The contract
 //! - [`Machine::handle`] is a function of the policy and of the events so far: no I/O, no clock, no
@@ -44,7 +44,6 @@ mod evacuation;
 pub mod event;
 pub mod facts;
 pub mod forecast;
-pub mod guarantees;
 mod hold_file;
 mod machine;
 pub mod moment;
@@ -65,8 +64,6 @@ mod reload_local;
 pub mod report;
 mod saves;
 pub mod status;
-pub mod timeline;
-pub mod trace;
 mod uplink;
 
 pub use machine::Machine;

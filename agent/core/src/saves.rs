@@ -5,6 +5,7 @@
 //! know how a single save is made, nor who is evicted when.
 
 use crate::budget;
+use crate::effect::FIRST_DROPPED_RANK;
 use crate::forecast::{Fit, Forecaster, Load, Resources};
 use crate::moment::Moment;
 use crate::open_effects::Context;
@@ -14,9 +15,6 @@ use crate::pods::Pods;
 use crate::pods::TrackedPod;
 use crate::uplink::Uplink;
 use std::cmp::Reverse;
-
-/// Ranks from here on are of what does not fit: behind all that does, in the same order.
-pub(crate) const DROPPED: u64 = 1 << 32;
 
 /// What all saves of the node share: its uplink, and how it is divided.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +58,7 @@ impl Saves {
                 bytes = bytes.saturating_add(own);
             }
             turn.bytes_before_and_own = if dropped { own } else { bytes };
-            turn.rank = if dropped { DROPPED + place } else { place };
+            turn.rank = if dropped { FIRST_DROPPED_RANK + place } else { place };
         }
         // Engines take their turns by tier, too, but within one the quickest flush goes first: the link has something to
         // send the sooner (Johnson, "Optimal two- and three-stage production schedules with setup times included", 1954).

@@ -3,10 +3,10 @@
 use evacuation::effect::{Action, Effect, EffectId};
 use evacuation::event::{Event, Outcome};
 use evacuation::moment::Moment;
-use evacuation::trace::Step;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use trace::Step;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,23 +10,23 @@
 
 mod drawing;
 mod markup;
-mod replay;
 mod source;
 #[cfg(test)]
 mod tests;
 mod web_page;
 
-use crate::node::journal::lives::{self, Life, ReadError};
+use crate::runtime::journal;
 use clap::{Args, ValueEnum};
-use evacuation::guarantees::{self, Violation};
-use evacuation::timeline::Timeline;
-use evacuation::timeline::chart::Chart;
-use replay::Replayed;
 use serde_json::{Value, json};
 use source::Source;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
+use trace::guarantees::{self, Violation};
+use trace::lives::{Life, ReadError};
+use trace::replay::Replayed;
+use trace::timeline::Timeline;
+use trace::timeline::chart::Chart;
 
 /// The journal cannot be read, or does not replay.
 const FAILED: u8 = 1;
@@ -137,7 +137,7 @@ enum CopyError {
 /// Copies the journal, its older file first. An agent may be writing to it: what it appends meanwhile is copied too, and a
 /// last line without an end is what a reader expects of a journal.
 fn copy(path: &Path, out: &mut impl std::io::Write) -> Result<(), CopyError> {
-    for (path, file) in lives::files(path)? {
+    for (path, file) in journal::files(path)? {
         let mut file = BufReader::with_capacity(1 << 16, file);
         loop {
             let read =
@@ -182,7 +182,7 @@ fn text(lives: &[Life], replay: bool) -> Told {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "Life {number} of {}: lifeboat {agent}{}", lives.len(), remarks(life));
         if replay {
-            let replayed = replay::replay(life);
+            let replayed = trace::replay::replay(life);
             let _ = writeln!(text, " {replayed}");
             replays.push(replayed);
         } else {
@@ -241,7 +241,7 @@ fn document(lives: &[Life], replay: bool) -> Told {
                 "timeline": Timeline::of(&life.steps),
             });
             if replay {
-                let replayed = replay::replay(life);
+                let replayed = trace::replay::replay(life);
                 document["replay"] = replayed.document();
                 replays.push(replayed);
             }

@@ -5,11 +5,11 @@ use crate::imds::Imds;
 use crate::kube::{Cluster, Options};
 use crate::node::drill_requests::DrillRequests;
 use crate::node::executor::Executor;
-use crate::node::journal::{Head, Journal, What};
 use crate::node::store::StoreHandle;
 use crate::pods::daemonset::DaemonRules;
 use crate::runtime::admin::{Admin, Sources};
 use crate::runtime::config::Config;
+use crate::runtime::journal::Journal;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::readiness::Heartbeat;
 use crate::runtime::readiness::Readiness;
@@ -19,6 +19,7 @@ use evacuation::Machine;
 use host::clock;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use trace::journal::{Head, What};
 
 /// How much may queue up before a source waits for the loop.
 const QUEUE: usize = 1024;

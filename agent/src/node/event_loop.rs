@@ -16,8 +16,8 @@ use crate::kube::ClusterEvent;
 use crate::kube::drill_request::Rehearsal;
 use crate::node::drill_requests::DrillRequests;
 use crate::node::executor::{Answer, Executor};
-use crate::node::journal::{Journal, What};
 use crate::runtime::drill_scope::DrillScope;
+use crate::runtime::journal::Journal;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::readiness::Heartbeat;
 use crate::runtime::readiness::Latch;
@@ -38,6 +38,7 @@ use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use trace::journal::What;
 
 /// How often the loop beats at least: what `/livez` looks at.
 const HEARTBEAT: Duration = Duration::from_secs(1);

@@ -14,10 +14,10 @@ mod restore;
 
 use crate::kube::Cluster;
 use crate::node::executor::pod_context::Bench;
-use crate::node::journal::Journal;
 use crate::node::store::StoreHandle;
 use crate::pods::reader::PodRecord;
 use crate::runtime::config::Config;
+use crate::runtime::journal::Journal;
 use crate::runtime::metrics::Metrics;
 use crate::volume::PodVolumes;
 use checkpoint::dispatcher::Dispatcher;

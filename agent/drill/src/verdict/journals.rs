@@ -6,7 +6,7 @@
 use super::{Finding, unless};
 use crate::observation::{Observation, SOURCE, TARGET};
 use evacuation::event::Event;
-use evacuation::guarantees;
+use trace::guarantees;
 
 /// Violations that are shown of one journal.
 const SHOWN: usize = 3;

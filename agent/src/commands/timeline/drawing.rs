@@ -10,9 +10,9 @@ mod tests;
 use super::markup::{Attribute, Markup};
 use evacuation::notice::NoticeKind;
 use evacuation::report::StateOutcome;
-use evacuation::timeline::chart::{Bar, Chart, End, Row, Work};
-use evacuation::timeline::{bytes, departure_word, stamp, state_word};
 use layout::{Layout, PLOT_END, WIDTH, fit, wide};
+use trace::timeline::chart::{Bar, Chart, End, Row, Work};
+use trace::timeline::{bytes, departure_word, stamp, state_word};
 
 /// Colours that are told apart with any kind of colour vision (Okabe and Ito, <https://jfly.uni-koeln.de/color/>; teal:
 /// Tol, <https://personal.sron.nl/~pault/>), on white and on black. What has gone wrong has an outline besides.

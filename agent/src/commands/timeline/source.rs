@@ -2,13 +2,14 @@
 //!
 //! Decides which of the two a file is, by what is in it. It must not know what becomes of it.
 
-use crate::node::journal::VERSION;
-use crate::node::journal::lives::{self, Life, ReadError};
+use crate::runtime::journal;
 use evacuation::report::Report;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use trace::journal::VERSION;
+use trace::lives::{Life, ReadError};
 
 /// The format of reports that this version reads.
 const FORMAT: u32 = 1;
@@ -54,7 +55,7 @@ pub(super) fn read(path: &Path) -> Result<Source, SourceError> {
         }
         Some(_) | None => match document(path) {
             Some(report) => Ok(Source::Report(Box::new(report))),
-            None => Ok(Source::Journal(lives::read(path)?)),
+            None => Ok(Source::Journal(journal::read(path)?)),
         },
     }
 }

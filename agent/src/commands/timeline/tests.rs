@@ -1,6 +1,6 @@
 use super::*;
-use crate::node::journal::lives;
-use crate::node::journal::{FORMAT, Head, Journal, Line, NAME, OLD_NAME, What};
+use crate::runtime::journal;
+use crate::runtime::journal::Journal;
 use evacuation::Machine;
 use evacuation::event::{Event, NodeFacts};
 use evacuation::moment::{Moment, Span};
@@ -9,6 +9,7 @@ use evacuation::pod::{Owner, PodFacts, PodUid, Role};
 use evacuation::policy::Policy;
 use std::io::Write as _;
 use std::path::Path;
+use trace::journal::{FORMAT, Head, Line, NAME, OLD_NAME, What};
 
 fn pod(name: &str) -> Event {
     Event::PodUpdated(Box::new(PodFacts {
@@ -66,11 +67,11 @@ fn edit(folder: &Path, change: impl FnOnce(&mut Vec<String>)) {
 }
 
 fn replayed(folder: &Path) -> Told {
-    text(&lives::read(folder).unwrap(), true)
+    text(&journal::read(folder).unwrap(), true)
 }
 
 fn refused(folder: &Path) -> String {
-    lives::read(folder).unwrap_err().to_string()
+    journal::read(folder).unwrap_err().to_string()
 }
 
 fn a_life() -> tempfile::TempDir {
@@ -180,7 +181,7 @@ fn a_life_that_was_rotated_is_replayed_over_both_files_and_one_file_alone_says_w
     let told = replayed(folder.path());
     assert!(!told.same, "nothing was compared: {}", told.text);
     assert!(told.text.contains("cannot be replayed: its beginning is missing"), "{}", told.text);
-    assert!(text(&lives::read(folder.path()).unwrap(), false).text.contains("it was rotated away"));
+    assert!(text(&journal::read(folder.path()).unwrap(), false).text.contains("it was rotated away"));
     live(folder.path(), 9_000);
     let told = replayed(folder.path());
     assert!(told.same && told.text.contains("cannot be replayed"), "{}", told.text);
@@ -190,7 +191,7 @@ fn a_life_that_was_rotated_is_replayed_over_both_files_and_one_file_alone_says_w
 fn a_life_without_a_policy_reads_as_a_timeline_and_does_not_replay() {
     let folder = a_life();
     edit(folder.path(), |lines| drop(lines.remove(0)));
-    let lives = lives::read(folder.path()).unwrap();
+    let lives = journal::read(folder.path()).unwrap();
     assert!(text(&lives, false).text.contains("terminate: at T+120.0"));
     let told = text(&lives, true);
     assert!(!told.same && told.text.contains("its policy was not written"), "{}", told.text);
@@ -209,7 +210,7 @@ fn what_is_no_journal_is_one_error_that_names_the_fix() {
 #[test]
 fn the_timeline_is_text_for_people_and_json_for_programs() {
     let folder = a_life();
-    let lives = lives::read(folder.path()).unwrap();
+    let lives = journal::read(folder.path()).unwrap();
     let told = text(&lives, false);
     assert!(
         told.same && told.text.contains(" T+0.0    node    mark: cordon, taint, annotation"),
@@ -239,7 +240,7 @@ fn a_journal_that_breaks_a_guarantee_says_which_also_where_its_core_would_do_the
     });
     let told = replayed(folder.path());
     assert!(!told.same && told.text.contains("VIOLATED: guarantee 1:"), "{}", told.text);
-    let document = document(&lives::read(folder.path()).unwrap(), true);
+    let document = document(&journal::read(folder.path()).unwrap(), true);
     assert!(document.text.contains("\"guarantee\": 1"), "{}", document.text);
 }
 
@@ -290,7 +291,7 @@ fn a_copied_journal_is_what_its_files_say_the_older_first() {
     assert!(copied.len() > 1 << 20 && copied == files.concat());
     let elsewhere = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(elsewhere.path(), copied).unwrap();
-    let shown = |path: &Path| text(&lives::read(path).unwrap(), true).text;
+    let shown = |path: &Path| text(&journal::read(path).unwrap(), true).text;
     assert_eq!(shown(elsewhere.path()), shown(folder.path()));
 }
 

@@ -6,8 +6,8 @@ use super::drawing;
 use super::markup::Markup;
 use evacuation::moment::Moment;
 use evacuation::report::{PodReport, Report, StateOutcome};
-use evacuation::timeline::chart::Chart;
-use evacuation::timeline::{bytes, departure_word, stamp, state_word};
+use trace::timeline::chart::Chart;
+use trace::timeline::{bytes, departure_word, stamp, state_word};
 
 /// Nothing is loaded and nothing runs, whatever a name in it says.
 const HEAD: &str = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\

@@ -4,7 +4,7 @@
 
 use super::{ROW, legend};
 use evacuation::moment::Moment;
-use evacuation::timeline::chart::{Chart, Mark, Row};
+use trace::timeline::chart::{Chart, Mark, Row};
 
 /// The picture's width, in pixels at its own size.
 pub(super) const WIDTH: f64 = 1120.0;

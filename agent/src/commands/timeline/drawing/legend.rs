@@ -3,7 +3,7 @@
 use super::super::markup::Markup;
 use super::layout::{LINE, WIDTH, wide};
 use super::{class, px, text};
-use evacuation::timeline::chart::{Bar, Chart, End, Work};
+use trace::timeline::chart::{Bar, Chart, End, Work};
 
 /// Where the first entry begins, and how much is between a sign and its words and between two entries.
 const LEFT: f64 = 16.0;

@@ -6,9 +6,9 @@ use evacuation::moment::{Moment, Span};
 use evacuation::notice::{ActiveNotice, InstanceAction, Notice};
 use evacuation::pod::{PodFacts, PodUid};
 use evacuation::report::{DepartureOutcome, PodReport, Report};
-use evacuation::timeline::Timeline;
-use evacuation::trace::Step;
 use std::path::Path;
+use trace::Step;
+use trace::timeline::Timeline;
 
 /// What a pod must not be able to do with its name.
 const HOSTILE: &str = "<script>alert('x')</script>\" onload=\"alert(1)";

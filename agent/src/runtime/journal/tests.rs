@@ -1,0 +1,155 @@
+use super::*;
+use evacuation::event::NodeFacts;
+use evacuation::moment::Span;
+use evacuation::notice::{InstanceAction, Notice, NoticeKind};
+use evacuation::pod::{Owner, PodFacts, PodUid, Role};
+use trace::journal::Head;
+
+#[test]
+fn lines_survive_a_second_opening_and_read_back_as_they_were_written() {
+    let folder = tempfile::tempdir().unwrap();
+    for at in [1, 2] {
+        let mut journal = Journal::open(folder.path()).unwrap();
+        journal.write(Moment::from_millis(at), What::Event(Event::TimerFired));
+    }
+    let text = std::fs::read_to_string(folder.path().join("journal.jsonl")).unwrap();
+    let lines: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[1].at, Moment::from_millis(2));
+    assert!(matches!(lines[1].what, What::Event(Event::TimerFired)));
+}
+
+#[test]
+fn a_pod_that_was_gone_before_a_restart_is_in_the_report_that_the_journal_gives_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = NodeFacts {
+        name: "node-a".into(),
+        boot: "boot".into(),
+        unschedulable: false,
+        tainted: false,
+        active_notice: None,
+    };
+    let pod = a_pod();
+    let gone = Event::PodRemoved(PodUid("uid-1".into()));
+    let notice = Notice {
+        kind: NoticeKind::Interruption(InstanceAction::Terminate),
+        id: "n".into(),
+        left_ms: 120_000,
+    };
+    let life = [Event::Started(node), pod, Event::NoticeReceived(notice), gone];
+    let mut journal = Journal::open(folder.path()).unwrap();
+    for (at, event) in (1_000..).zip(life) {
+        journal.write(Moment::from_millis(at), What::Event(event));
+    }
+    let journal = folder.path().join("journal.jsonl");
+    let torn = [b"{\"at\": 3, \"event\": \xff\n".as_slice(), &std::fs::read(&journal).unwrap()].concat();
+    std::fs::write(journal, torn).unwrap();
+    let policy = Policy::default();
+    let told = Journal::earlier_reports(folder.path(), "boot", &policy);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].pods.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["web"]);
+    assert!(Journal::earlier_reports(folder.path(), "another boot", &policy).is_empty());
+    assert!(Journal::earlier_reports(&folder.path().join("none"), "boot", &policy).is_empty());
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_an_error_that_names_the_flag() {
+    let error = Journal::open(Path::new("/proc/nowhere")).unwrap_err();
+    assert!(error.to_string().contains("--state-dir"));
+}
+
+fn started(boot: &str) -> Event {
+    Event::Started(NodeFacts {
+        name: "node-a".into(),
+        boot: boot.into(),
+        unschedulable: false,
+        tainted: false,
+        active_notice: None,
+    })
+}
+
+fn terminate(left_ms: i64) -> Event {
+    let kind = NoticeKind::Interruption(InstanceAction::Terminate);
+    Event::NoticeReceived(Notice { kind, id: "n".into(), left_ms })
+}
+
+#[test]
+fn an_earlier_life_is_replayed_under_its_own_policy_and_under_the_new_one_where_its_own_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = |margin| Policy { margin: Span::from_secs(margin), ..Policy::default() };
+    let mut journal = Journal::open(folder.path()).unwrap();
+    journal.write(Moment::from_millis(1), What::Life(Box::new(Head::new(&policy(9)))));
+    journal.write(Moment::from_millis(1), What::Event(started("boot")));
+    journal.write(Moment::from_millis(1), What::Event(terminate(120_000)));
+    journal
+        .file
+        .write_all(b"{\"at\":2,\"life\":{\"format\":1,\"agent\":\"9\",\"policy\":{\"margin\":\"long\"}}}\n")
+        .unwrap();
+    journal.write(Moment::from_millis(2), What::Event(started("boot")));
+    journal.write(Moment::from_millis(2), What::Event(terminate(120_000)));
+    let told = Journal::earlier_reports(folder.path(), "boot", &policy(20));
+    let deadlines: Vec<_> = told.iter().map(|report| report.deadline.as_millis()).collect();
+    assert_eq!(deadlines, [111_001, 100_002]);
+}
+
+#[test]
+fn a_pod_that_was_seen_before_the_node_was_read_is_in_the_report_of_its_life() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(folder.path()).unwrap();
+    let head = What::Life(Box::new(Head::new(&Policy::default())));
+    let life = [What::Event(a_pod()), What::Event(started("boot")), What::Event(terminate(120_000))];
+    for what in std::iter::once(head).chain(life) {
+        journal.write(Moment::from_millis(1), what);
+    }
+    let told = Journal::earlier_reports(folder.path(), "boot", &Policy::default());
+    assert_eq!(told[0].pods.len(), 1);
+    assert!(Journal::earlier_reports(folder.path(), "another", &Policy::default()).is_empty());
+    let lives = read(folder.path()).unwrap();
+    assert_eq!((lives.len(), lives[0].steps.len(), lives[0].is_whole()), (1, 3, true));
+}
+
+#[test]
+fn a_journal_that_grows_too_long_is_set_aside_and_both_files_are_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(folder.path()).unwrap();
+    journal.write(Moment::from_millis(1), What::Life(Box::new(Head::new(&Policy::default()))));
+    journal.write(Moment::from_millis(1), What::Event(started("boot")));
+    journal.rotate_at = journal.written + 60;
+    for at in 2..7 {
+        journal.write(Moment::from_millis(at), What::Event(Event::TimerFired));
+    }
+    let size = |name| std::fs::metadata(folder.path().join(name)).unwrap().len();
+    assert!(size(OLD_NAME) > 100 && size(NAME) > 0);
+    let lives = read(folder.path()).unwrap();
+    assert_eq!((lives.len(), lives[0].steps.len(), lives[0].is_whole()), (1, 6, true));
+    let alone = read(&folder.path().join(NAME)).unwrap();
+    assert!(!alone[0].is_whole());
+}
+
+#[test]
+fn a_line_that_was_torn_does_not_swallow_the_first_line_of_the_next_life() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(NAME);
+    std::fs::write(&path, "{\"at\":1,\"eve").unwrap();
+    let mut journal = Journal::open(folder.path()).unwrap();
+    journal.write(Moment::from_millis(2), What::Event(Event::TimerFired));
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text.lines().collect::<Vec<_>>(), ["{\"at\":1,\"eve", "{\"at\":2,\"event\":\"woke\"}"]);
+}
+
+fn a_pod() -> Event {
+    Event::PodUpdated(Box::new(PodFacts {
+        uid: PodUid("uid-1".into()),
+        namespace: "default".into(),
+        name: "web".into(),
+        priority: 0,
+        role: Role::Active,
+        owner: Owner::Replicated,
+        grace: Span::from_secs(30),
+        terminating: None,
+        running: true,
+        engine: None,
+        restore_decided: false,
+        restarts: 0,
+    }))
+}

@@ -1,0 +1,136 @@
+//! The replacement's side: one claim, nothing handed over unproven (guarantee 6), and the gate always opens (11).
+//!
+//! Knows a restore by its answers. It must not know what is in a lineage.
+
+use super::Checker;
+use evacuation::effect::{Action, RestoreOutcome};
+use evacuation::event::{FailureKind, Outcome};
+use evacuation::pod::PodUid;
+use std::mem::discriminant;
+
+/// How far one restore is, by the answers so far.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    claimed: Option<String>,
+    fetched: bool,
+    fingerprint_matches: bool,
+    mismatch: bool,
+    /// The engine was restarted, and its state is read from its own volume.
+    restarted: bool,
+    reloads: bool,
+    free_since: Option<u64>,
+}
+
+impl Progress {
+    /// Another life of the engine: what the one before it was shown to be counts no more.
+    pub(super) fn restarted(&mut self) {
+        (self.restarted, self.reloads, self.fingerprint_matches) = (true, false, false);
+    }
+
+    pub(super) fn answered(&mut self, action: &Action, outcome: &Outcome) {
+        let done = matches!(outcome, Outcome::Done(_));
+        match action {
+            Action::Claim { lineage, .. } if done => self.claimed = Some(lineage.clone()),
+            Action::Fetch { .. } => self.fetched = done,
+            Action::ReloadLocal { .. } => self.reloads = done,
+            Action::CheckFingerprint { .. } if done => self.fingerprint_matches = true,
+            Action::CheckFingerprint { .. } | Action::ImportState { .. } if self.reloads => {
+                self.reloads = !matches!(outcome, Outcome::Failed { kind: FailureKind::Mismatch, .. });
+            }
+            Action::CheckFingerprint { .. } | Action::ImportState { .. } => {
+                self.mismatch |= matches!(outcome, Outcome::Failed { kind: FailureKind::Mismatch, .. });
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Checker {
+    pub(super) fn restores(&mut self, uid: &PodUid, action: &Action) {
+        let open = self
+            .open
+            .values()
+            .any(|open| open.action.pod() == Some(uid) && discriminant(&open.action) == discriminant(action));
+        let Some(pod) = self.pods.get_mut(uid) else {
+            return self.wrong(6, format!("{action:?} for a pod that was never seen"));
+        };
+        let progress = &mut pod.restore;
+        let mut wrong = Vec::new();
+        let mut say = |why: &str| wrong.push((6, why.to_owned()));
+        if open {
+            say("while the same is open");
+        }
+        let of_a_reload = progress.reloads
+            && matches!(
+                action,
+                Action::CheckFingerprint { .. } | Action::ImportState { .. } | Action::Verify { .. }
+            );
+        let may_go_on = of_a_reload || matches!(action, Action::OpenGate { .. } | Action::ReloadLocal { .. });
+        let decided = pod.restored && !may_go_on;
+        if decided {
+            say("although its restore is decided");
+        }
+        match action {
+            _ if decided => {}
+            Action::Claim { lineage, .. }
+                if progress.claimed.as_ref().is_some_and(|claimed| claimed != lineage) =>
+            {
+                say("while it holds another claim");
+            }
+            Action::Fetch { .. } | Action::Prefetch { .. } if progress.claimed.is_none() => {
+                say("without a claim");
+            }
+            Action::ReloadLocal { .. } => {
+                if !progress.restarted {
+                    say("although its engine was not restarted");
+                }
+                if !pod.restored {
+                    say("before its restore is decided");
+                }
+                // Asked again of an engine that has what it was given.
+                (progress.restarted, progress.fingerprint_matches) = (true, false);
+            }
+            Action::CheckFingerprint { .. } if !progress.fetched && !of_a_reload => {
+                say("before anything is fetched")
+            }
+            Action::ImportState { .. } => {
+                let found = progress.claimed.is_some() && progress.fetched;
+                if !(found || of_a_reload) || !progress.fingerprint_matches {
+                    say("before claim, fetch and proof");
+                }
+                if progress.mismatch && !of_a_reload {
+                    say("although it does not fit");
+                }
+            }
+            Action::OpenGate { outcome, .. } => {
+                if progress.mismatch && *outcome != RestoreOutcome::Refused {
+                    say("although it was refused");
+                }
+                pod.restored = true;
+            }
+            _ => {}
+        }
+        self.all_wrong(format!("{action:?}"), wrong);
+    }
+
+    /// Every gate is opened in time, unless the pod leaves.
+    pub(super) fn gates(&mut self) {
+        let now = self.now;
+        let evacuation = self.notices.evacuation.as_ref();
+        let stays_for_now = evacuation.is_none_or(|it| it.hibernates || it.withdrawn.is_some());
+        let limit = self.policy.restore_timeout.as_millis() + 1_000;
+        let mut wrong = Vec::new();
+        for pod in self.pods.values_mut() {
+            let waits = pod.facts.engine.is_some() && !pod.restored && !pod.gone && !pod.asked;
+            let free = waits && stays_for_now && pod.facts.terminating.is_none() && pod.began.is_none();
+            if !free {
+                pod.restore.free_since = None;
+            } else if now > *pod.restore.free_since.get_or_insert(now) + limit {
+                wrong.push(format!("the gate of {} is still closed", pod.name()));
+            }
+        }
+        for what in wrong {
+            self.wrong(11, what);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The steps of a pod's save, each after the one before it, and over in time (guarantees 2, 4, 5, 7, 10).
+//!
+//! Judges the save of one pod; of others it knows only whose bytes go before. It must not know evictions.
+
+use super::Checker;
+use super::notices::ExpectedEvacuation;
+use super::pod::JudgedPod;
+use evacuation::effect::{Action, FlushKind};
+use evacuation::pod::{OnDelete, Owner, PodUid};
+
+impl Checker {
+    /// A step of one pod's save.
+    pub(super) fn keeps(&mut self, uid: &PodUid, action: &Action) {
+        let now = self.now;
+        let Some(pod) = self.pods.get(uid) else {
+            return self.wrong(2, format!("{action:?} of a pod that was never seen"));
+        };
+        let evacuation = self.notices.evacuation.as_ref();
+        let mut wrong = self.out_of_place(pod, action, evacuation);
+        let mut say = |guarantee: u8, why: &str| wrong.push((guarantee, why.to_owned()));
+        match action {
+            Action::Save { kind: FlushKind::Final, rank, .. } => {
+                if !pod.flushed {
+                    say(5, "before its flush");
+                }
+                if let Some(before) = evacuation.map(|it| self.bytes_before(pod, it)).filter(|it| rank < it) {
+                    say(10, &format!("with rank {rank}, although {before} that count more are being sent"));
+                }
+            }
+            Action::Commit { kind: FlushKind::Final, partial, .. } => match pod.saved {
+                None => say(5, "before its save"),
+                Some(whole) if whole == *partial => say(5, "with the wrong word on whether it is whole"),
+                Some(_) => {}
+            },
+            Action::Commit { kind: FlushKind::PreCopy, partial, .. } => match pod.copied {
+                None => say(5, "before its save"),
+                Some(whole) if whole == *partial => say(5, "with the wrong word on whether it is whole"),
+                Some(_) => {}
+            },
+            _ => {}
+        }
+        if let Action::Flush { kind: FlushKind::Final, .. } = action {
+            wrong.extend(self.flush_out_of_turn(uid, pod));
+        }
+        if let Action::WriteIntent { departure, .. } = action {
+            self.commits.intends(uid, departure);
+        }
+        let name = pod.name();
+        if let Some(pod) = self.pods.get_mut(uid) {
+            match action {
+                Action::WriteIntent { departure, .. } => pod.intends(departure),
+                Action::Quiesce { .. } => _ = pod.began.get_or_insert(now),
+                Action::Flush { kind: FlushKind::Final, .. } => pod.flush_asked = true,
+                _ => {}
+            }
+        }
+        self.all_wrong(format!("{} of {name}", action.name()), wrong);
+    }
+
+    /// Only a save that is under way has a place on the link to change.
+    pub(super) fn moves(&mut self, uid: &PodUid) {
+        let saves = self.open.values().any(
+            |open| matches!(&open.action, Action::Save { pod, kind: FlushKind::Final, .. } if pod == uid),
+        );
+        if !saves {
+            self.wrong(10, format!("the save of {uid} is moved, and none is under way"));
+        }
+    }
+
+    /// Nothing is done to the engine of a pod that has nothing to save, or that stays.
+    fn out_of_place(
+        &self,
+        pod: &JudgedPod,
+        action: &Action,
+        evacuation: Option<&ExpectedEvacuation>,
+    ) -> Vec<(u8, String)> {
+        let mut wrong = Vec::new();
+        let mut say = |guarantee: u8, why: &str| wrong.push((guarantee, why.to_owned()));
+        let last = match action {
+            Action::Flush { kind, .. } | Action::Save { kind, .. } | Action::Commit { kind, .. } => {
+                *kind == FlushKind::Final
+            }
+            _ => true,
+        };
+        if pod.facts.engine.is_none() {
+            say(2, "although it is not opted in");
+        }
+        if last && pod.is_shed(&self.policy) {
+            say(2, "although it is shed");
+        }
+        let stays = pod.facts.terminating.is_none() && pod.began.is_none();
+        if evacuation.is_some_and(|evacuation| evacuation.hibernates) && last && stays {
+            say(2, "while the instance hibernates");
+        }
+        let withdrawn = evacuation.is_some_and(|evacuation| evacuation.withdrawn.is_some());
+        if withdrawn && stays && !pod.asked && matches!(action, Action::Quiesce { .. }) {
+            say(2, "that begins after the notice was withdrawn");
+        }
+        wrong
+    }
+
+    /// The state of this pod is given up.
+    pub(super) fn gives_up(&mut self, uid: &PodUid, why: &str) {
+        let now = self.now;
+        let withdrawn = self.notices.evacuation.as_ref().is_some_and(|it| it.withdrawn.is_some());
+        if let Some(pod) = self.pods.get_mut(uid) {
+            pod.given_up = true;
+            pod.announced &= !withdrawn;
+            pod.over_since.get_or_insert(now);
+        }
+        if why.is_empty() {
+            self.wrong(4, format!("{uid} is given up without a reason"));
+        }
+    }
+
+    /// A save does not go on beyond the deadline; another's delete begins one at once.
+    pub(super) fn begun_and_ended(&mut self) {
+        let evacuation = self.notices.evacuation.as_ref();
+        let mut wrong = Vec::new();
+        if let Some(deadline) = evacuation.map(|it| it.deadline).filter(|at| self.now > at + 500) {
+            for open in self.open.values() {
+                let last = matches!(
+                    open.action,
+                    Action::Flush { kind: FlushKind::Final, .. }
+                        | Action::Save { kind: FlushKind::Final, .. }
+                );
+                let pod = open.action.pod().and_then(|uid| self.pods.get(uid));
+                if let Some(pod) = pod.filter(|pod| last && pod.announced) {
+                    let what = format!("{} of {} is still open", open.action.name(), pod.name());
+                    wrong.push((4, format!("{what}, beyond {deadline} ms")));
+                }
+            }
+        }
+        if evacuation.is_none_or(|evacuation| evacuation.hibernates) {
+            let begins = |pod: &&JudgedPod| {
+                let save = |on_delete| on_delete == OnDelete::Save;
+                pod.facts.engine.as_ref().is_some_and(|engine| save(engine.on_delete))
+                    && pod.facts.restore_decided
+                    && pod.facts.owner != Owner::Finished
+                    && pod.facts.terminating.is_some()
+                    && !pod.is_shed(&self.policy)
+            };
+            let waits = |pod: &&JudgedPod| !(pod.gone || pod.intended || pod.given_up || pod.asked);
+            for pod in self.pods.values().filter(begins).filter(waits) {
+                wrong.push((2, format!("{} is deleted, and its save does not begin", pod.name())));
+            }
+        }
+        for (guarantee, what) in wrong {
+            self.wrong(guarantee, what);
+        }
+    }
+}

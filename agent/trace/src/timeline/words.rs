@@ -1,0 +1,256 @@
+//! The words for what was asked and what was answered.
+//!
+//! Decides nothing. Bytes in binary units, times relative to `zero`, no ids.
+
+use evacuation::effect::{Action, FIRST_DROPPED_RANK, FlushKind, Hold};
+use evacuation::event::{Done, FailureKind, Outcome};
+use evacuation::moment::{Moment, Span};
+use evacuation::notice::{Notice, NoticeKind};
+use evacuation::report::{DepartureOutcome, PodReport, Report, StateOutcome};
+
+/// `T+3.2`: seconds since `zero`, rounded down.
+pub fn stamp(at: Moment, zero: Moment) -> String {
+    if at >= zero {
+        let ms = at.since(zero).as_millis();
+        format!("T+{}.{}", ms / 1000, ms % 1000 / 100)
+    } else {
+        let tenths = zero.since(at).as_millis().div_ceil(100);
+        format!("T-{}.{}", tenths / 10, tenths % 10)
+    }
+}
+
+/// The text on one line: what an engine or a server said can neither forge a line nor move a cursor.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
+/// `2.1 s`.
+pub(super) fn seconds(span: Span) -> String {
+    format!("{}.{} s", span.as_millis() / 1000, span.as_millis() % 1000 / 100)
+}
+
+/// `1.5 GiB`, rounded down.
+pub fn bytes(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut shown = (bytes, 0, "B");
+    for (power, unit) in (1u32..).zip(units) {
+        let one = 1u64 << (10 * power);
+        if bytes >= one {
+            shown = (bytes / one, bytes % one / (one / 10), unit);
+        }
+    }
+    match shown {
+        (whole, _, "B") => format!("{whole} B"),
+        // A tenth is rounded down, so ten of them are a little less than one.
+        (whole, tenths, unit) => format!("{whole}.{} {unit}", tenths.min(9)),
+    }
+}
+
+/// What the notice means.
+pub(super) fn notice(notice: &Notice, now: Moment, zero: Moment) -> String {
+    let kind = notice.kind.as_str();
+    if notice.kind == NoticeKind::Rebalance {
+        return format!("{kind}: an interruption is likely, nothing is certain");
+    }
+    match u64::try_from(notice.left_ms) {
+        Ok(left) => format!("{kind}: at {}", stamp(now + Span::from_millis(left), zero)),
+        Err(_) => {
+            let passed = Span::from_millis(notice.left_ms.unsigned_abs());
+            format!("{kind}: its time passed {} ago", seconds(passed))
+        }
+    }
+}
+
+/// What was asked for.
+pub(super) fn asked(action: &Action, held: bool, zero: Moment) -> String {
+    match action {
+        Action::MarkNode(active_notice) if active_notice.hard => {
+            format!("mark: cordon, taint, annotation; deadline {}", stamp(active_notice.deadline, zero))
+        }
+        Action::MarkNode(active_notice) => {
+            format!("mark: soft taint, annotation; until {}", stamp(active_notice.deadline, zero))
+        }
+        Action::ClearNodeMark { uncordon: true } => {
+            "take back the taint, the annotation and the cordon".into()
+        }
+        Action::ClearNodeMark { uncordon: false } => "take back the taint and the annotation".into(),
+        Action::SetHold { hold: Hold::Until(until), .. } => format!("hold until {}", stamp(*until, zero)),
+        Action::SetHold { hold: Hold::Released, .. } => "release the hold".into(),
+        Action::InspectEngine { .. } => "inspect".into(),
+        Action::WriteIntent { by, .. } => format!("announce a checkpoint by {}", stamp(*by, zero)),
+        Action::AbandonIntent { why, .. } => format!("no checkpoint will come: {why}"),
+        Action::Quiesce { .. } => "take no new work".into(),
+        Action::Resume { .. } => "serve again".into(),
+        Action::Flush { kind: FlushKind::PreCopy, .. }
+        | Action::Save { kind: FlushKind::PreCopy, .. }
+        | Action::Commit { kind: FlushKind::PreCopy, .. } => "pre-copy".into(),
+        Action::Flush { .. } => "flush".into(),
+        Action::Save { rank, .. } => format!("save{}", place(*rank)),
+        Action::Reprioritise { rank, .. } => format!("its save goes on{}", place(*rank)),
+        Action::Commit { partial: false, .. } => "commit".into(),
+        Action::Commit { partial: true, .. } => "commit what is whole".into(),
+        Action::Evict { grace, .. } => {
+            format!("evict, {} s of grace{}", grace.as_secs(), if held { ", held" } else { "" })
+        }
+        Action::MarkDisrupted { .. } => "set the condition DisruptionTarget".into(),
+        Action::DeletePod { grace, .. } => format!("delete, {} s of grace", grace.as_secs()),
+        Action::WriteReport(report) => self::report(report),
+        Action::Publish { reason, note, .. } => format!("Event {reason}: {note}"),
+        Action::FindLineage { .. } => "look for a checkpoint".into(),
+        Action::Claim { .. } => "claim it".into(),
+        Action::RenewClaim { .. } => "renew the claim".into(),
+        Action::Prefetch { .. } => "fetch what it is likely to hold".into(),
+        Action::Fetch { .. } => "fetch".into(),
+        Action::CheckFingerprint { .. } => "check that it fits".into(),
+        Action::ImportState { .. } => "import it into the engine".into(),
+        Action::Verify { .. } => "verify that the engine uses it".into(),
+        Action::FinishClaim { .. } => "finish the claim".into(),
+        Action::ReloadLocal { .. } => "its engine was restarted: look for its own state in its volume".into(),
+        Action::OpenGate { outcome, message, .. } if message.is_empty() => {
+            format!("open the gate: {}", outcome.as_str())
+        }
+        Action::OpenGate { outcome, message, .. } => {
+            format!("open the gate: {}: {message}", outcome.as_str())
+        }
+        Action::Cancel { .. } => "cancel".into(),
+        Action::Anomaly { what } => format!("ANOMALY: {what}"),
+    }
+}
+
+/// What was answered, and whether it is not what was asked for.
+pub(super) fn answered(action: &Action, outcome: &Outcome, took: Span) -> (String, bool) {
+    let done = match outcome {
+        Outcome::Done(done) => done,
+        Outcome::Failed { kind: FailureKind::NotFound, .. }
+            if matches!(action, Action::Evict { .. } | Action::DeletePod { .. }) =>
+        {
+            return ("it is gone already".into(), false);
+        }
+        Outcome::Failed { kind, why } if why.is_empty() || why == kind.as_str() => {
+            return (kind.as_str().into(), true);
+        }
+        Outcome::Failed { kind, why } => return (format!("{}: {why}", kind.as_str()), true),
+        Outcome::TimedOut => return (format!("no answer within {}", seconds(took)), true),
+        Outcome::Panicked => return ("its task panicked".into(), true),
+    };
+    let text = match done {
+        Done::IntentWritten { committed: Some((_, size)) } => {
+            format!("committed already: {}", bytes(*size))
+        }
+        Done::Inspected { state_bytes, busy } => {
+            format!("{} of state, {}", bytes(*state_bytes), if *busy { "busy" } else { "idle" })
+        }
+        Done::Flushed { bytes: 0 } => "no state".into(),
+        Done::Flushed { bytes: size } | Done::Fetched { bytes: size } => bytes(*size),
+        Done::Saved { bytes: size, sent, left_out } => saved(*size, *sent, left_out.as_deref()),
+        Done::Committed { bytes: size, .. } => format!("{} committed", bytes(*size)),
+        Done::Lineages(found) if found.is_empty() => "none".into(),
+        Done::Lineages(found) => format!("{} found", found.len()),
+        Done::FingerprintMatches { state_bytes: 0 } => "it fits".into(),
+        Done::FingerprintMatches { state_bytes } => {
+            format!("the engine has {} of its own already", bytes(*state_bytes))
+        }
+        Done::Tokens { count: Some(count) } => format!("{count} tokens"),
+        Done::Nothing if matches!(action, Action::Evict { .. } | Action::DeletePod { .. }) => {
+            "accepted".into()
+        }
+        Done::Nothing
+        | Done::Claimed { .. }
+        | Done::IntentWritten { committed: None }
+        | Done::Tokens { count: None } => "done".into(),
+    };
+    (text, false)
+}
+
+/// What a save brought into the store.
+pub(super) fn saved(size: u64, sent: u64, left_out: Option<&str>) -> String {
+    match left_out {
+        None if sent == size => format!("{} sent", bytes(sent)),
+        None => format!("{} of {} sent", bytes(sent), bytes(size)),
+        Some(why) => format!("{} sent, {} is whole, left out: {why}", bytes(sent), bytes(size)),
+    }
+}
+
+/// A report in one line.
+fn report(report: &Report) -> String {
+    let mut counts = Vec::new();
+    for state in StateOutcome::ALL {
+        let count = report.pods.iter().filter(|pod| pod.state == state).count();
+        if count > 0 && state != StateOutcome::None {
+            counts.push(format!("{count} {}", state_word(state)));
+        }
+    }
+    for departure in DepartureOutcome::ALL {
+        let count = report.pods.iter().filter(|pod| pod.departure == departure).count();
+        if count > 0 {
+            counts.push(format!("{count} {}", departure_word(departure)));
+        }
+    }
+    let mut what = if report.complete { "report, complete" } else { "report, not complete yet" }.to_owned();
+    if report.short {
+        what.push_str(", of a short window");
+    }
+    if report.withdrawn {
+        what.push_str(", withdrawn");
+    }
+    if counts.is_empty() { format!("{what}: no pods") } else { format!("{what}: {}", counts.join(", ")) }
+}
+
+/// What became of a state, in words.
+pub const fn state_word(state: StateOutcome) -> &'static str {
+    match state {
+        StateOutcome::None => "without state",
+        StateOutcome::Pending => "state not decided",
+        StateOutcome::Saved => "saved",
+        StateOutcome::Partial => "saved in part",
+        StateOutcome::Earlier => "only an earlier generation",
+        StateOutcome::Lost => "LOST",
+    }
+}
+
+/// What became of a pod, in words.
+pub const fn departure_word(departure: DepartureOutcome) -> &'static str {
+    match departure {
+        DepartureOutcome::Stays => "staying",
+        DepartureOutcome::Pending => "not decided",
+        DepartureOutcome::Leaving => "evicted, not gone yet",
+        DepartureOutcome::DeletedAtCutOff => "deleted at its cut-off, not gone yet",
+        DepartureOutcome::Gone => "gone",
+        DepartureOutcome::Abandoned => "given up",
+    }
+}
+
+/// What the report says of one pod.
+pub(super) fn outcome(pod: &PodReport, zero: Moment) -> String {
+    let mut text = departure_word(pod.departure).to_owned();
+    if let Some(gone) = pod.gone {
+        text.push_str(&format!(" at {}", stamp(gone, zero)));
+    }
+    if let Some(reason) = &pod.reason {
+        text.push_str(&format!(" ({reason})"));
+    }
+    if pod.state == StateOutcome::None {
+        return text;
+    }
+    text.push_str(&format!("; state {}", state_word(pod.state)));
+    if pod.bytes > 0 {
+        text.push_str(&format!(", {}", bytes(pod.bytes)));
+    }
+    if let Some(committed) = pod.committed {
+        text.push_str(&format!(" at {}", stamp(committed, zero)));
+    }
+    if let Some(reason) = &pod.state_reason {
+        text.push_str(&format!(" ({reason})"));
+    }
+    text
+}
+
+/// A place on the link.
+fn place(rank: u64) -> String {
+    match rank {
+        0 => String::new(),
+        rank if rank >= FIRST_DROPPED_RANK => ", behind all that fits".into(),
+        // Not how many are in front of it: saves that are over keep their ranks.
+        rank => format!(", rank {rank}"),
+    }
+}

@@ -1,0 +1,140 @@
+//! The agent's shell around the machine: it starts, hears, asks, dies, and is started again.
+
+use crate::restores::failed;
+use crate::world::{Crashes, Happening, World};
+use evacuation::Machine;
+use evacuation::effect::{Action, Effect, EffectId};
+use evacuation::event::{Event, FailureKind, Outcome};
+use evacuation::notice::{Notice, NoticeKind};
+use evacuation::pod::PodUid;
+use trace::Step;
+
+impl World<'_> {
+    pub const fn is_alive(&self) -> bool {
+        self.machine.is_some()
+    }
+
+    /// The agent starts: it reads its node, then its pods, then polls IMDS.
+    pub fn start(&mut self) {
+        self.life += 1;
+        self.machine = Some(Machine::new(self.scenario.policy.clone()));
+        self.journal.push(Vec::new());
+        self.checks.start();
+        self.imds.forget();
+        self.watch.restart(self.now);
+        if self.life == 1 && self.strikes("imds-early", "").is_some() {
+            let kind = NoticeKind::Rebalance;
+            self.deliver(Event::NoticeReceived(Notice { kind, id: "early".into(), left_ms: 0 }));
+        }
+        self.deliver(Event::Started(self.cluster.node.clone()));
+        let uids: Vec<_> = self.cluster.pods.keys().cloned().collect();
+        for uid in uids {
+            self.show_pod(&uid, 0);
+        }
+        if self.scenario.link_is_known {
+            self.measure();
+        }
+        self.later(200, Happening::Poll(self.life));
+    }
+
+    /// The instance was stopped and comes back: another boot, another life, another clock.
+    pub fn boot(&mut self) {
+        self.crash();
+        self.forget_the_last_boot();
+        self.boot_at = self.now - 5_000;
+        self.cluster.node.boot = "boot-2".into();
+        self.cluster.pods.retain(|_, pod| pod.facts.stays().is_some() && pod.facts.terminating.is_none());
+        self.cluster.pods.values_mut().for_each(|pod| pod.hold = 0);
+        self.imds.clear();
+        self.later(100, Happening::Start);
+    }
+
+    /// The agent dies. What was accepted outside happens all the same.
+    pub fn crash(&mut self) {
+        if self.machine.take().is_none() {
+            return;
+        }
+        self.note(|| "CRASH".into());
+        self.coverage.crashes += 1;
+        let life = self.life;
+        self.link.settle(self.now);
+        self.link.drop_life(life);
+        self.schedule_link();
+        self.saving.retain(|(of, _), _| *of != life);
+        self.open.clear();
+        let after = self.dice.of("agent").u64(500..2_000);
+        self.later(after, Happening::Start);
+    }
+
+    /// The executor still waits for this effect.
+    pub fn is_open(&self, life: u32, id: EffectId) -> bool {
+        life == self.life && self.open.contains_key(&id.0)
+    }
+
+    pub fn answered(&mut self, life: u32, id: EffectId, outcome: Outcome) {
+        if life != self.life || self.machine.is_none() {
+            return;
+        }
+        if let Some(effect) = self.open.remove(&id.0) {
+            let moment = self.moment();
+            self.checks.answered(moment, &effect, &outcome);
+            if self.strikes("answer-twice", "").is_some() {
+                let after = self.dice.of("twice").u64(0..3_000);
+                self.later(after, Happening::Answer(life, id, outcome.clone()));
+            }
+        }
+        self.deliver(Event::Answered { id, outcome });
+    }
+
+    /// One event for the machine, and the effects it answers with.
+    pub fn deliver(&mut self, event: Event) {
+        let moment = self.moment();
+        let Some(machine) = &mut self.machine else { return };
+        self.coverage.event(&event);
+        let effects = machine.handle(moment, event.clone());
+        let wakeup = machine.next_wakeup();
+        let step = Step { at: moment, event, effects };
+        self.note(|| format!("{:?}", step.event));
+        self.delivered += 1;
+        for effect in &step.effects {
+            self.note(|| format!("    {} {:?} until {:?}", effect.id.0, effect.action, effect.deadline));
+            self.coverage.effect(effect);
+        }
+        self.checks.step(&step, wakeup, &self.cluster, &self.store);
+        if self.traced
+            && let Some(life) = self.journal.last_mut()
+        {
+            life.push(step.clone());
+        }
+        let mut dies = self.crashes == Crashes::After(self.delivered);
+        for effect in step.effects {
+            if self.troubles.kills_at(effect.action.name()) {
+                self.coverage.fault("agent-kill");
+                dies = true;
+            }
+            self.begin(effect);
+        }
+        if let Some(wakeup) = wakeup {
+            self.at(wakeup.as_millis() + self.boot_at, Happening::Wake(self.life, wakeup.as_millis()));
+        }
+        if dies {
+            self.crash();
+        }
+    }
+
+    /// The shell starts an effect.
+    fn begin(&mut self, effect: Effect) {
+        let life = self.life;
+        self.open.insert(effect.id.0, effect.clone());
+        self.at(effect.deadline.as_millis() + self.boot_at, Happening::Expire(life, effect.id));
+        if let Action::Cancel { effect: target } = effect.action {
+            self.cut_save(life, target);
+            let outcome = failed(FailureKind::Transient, "cancelled");
+            self.later(20, Happening::Answer(life, target, outcome));
+        }
+        let pod = effect.action.pod().map_or("", |PodUid(uid)| uid.as_str());
+        let target = format!("{pod}/{}", effect.action.name());
+        let latency = self.dice.latency(&target);
+        self.later(latency, Happening::Reach(life, Box::new(effect)));
+    }
+}
