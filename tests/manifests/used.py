@@ -15,7 +15,7 @@ from typing import NamedTuple
 from rendering import NAMESPACE, kustomized, tool
 from rights import rules
 
-# Itself, and neither a person who asked by the same binary nor the thieves of the scenarios (agent/src/cluster/access.rs).
+# Itself, and neither a person who asked by the same binary nor the thieves of the scenarios (agent/src/kube/access.rs).
 ITSELF = re.compile(r"lifeboat/\S+")
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:"
 # 404 and 409 are answers to what is allowed: a pod that is gone, a Lease that another one made first.

@@ -6,7 +6,7 @@ use super::table::{Kind, Row, TABLE};
 pub fn markdown() -> String {
     let mut text = String::from(
         "# Metrics\n\n\
-         Generated from `agent/src/metrics/table.rs`; `UPDATE_DOCS=1 cargo test -p lifeboat metrics` writes it anew.\n\n\
+         Generated from `agent/src/runtime/metrics/table.rs`; `UPDATE_DOCS=1 cargo test -p lifeboat metrics` writes it anew.\n\n\
          Every agent serves these at `/metrics` of its admin address, as OpenMetrics text; `lifeboat fleet` serves those\n\
          that begin with `lifeboat_fleet_`, `lifeboat_kube_`, `lifeboat_watch_` and `lifeboat_build_` (the others are there, at zero). No label carries a\n\
          pod's, a node's or an object's name, but those of `lifeboat_pod_disrupted`, which is there only while the node\n\
