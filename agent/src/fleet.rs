@@ -31,11 +31,11 @@ mod report_index;
 pub mod reports;
 mod settings;
 
-use crate::fleet::cluster_watch::{Sight, Sights};
-use crate::fleet::lease::Seat;
-use crate::fleet::lost_nodes::Vanished;
-use crate::fleet::orphaned_gates::{Answer, Orphans};
-use crate::fleet::report_counter::{Adoption, SharedNodes, lock};
+use crate::fleet::cluster_watch::{ClusterUpdate, Sights};
+use crate::fleet::lease::FleetLease;
+use crate::fleet::lost_nodes::LostNodes;
+use crate::fleet::orphaned_gates::{GateOpening, OrphanedGates};
+use crate::fleet::report_counter::{ReportCounter, SharedNodes, lock};
 use crate::kube::{Cluster, ClusterError, Options};
 use crate::pods::daemonset::DaemonRules;
 use crate::runtime::admin::{Admin, AdminError, Sources};
@@ -65,7 +65,7 @@ const TURN: Duration = Duration::from_millis(500);
 
 /// Why the fleet role could not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum FleetError {
     /// The admin address.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -81,7 +81,7 @@ pub enum StartError {
 ///
 /// # Errors
 /// An admin address that is taken, a kubeconfig that cannot be read.
-pub async fn run(settings: Settings) -> Result<(), StartError> {
+pub async fn run(settings: Settings) -> Result<(), FleetError> {
     // First of all: the kernel ignores a SIGTERM to PID 1 that has no handler.
     let mut signals = Signals::new();
     telemetry::start();
@@ -118,7 +118,7 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
 
     let (cancel, stand_down) = (CancellationToken::new(), CancellationToken::new());
     let (lead_out, lead) = watch::channel(None);
-    let seat = Seat::new(cluster.clone(), namespace.clone());
+    let seat = FleetLease::new(cluster.clone(), namespace.clone());
     let contending =
         tokio::spawn(seat.contend(Election::new(&settings.identity), lead_out, stand_down.clone()));
     let nodes = SharedNodes::default();
@@ -132,7 +132,7 @@ pub async fn run(settings: Settings) -> Result<(), StartError> {
                 books.spawn(Garbage { place, every, policy, metrics, lead }.run(cancel.clone()));
             }
             let nodes = nodes.clone();
-            let adoption = Adoption::new(place, adopt_after, metrics, nodes, lead, &settings.identity)?;
+            let adoption = ReportCounter::new(place, adopt_after, metrics, nodes, lead, &settings.identity)?;
             books.spawn(adoption.run(adopt_every, cancel.clone()));
         }
         None => tracing::warn!(
@@ -186,10 +186,10 @@ struct Fleet {
 /// What is known while this replica leads. It begins with nothing, and ends with all that is on its way.
 struct Term {
     sights: Sights,
-    orphans: Orphans,
-    seen: mpsc::Receiver<Sight>,
-    answers: mpsc::Receiver<(PodUid, Answer)>,
-    answer: mpsc::Sender<(PodUid, Answer)>,
+    orphans: OrphanedGates,
+    seen: mpsc::Receiver<ClusterUpdate>,
+    answers: mpsc::Receiver<(PodUid, GateOpening)>,
+    answer: mpsc::Sender<(PodUid, GateOpening)>,
     tasks: JoinSet<()>,
 }
 
@@ -230,7 +230,7 @@ impl Fleet {
             (true, false) => {
                 tracing::info!("leads");
                 self.term = Some(self.begin());
-                self.nodes.iter().for_each(|nodes| *lock(nodes) = Some(Vanished::default()));
+                self.nodes.iter().for_each(|nodes| *lock(nodes) = Some(LostNodes::default()));
             }
             (false, true) => {
                 tracing::warn!("leads no more");
@@ -254,7 +254,7 @@ impl Fleet {
         let (cluster, namespace, with_nodes) =
             (self.cluster.clone(), self.namespace.clone(), self.nodes.is_some());
         tasks.spawn(crate::fleet::cluster_watch::watch(cluster, namespace, with_nodes, sights_out));
-        let orphans = Orphans::new(self.orphan_after);
+        let orphans = OrphanedGates::new(self.orphan_after);
         Term { sights: Sights::default(), orphans, seen, answers, answer, tasks }
     }
 

@@ -23,11 +23,11 @@ mod tests;
 
 pub use fault::{FaultKind, Faults};
 
-use client::{Answer, Client};
+use client::{Client, ImdsAnswer};
 use document::Document;
 use evacuation::notice::Notice;
 use fault::Fault;
-use standing::Standing;
+use standing::ShownNotices;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,7 +135,7 @@ impl Imds {
             client: self.client,
             faults: self.faults,
             life_cycle: None,
-            standing: Standing::default(),
+            standing: ShownNotices::default(),
             last_fault: None,
             maintenance_due: Instant::now(),
             clockless: false,
@@ -169,7 +169,7 @@ struct Watch {
     client: Client,
     faults: Arc<Faults>,
     life_cycle: Option<LifeCycle>,
-    standing: Standing,
+    standing: ShownNotices,
     /// How the last poll ended, once there was one.
     last_fault: Option<Option<FaultKind>>,
     maintenance_due: Instant,
@@ -233,7 +233,7 @@ impl Watch {
     }
 
     /// When the answer was given, by IMDS's clock.
-    fn time_of(&mut self, answer: &Answer) -> jiff::Timestamp {
+    fn time_of(&mut self, answer: &ImdsAnswer) -> jiff::Timestamp {
         answer.date.unwrap_or_else(|| {
             if !self.clockless {
                 self.clockless = true;

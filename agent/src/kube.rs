@@ -32,7 +32,7 @@ pub use events::About;
 pub use failure::ClusterError;
 pub use leases::LeaseBoard;
 pub use named::NamedPod;
-pub use node_report::Survey;
+pub use node_report::NodeReport;
 pub use watch::ClusterEvent;
 
 /// The agent's pods, as the manifests label them. (The fleet role's pods carry the first of the two.)

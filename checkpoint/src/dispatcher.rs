@@ -120,9 +120,9 @@ pub struct Permit {
 
 /// A place in the queue. Dropping it gives it up, with the slot if it has one already.
 #[derive(Debug)]
-pub struct Place(oneshot::Receiver<Permit>);
+pub struct QueuePlace(oneshot::Receiver<Permit>);
 
-impl Place {
+impl QueuePlace {
     /// Waits until it is its turn; `None` if its job is gone.
     pub async fn granted(self) -> Option<Permit> {
         self.0.await.ok()
@@ -253,7 +253,7 @@ impl Job {
     /// taken already: otherwise a slot that becomes free in that moment would go to a lower rank, and its transfer then
     /// shares the link with those of the front.
     #[must_use]
-    pub fn queue(&self) -> Place {
+    pub fn queue(&self) -> QueuePlace {
         let (sender, granted) = oneshot::channel();
         {
             let mut state = self.dispatcher.state();
@@ -262,7 +262,7 @@ impl Job {
             state.waiting.insert(arrival, (self.id, sender));
         }
         self.dispatcher.serve();
-        Place(granted)
+        QueuePlace(granted)
     }
 
     /// Waits until a pre-copy may send its next pack without going beyond its rate. For all else that is now.

@@ -97,7 +97,7 @@ pub struct Erasure {
 
 /// What there is to erase.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Extent {
+pub struct EraseScope {
     /// The workloads.
     pub workloads: Vec<Workload>,
     /// How many objects they have.
@@ -136,7 +136,7 @@ pub async fn extent(
     store: &dyn ObjectStore,
     request: &Request,
     deadline: Instant,
-) -> Result<Extent, EraseError> {
+) -> Result<EraseScope, EraseError> {
     let Request { cluster, namespace, .. } = request;
     let found: Vec<Workload> = match &request.workload {
         Some(name) => vec![Workload::new(cluster, namespace, name)?],
@@ -145,7 +145,7 @@ pub async fn extent(
             workloads::find(store, cluster, Some(namespace), deadline).await?.into_iter().collect()
         }
     };
-    let mut extent = Extent::default();
+    let mut extent = EraseScope::default();
     for workload in found {
         let listed = retry::list(store, &workload.prefix(), deadline).await?;
         if listed.is_empty() {

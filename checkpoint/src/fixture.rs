@@ -9,24 +9,20 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{
-    chunk::Chunking,
-    claim::Claims,
-    dispatcher::{Class, Dispatcher, Limits as Slots},
-    fingerprint::Fingerprint,
-    folder::{Folder, Limits},
-    generation::{self, CommitError, Generation},
-    key::{LineageId, Workload},
-    manifest::{self, FileEntry, Manifest, Source},
-    preflight::Conditions,
-    restore::{self, FetchProgress, FetchRequest, RestoreError, Verify},
-    save::{self, Identity, Progress, SaveError, SaveRequest, Saved, SourceFile},
-    store::{
-        Store,
-        directory::DirectoryStore,
-        faulty::{FaultPlan, FaultyStore},
-    },
-};
+use crate::chunk::Chunking;
+use crate::claim::Claims;
+use crate::dispatcher::{Class, Dispatcher, Limits as Slots};
+use crate::fingerprint::Fingerprint;
+use crate::folder::{Folder, WalkLimits};
+use crate::generation::{self, CommitError, Generation};
+use crate::key::{LineageId, Workload};
+use crate::manifest::{self, FileEntry, Manifest, Source};
+use crate::preflight::Conditions;
+use crate::restore::{self, FetchProgress, FetchRequest, RestoreError, Verify};
+use crate::save::{self, Identity, Progress, SaveError, SaveRequest, Saved, SourceFile};
+use crate::store::Store;
+use crate::store::directory::DirectoryStore;
+use crate::store::faulty::{FaultPlan, FaultyStore};
 
 pub(crate) struct World {
     pub(crate) root: tempfile::TempDir,
@@ -89,7 +85,7 @@ impl World {
 
     pub(crate) fn sources(&self, chunking: Chunking) -> Vec<SourceFile> {
         let folder = Folder::open(&self.state()).unwrap();
-        let found = folder.files(&Limits::default()).unwrap().files;
+        let found = folder.files(&WalkLimits::default()).unwrap().files;
         let open = |file: crate::folder::FoundFile| SourceFile {
             file: folder.read(&file.path).unwrap(),
             path: file.path,
@@ -198,7 +194,7 @@ impl World {
     /// Panics unless the restored folder holds the same files with the same bytes and modes.
     pub(crate) fn assert_same(&self) {
         let listing = |root: &Path| {
-            let files = Folder::open(root).unwrap().files(&Limits::default()).unwrap().files;
+            let files = Folder::open(root).unwrap().files(&WalkLimits::default()).unwrap().files;
             let read = |file: &crate::folder::FoundFile| fs::read(root.join(&file.path)).unwrap();
             files.iter().map(|file| (file.path.clone(), file.mode, read(file))).collect::<Vec<_>>()
         };

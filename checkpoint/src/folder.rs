@@ -34,7 +34,7 @@ use crate::{
     path::{self, BadPath, OURS},
 };
 
-pub use self::walk::{Contents, FoundFile, Limits, Skipped};
+pub use self::walk::{Contents, FoundFile, SkippedEntry, WalkLimits};
 
 /// Everything beneath, and nothing through a link or into another file system.
 fn beneath() -> ResolveFlag {
@@ -168,7 +168,7 @@ impl Folder {
     ///
     /// # Errors
     /// If the folder itself cannot be listed. What is beneath is skipped with a reason instead.
-    pub fn files(&self, limits: &Limits) -> Result<Contents, FolderError> {
+    pub fn files(&self, limits: &WalkLimits) -> Result<Contents, FolderError> {
         walk::files(self, limits)
     }
 

@@ -33,10 +33,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use self::{
-    plan::{Action, Plan, Standing, Step, Waiting},
-    sweep::{Collected, Skipped},
-};
+pub use self::plan::{Action, GarbageStep, Plan, Retention, Waiting};
+pub use self::sweep::{Collected, SkippedStep};
 #[cfg(doc)]
 use crate::tombstone;
 use crate::{

@@ -42,24 +42,19 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::{
-    ledger::Ledger,
-    reader::{Filled, Reader, Step},
-};
-pub use self::{
-    ledger::{FailedFile, FileProblem, Saved},
-    progress::Progress,
-    round::Round,
-};
-use crate::{
-    chunk::Chunking,
-    dispatcher::{Class, Dispatcher, Job, Permit, Place, Rank, forecast::Work},
-    hash::ContentHash,
-    key::Workload,
-    manifest::{Manifest, PACK_MAX},
-    retry::{self, Attempts},
-    store::{Body, Condition, Store, StoreError},
-};
+use self::ledger::SavedFiles;
+pub use self::ledger::{FailedFile, FileProblem, Saved};
+pub use self::progress::Progress;
+use self::reader::{Filled, ReadStep, Reader};
+pub use self::round::BlockIndex;
+use crate::chunk::Chunking;
+use crate::dispatcher::forecast::Work;
+use crate::dispatcher::{Class, Dispatcher, Job, Permit, QueuePlace, Rank};
+use crate::hash::ContentHash;
+use crate::key::Workload;
+use crate::manifest::{Manifest, PACK_MAX};
+use crate::retry::{self, Attempts};
+use crate::store::{Body, Condition, Store, StoreError};
 
 /// The usual size of a pack, in bytes.
 pub const PACK_SIZE: usize = 32 * 1024 * 1024;
@@ -100,7 +95,7 @@ pub struct SaveRequest<'a> {
     /// Packs that garbage collection is removing: what is sent gets other names ([`crate::reuse`]).
     pub condemned: HashSet<ContentHash>,
     /// The last round's memory of the same state, if `parent` is the manifest that was committed of it.
-    pub round: Option<&'a Round>,
+    pub round: Option<&'a BlockIndex>,
     /// There will be another round: remember this one.
     pub remember: bool,
     /// How blocks are named.
@@ -181,11 +176,11 @@ pub async fn save(
     dispatcher: &Dispatcher,
     progress: &Arc<Progress>,
 ) -> Result<Saved, SaveError> {
-    let ledger = Arc::new(Ledger::new(&request.files));
+    let ledger = Arc::new(SavedFiles::new(&request.files));
     let bytes = request.files.iter().map(|file| file.size).fold(0, u64::saturating_add);
     progress.begin(bytes);
     let reader = Reader::new(&mut request, Arc::clone(&ledger), Arc::clone(progress));
-    let mut run = Run {
+    let mut run = SaveRun {
         store,
         workload: request.workload,
         dispatcher,
@@ -216,12 +211,12 @@ pub async fn save(
 }
 
 /// One save under way.
-struct Run<'a> {
+struct SaveRun<'a> {
     store: &'a Store,
     workload: &'a Workload,
     dispatcher: &'a Dispatcher,
     progress: &'a Arc<Progress>,
-    ledger: Arc<Ledger>,
+    ledger: Arc<SavedFiles>,
     known: HashMap<ContentHash, u64>,
     job: Arc<Job>,
     /// The share of what was not looked at yet that is taken for new: with a parent little has changed, until it shows
@@ -231,12 +226,12 @@ struct Run<'a> {
     class: Class,
     deadline: Instant,
     /// The place in the queue for the pack after the one that is being filled.
-    ahead: Option<Place>,
+    ahead: Option<QueuePlace>,
     /// Aborted when dropped.
     uploads: JoinSet<Result<(), StoreError>>,
 }
 
-impl Run<'_> {
+impl SaveRun<'_> {
     async fn drive(&mut self, mut reader: Reader) -> Result<(), StoreError> {
         let stop = StopOnDrop::default();
         let mut permit = None;
@@ -250,12 +245,12 @@ impl Run<'_> {
                 self.in_time(stepping).await?.map_err(|error| StoreError::permanent(error.to_string()))?;
             reader = back;
             match step {
-                Step::NeedsSlot => {
+                ReadStep::NeedsSlot => {
                     permit = Some(self.slot().await?);
                     self.grant(&mut reader);
                 }
-                Step::Full(pack) => permit = self.dispose(pack, permit, &mut reader),
-                Step::End(last) => {
+                ReadStep::Full(pack) => permit = self.dispose(pack, permit, &mut reader),
+                ReadStep::End(last) => {
                     self.ahead = None;
                     if let Some(pack) = last {
                         drop(self.dispose(pack, permit, &mut reader));

@@ -137,7 +137,7 @@ pub struct Tombstone {
 
 /// A tombstone as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct TombstoneState {
     /// Its version.
     pub version: Version,
     /// When it was written last, by the store's clock.
@@ -206,12 +206,12 @@ pub async fn list(
     store: &dyn ObjectStore,
     workload: &Workload,
     deadline: Instant,
-) -> Result<BTreeMap<Subject, Standing>, StoreError> {
+) -> Result<BTreeMap<Subject, TombstoneState>, StoreError> {
     let prefix = workload.tombstones();
     let listed = retry::list(store, &prefix, deadline).await?;
     let standing = |object: crate::store::Listed| {
         let subject = object.key.strip_prefix(&prefix)?.parse().ok()?;
-        Some((subject, Standing { version: object.version, modified: object.modified }))
+        Some((subject, TombstoneState { version: object.version, modified: object.modified }))
     };
     Ok(listed.into_iter().filter_map(standing).collect())
 }

@@ -18,7 +18,7 @@ use super::{Engine, EngineError, Flushed, FlushedFile, Looked, Proven};
 use async_trait::async_trait;
 use checkpoint::chunk::Chunking;
 use checkpoint::fingerprint::Fingerprint;
-use checkpoint::folder::{Folder, FoundFile, Limits};
+use checkpoint::folder::{Folder, FoundFile, WalkLimits};
 use evacuation::effect::FlushKind;
 use evacuation::moment::{Moment, Span};
 use host::clock;
@@ -87,7 +87,7 @@ impl FilesEngine {
     /// Files that nobody has written to since `settled`, the newest first.
     async fn list(&self, settled: Duration) -> Result<Listing, EngineError> {
         let folder = Arc::clone(&self.folder);
-        let listed = tokio::task::spawn_blocking(move || folder.files(&Limits::default()));
+        let listed = tokio::task::spawn_blocking(move || folder.files(&WalkLimits::default()));
         let found = listed
             .await
             .map_err(|error| EngineError::Volume(error.to_string()))?

@@ -160,7 +160,7 @@ impl EngineKind {
     pub const ALL: [EngineKind; 3] = [EngineKind::Http, EngineKind::LlamaServer, EngineKind::Files];
 
     /// It answers at an address, and only once its pod runs.
-    pub const fn is_asked(self) -> bool {
+    pub const fn has_api(self) -> bool {
         match self {
             EngineKind::Http | EngineKind::LlamaServer => true,
             EngineKind::Files => false,

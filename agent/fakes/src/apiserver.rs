@@ -37,7 +37,7 @@ pub const AGENT_NAMESPACE: &str = "lifeboat-system";
 
 /// What every request needs.
 #[derive(Debug)]
-struct Shared {
+struct ApiState {
     storage: Arc<Storage>,
     budgets: Vec<Budget>,
     misconduct: Misconduct,
@@ -49,7 +49,7 @@ struct Shared {
 #[derive(Debug)]
 pub struct ApiServer {
     addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ApiState>,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -68,7 +68,7 @@ impl ApiServer {
         let addr = listener.local_addr()?;
         // The token is the user's name: nothing secret is kept here.
         let users = users.into_iter().map(|user| (user.name.clone(), user)).collect();
-        let shared = Arc::new(Shared { storage, budgets, misconduct, users, audit: Audit::default() });
+        let shared = Arc::new(ApiState { storage, budgets, misconduct, users, audit: Audit::default() });
         let router = axum::Router::new().fallback(routes::any).with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {

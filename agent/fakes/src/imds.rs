@@ -67,13 +67,13 @@ pub struct Poll {
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ImdsState {
     identity: Identity,
-    inner: Mutex<Inner>,
+    inner: Mutex<ImdsInner>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct ImdsInner {
     faults: Vec<Fault>,
     said: Said,
     /// What its clock is ahead of this machine's, in seconds.
@@ -88,7 +88,7 @@ struct Inner {
 #[derive(Debug)]
 pub struct Imds {
     addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ImdsState>,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -110,7 +110,7 @@ impl Imds {
     pub async fn start_at(addr: SocketAddr, identity: Identity) -> io::Result<Self> {
         let listener = tokio::net::TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
-        let shared = Arc::new(Shared { identity, inner: Mutex::default() });
+        let shared = Arc::new(ImdsState { identity, inner: Mutex::default() });
         let server = tokio::spawn(serve(addr, listener, Arc::clone(&shared)));
         Ok(Self { addr, shared, server })
     }
@@ -174,8 +174,8 @@ impl Drop for Imds {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+impl ImdsState {
+    fn lock(&self) -> MutexGuard<'_, ImdsInner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -201,7 +201,7 @@ impl Shared {
 
 /// Accepts connections. While IMDS is down the listening socket is closed, so that connections are really
 /// refused, and those that are open are cut.
-async fn serve(addr: SocketAddr, listener: tokio::net::TcpListener, shared: Arc<Shared>) {
+async fn serve(addr: SocketAddr, listener: tokio::net::TcpListener, shared: Arc<ImdsState>) {
     let mut listener = Some(listener);
     loop {
         let router = axum::Router::new().fallback(any).with_state(Arc::clone(&shared));
@@ -222,7 +222,7 @@ async fn serve(addr: SocketAddr, listener: tokio::net::TcpListener, shared: Arc<
     }
 }
 
-async fn any(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+async fn any(State(shared): State<Arc<ImdsState>>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let at = clock::now();
     let path = uri.path().to_owned();
     let record = |code: u16| {
@@ -280,7 +280,7 @@ fn maintenance(scheduled: Option<&(String, Timestamp)>) -> String {
     scheduled.map_or_else(|| "[]".to_owned(), event)
 }
 
-fn speak(shared: &Shared, method: &Method, path: &str, headers: &HeaderMap) -> Response {
+fn speak(shared: &ImdsState, method: &Method, path: &str, headers: &HeaderMap) -> Response {
     let now = clock::now();
     if path == "/latest/api/token" {
         let ttl =

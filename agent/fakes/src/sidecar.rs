@@ -9,7 +9,7 @@ mod operation;
 mod routes;
 mod state;
 
-use crate::sidecar::routes::Shared;
+use crate::sidecar::routes::SidecarState;
 use crate::sidecar::state::State;
 use evacuation::moment::Moment;
 use host::clock;
@@ -104,7 +104,7 @@ pub enum SidecarError {
 #[derive(Debug)]
 pub struct Sidecar {
     addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<SidecarState>,
     stopping: CancellationToken,
     server: tokio::task::JoinHandle<()>,
 }
@@ -122,7 +122,7 @@ impl Sidecar {
         let listener = tokio::net::TcpListener::bind(options.listen).await.map_err(refused)?;
         let addr = listener.local_addr().map_err(refused)?;
         let stopping = CancellationToken::new();
-        let shared = Arc::new(Shared::new(options, stopping.clone()));
+        let shared = Arc::new(SidecarState::new(options, stopping.clone()));
         let router = routes::router(Arc::clone(&shared));
         let stop = stopping.clone();
         let server = tokio::spawn(async move {

@@ -157,7 +157,7 @@ struct Common {
 
 /// Why a verb has no answer: one line that names what to correct.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum CheckpointsFailure {
     /// The command line.
     #[error("{0}")]
     Usage(String),
@@ -167,7 +167,7 @@ enum Failure {
 }
 
 /// A verb's answer: one document with stable field names, and the same for people.
-trait Answer: Serialize {
+trait CommandOutput: Serialize {
     /// For people.
     fn page(&self, page: &mut Page);
     /// The exit code.
@@ -199,12 +199,12 @@ pub async fn run(args: CheckpointsArgs) -> u8 {
     }
 }
 
-fn say<T: Answer>(common: &Common, answer: Result<T, Failure>) -> u8 {
+fn say<T: CommandOutput>(common: &Common, answer: Result<T, CheckpointsFailure>) -> u8 {
     let answer = match answer {
         Ok(answer) => answer,
         Err(failure) => {
             eprintln!("lifeboat checkpoints: {}", page::plain(&failure.to_string()));
-            return if matches!(failure, Failure::Usage(_)) { USAGE } else { FAILED };
+            return if matches!(failure, CheckpointsFailure::Usage(_)) { USAGE } else { FAILED };
         }
     };
     match render(common.output, &answer)
@@ -218,7 +218,7 @@ fn say<T: Answer>(common: &Common, answer: Result<T, Failure>) -> u8 {
     }
 }
 
-fn render<T: Answer>(output: Output, answer: &T) -> Result<String, String> {
+fn render<T: CommandOutput>(output: Output, answer: &T) -> Result<String, String> {
     match output {
         Output::Text => {
             let mut page = Page::default();

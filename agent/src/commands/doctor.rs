@@ -25,7 +25,7 @@ mod pods;
 mod rights;
 mod store;
 
-use crate::commands::doctor::cluster_reads::{PATIENCE, Sight};
+use crate::commands::doctor::cluster_reads::{ClusterReads, PATIENCE};
 use crate::commands::page::{self, Output, Page, chain};
 use crate::kube::call::is_name;
 use crate::kube::{Cluster, ClusterError};
@@ -73,7 +73,7 @@ pub struct DoctorArgs {
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum DoctorFailure {
     /// The command line, or the environment.
     #[error("{0}")]
     Usage(String),
@@ -100,7 +100,7 @@ pub async fn run(args: DoctorArgs) -> u8 {
         let text = match output {
             Output::Json => {
                 let json = serde_json::to_string_pretty(&report);
-                json.map_err(|error| Failure::Failed(error.to_string()))? + "\n"
+                json.map_err(|error| DoctorFailure::Failed(error.to_string()))? + "\n"
             }
             Output::Text => {
                 let mut page = Page::default();
@@ -108,8 +108,8 @@ pub async fn run(args: DoctorArgs) -> u8 {
                 page.as_str().to_owned()
             }
         };
-        page::print(&text).map_err(|error| Failure::Failed(format!("standard output: {error}")))?;
-        Ok::<usize, Failure>(report.failures)
+        page::print(&text).map_err(|error| DoctorFailure::Failed(format!("standard output: {error}")))?;
+        Ok::<usize, DoctorFailure>(report.failures)
     };
     match written.await {
         Ok(0) => 0,
@@ -120,21 +120,21 @@ pub async fn run(args: DoctorArgs) -> u8 {
                 eprintln!("lifeboat doctor: {}", page::plain(line));
             }
             match failure {
-                Failure::Usage(_) => USAGE,
-                Failure::Failed(_) => FAILED,
+                DoctorFailure::Usage(_) => USAGE,
+                DoctorFailure::Failed(_) => FAILED,
             }
         }
     }
 }
 
-async fn examine(args: DoctorArgs) -> Result<Report, Failure> {
+async fn examine(args: DoctorArgs) -> Result<Report, DoctorFailure> {
     let namespace = args.namespace;
     if !is_name(&namespace) {
-        return Err(Failure::Usage(format!(
+        return Err(DoctorFailure::Usage(format!(
             "--namespace {namespace:?} is no name: give that of the agents, lifeboat-system"
         )));
     }
-    let config = args.run.validate_anywhere().map_err(|error| Failure::Usage(error.to_string()))?;
+    let config = args.run.validate_anywhere().map_err(|error| DoctorFailure::Usage(error.to_string()))?;
     let node = Some(config.node_name.clone()).filter(|node| !node.is_empty());
     let account = format!("system:serviceaccount:{namespace}:lifeboat-agent");
     let case = Case { config, node, namespace, account };
@@ -142,7 +142,7 @@ async fn examine(args: DoctorArgs) -> Result<Report, Failure> {
     let node = case.node.as_deref().unwrap_or("none");
     let connected = Cluster::outside(case.config.kubeconfig.as_deref(), node).await;
     if let (Err(error), None) = (&connected, &case.node) {
-        return Err(Failure::Failed(chain(error)));
+        return Err(DoctorFailure::Failed(chain(error)));
     }
     let (imds, store, (identity, cluster)) = tokio::join!(
         within("imds", metadata(&case)),
@@ -223,7 +223,7 @@ async fn of_cluster(case: &Case, connected: Result<Cluster, ClusterError>) -> (O
     (identity, found)
 }
 
-async fn here(case: &Case, sight: &Sight) -> Vec<Finding> {
+async fn here(case: &Case, sight: &ClusterReads) -> Vec<Finding> {
     match &case.node {
         Some(_) => local::pods(&case.config, &sight.pods).await,
         None => vec![Finding::skipped(
@@ -235,7 +235,7 @@ async fn here(case: &Case, sight: &Sight) -> Vec<Finding> {
 }
 
 /// What the agents have measured: the one of this node, or those of all nodes with opted-in pods.
-async fn measured(case: &Case, cluster: &Cluster, sight: &Sight) -> (Vec<Finding>, Vec<Facts>) {
+async fn measured(case: &Case, cluster: &Cluster, sight: &ClusterReads) -> (Vec<Finding>, Vec<Facts>) {
     if case.node.is_some() {
         let (found, facts) = local::agent(&case.config).await;
         return (found, facts.into_iter().collect());

@@ -27,14 +27,14 @@ pub struct DrillCommand {
 #[derive(Args, Clone, Debug)]
 struct OutputArgs {
     /// What is written to standard output
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    #[arg(long, value_enum, default_value_t = LiveOutput::Text)]
+    output: LiveOutput,
 }
 
 /// `--output`.
 #[cfg(not(feature = "drill"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
+enum LiveOutput {
     /// Lines
     Text,
     /// JSON
@@ -57,7 +57,7 @@ pub async fn run(args: DrillCommand) -> u8 {
 #[cfg(not(feature = "drill"))]
 pub async fn run(args: DrillCommand) -> u8 {
     match &args.live.node {
-        Some(node) => live::run(&args.live, node, args.output.output == Output::Json).await,
+        Some(node) => live::run(&args.live, node, args.output.output == LiveOutput::Json).await,
         None => {
             eprintln!(
                 "lifeboat drill: this build has no drill of its own, as it is the one that nodes run: give --node NAME to have the \

@@ -87,7 +87,7 @@ impl PlanArgs {
 
 /// Why there is no plan: one line that names what to correct.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum PlanFailure {
     /// The command line, or what somebody wrote down.
     #[error("{0}")]
     Usage(String),
@@ -99,21 +99,21 @@ enum Failure {
 /// Does what the command line says and returns the exit code.
 pub async fn run(args: PlanArgs) -> u8 {
     let told = tell(&args).await.and_then(|text| {
-        page::print(&text).map_err(|error| Failure::Failed(format!("standard output: {error}")))
+        page::print(&text).map_err(|error| PlanFailure::Failed(format!("standard output: {error}")))
     });
     match told {
         Ok(()) => 0,
         Err(failure) => {
             eprintln!("lifeboat plan: {}", page::plain(&failure.to_string()));
             match failure {
-                Failure::Usage(_) => USAGE,
-                Failure::Failed(_) => FAILED,
+                PlanFailure::Usage(_) => USAGE,
+                PlanFailure::Failed(_) => FAILED,
             }
         }
     }
 }
 
-async fn tell(args: &PlanArgs) -> Result<String, Failure> {
+async fn tell(args: &PlanArgs) -> Result<String, PlanFailure> {
     let (mut facts, source) = facts(args).await?;
     if let Some(rate) = args.link_rate {
         facts.link = Some(rate.as_u64()).filter(|rate| *rate > 0);
@@ -133,20 +133,21 @@ async fn tell(args: &PlanArgs) -> Result<String, Failure> {
     Ok(page.as_str().to_owned())
 }
 
-fn json(document: &impl Serialize) -> Result<String, Failure> {
-    let text = serde_json::to_string_pretty(document).map_err(|error| Failure::Failed(error.to_string()))?;
+fn json(document: &impl Serialize) -> Result<String, PlanFailure> {
+    let text =
+        serde_json::to_string_pretty(document).map_err(|error| PlanFailure::Failed(error.to_string()))?;
     Ok(text + "\n")
 }
 
 /// The facts, and where they come from.
-async fn facts(args: &PlanArgs) -> Result<(Facts, String), Failure> {
+async fn facts(args: &PlanArgs) -> Result<(Facts, String), PlanFailure> {
     if let Some(file) = &args.facts {
         return Ok((read(file)?, format!("written down in {}", file.display())));
     }
     if let Some(node) = &args.node {
         let deadline = clock::now() + Span::from_secs(PATIENCE.as_secs());
         let survey = Cluster::survey(args.kubeconfig.as_deref(), node, deadline).await;
-        let survey = survey.map_err(|error| Failure::Failed(chain(&error)))?;
+        let survey = survey.map_err(|error| PlanFailure::Failed(chain(&error)))?;
         let source = match survey.agent {
             Some(agent) => format!("told by its agent, {agent}"),
             None => {
@@ -160,8 +161,8 @@ async fn facts(args: &PlanArgs) -> Result<(Facts, String), Failure> {
 }
 
 /// What somebody wrote down.
-fn read(file: &Path) -> Result<Facts, Failure> {
-    let wrong = |what: String| Failure::Usage(format!("--facts {}: {what}", file.display()));
+fn read(file: &Path) -> Result<Facts, PlanFailure> {
+    let wrong = |what: String| PlanFailure::Usage(format!("--facts {}: {what}", file.display()));
     let mut text = String::new();
     let read = if file == Path::new("-") {
         std::io::stdin().take(FACTS_MAX).read_to_string(&mut text)
@@ -189,23 +190,23 @@ fn read(file: &Path) -> Result<Facts, Failure> {
     checked(facts, &format!("--facts {}", file.display()))
 }
 
-fn checked(facts: Facts, source: &str) -> Result<Facts, Failure> {
+fn checked(facts: Facts, source: &str) -> Result<Facts, PlanFailure> {
     if facts.format != FORMAT {
         let what = format!(
             "{source}: format {} is not known here, only {FORMAT}: use the lifeboat that wrote it",
             facts.format
         );
-        return Err(Failure::Usage(what));
+        return Err(PlanFailure::Usage(what));
     }
     Ok(facts)
 }
 
 /// What an agent says of its node.
-async fn ask(agent: &str) -> Result<Facts, Failure> {
+async fn ask(agent: &str) -> Result<Facts, PlanFailure> {
     let url = format!("{}/facts", agent.trim_end_matches('/'));
     let failed = |error: reqwest::Error| {
         let what = chain(&error);
-        Failure::Failed(format!("{what}: run it where an agent runs, or give --agent, --node or --facts"))
+        PlanFailure::Failed(format!("{what}: run it where an agent runs, or give --agent, --node or --facts"))
     };
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(failed)?;
     let answer =

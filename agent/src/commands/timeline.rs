@@ -50,13 +50,13 @@ pub struct TimelineArgs {
     replay: bool,
 
     /// What is written to standard output
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    #[arg(long, value_enum, default_value_t = TimelineOutput::Text)]
+    output: TimelineOutput,
 }
 
 /// `--output`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+enum TimelineOutput {
     /// For people
     Text,
     /// One JSON document
@@ -75,10 +75,12 @@ pub fn run(args: &TimelineArgs) -> u8 {
         eprintln!("lifeboat timeline: {why}");
         code
     };
-    if args.replay && matches!(args.output, Output::Svg | Output::Html | Output::Journal) {
+    if args.replay
+        && matches!(args.output, TimelineOutput::Svg | TimelineOutput::Html | TimelineOutput::Journal)
+    {
         return refused("--replay compares and judges, in words: use --output text or json", USAGE);
     }
-    if args.output == Output::Journal {
+    if args.output == TimelineOutput::Journal {
         return match copy(&args.journal, &mut std::io::stdout().lock()) {
             Ok(()) => 0,
             // Whoever reads a pipe may close it.
@@ -95,14 +97,14 @@ pub fn run(args: &TimelineArgs) -> u8 {
             return refused("a report cannot be replayed: give the node's journal", FAILED);
         }
         // Copied above.
-        (_, Output::Journal) => Told::of(String::new()),
-        (Source::Journal(lives), Output::Text) => text(lives, args.replay),
-        (Source::Journal(lives), Output::Json) => document(lives, args.replay),
-        (Source::Report(report), Output::Text) => Told::of(Timeline::of_report(report).text()),
-        (Source::Report(report), Output::Json) => {
+        (_, TimelineOutput::Journal) => Told::of(String::new()),
+        (Source::Journal(lives), TimelineOutput::Text) => text(lives, args.replay),
+        (Source::Journal(lives), TimelineOutput::Json) => document(lives, args.replay),
+        (Source::Report(report), TimelineOutput::Text) => Told::of(Timeline::of_report(report).text()),
+        (Source::Report(report), TimelineOutput::Json) => {
             Told::of(format!("{:#}\n", json!({ "timeline": Timeline::of_report(report) })))
         }
-        (source, Output::Svg) => match charts(source).as_slice() {
+        (source, TimelineOutput::Svg) => match charts(source).as_slice() {
             [] => {
                 return refused(
                     "there is nothing to draw in this journal: --output text tells what there is",
@@ -111,10 +113,10 @@ pub fn run(args: &TimelineArgs) -> u8 {
             }
             charts => Told::of(drawing::svg(charts).into_string()),
         },
-        (Source::Journal(lives), Output::Html) => {
+        (Source::Journal(lives), TimelineOutput::Html) => {
             Told::of(web_page::html(&charts(&source), &text(lives, false).text).into_string())
         }
-        (Source::Report(report), Output::Html) => {
+        (Source::Report(report), TimelineOutput::Html) => {
             Told::of(web_page::html(&charts(&source), &Timeline::of_report(report).text()).into_string())
         }
     };

@@ -10,7 +10,7 @@
 //! the volume, so it needs no right and no network.
 
 use crate::volume::restored::RESTORING;
-use crate::volume::restored::{Decision, RESTORED};
+use crate::volume::restored::{RESTORED, RestoreDecision};
 use clap::Args;
 use evacuation::moment::Span;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ fn until_decided(args: &WaitArgs) -> String {
 }
 
 /// It is written in one step: what is there is whole.
-fn decided(volume: &Path) -> Option<Decision> {
+fn decided(volume: &Path) -> Option<RestoreDecision> {
     serde_json::from_slice(&std::fs::read(volume.join(RESTORED)).ok()?).ok()
 }
 
@@ -95,7 +95,7 @@ mod tests {
         let volume = place.path().to_owned();
         let agent = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(300));
-            let decision = Decision { outcome: "Restored".into(), message: "1-2".into() };
+            let decision = RestoreDecision { outcome: "Restored".into(), message: "1-2".into() };
             std::fs::write(volume.join(RESTORED), serde_json::to_vec(&decision).unwrap()).unwrap();
         });
         let began = Instant::now();

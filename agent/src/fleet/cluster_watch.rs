@@ -4,7 +4,7 @@
 //! gates, so every bound pod that has not ended is watched; only the leader does so.
 
 use crate::fleet::lost_nodes::NodeSight;
-use crate::fleet::orphaned_gates::{GatedPod, Picture};
+use crate::fleet::orphaned_gates::{ClusterSnapshot, GatedPod};
 use crate::fleet::report_index::NodeUid;
 use crate::kube::follow::follow;
 use crate::kube::{AGENT_LABELS, Cluster};
@@ -38,7 +38,7 @@ const LEAVING: [&str; 5] = [
 
 /// Something that was seen.
 #[derive(Debug)]
-pub enum Sight {
+pub enum ClusterUpdate {
     /// Of any pod.
     Pod(Box<Event<Pod>>),
     /// Of an agent's pod.
@@ -55,14 +55,19 @@ pub fn agent_selector() -> String {
 }
 
 /// Watches until the receiver is dropped; nodes only if they are asked for.
-pub async fn watch(cluster: Cluster, namespace: String, with_nodes: bool, sights: mpsc::Sender<Sight>) {
+pub async fn watch(
+    cluster: Cluster,
+    namespace: String,
+    with_nodes: bool,
+    sights: mpsc::Sender<ClusterUpdate>,
+) {
     let pods = follow(
         cluster.clone(),
         Api::<Pod>::all(cluster.client()),
         Config::default().fields(BOUND),
         "pods",
         sights.clone(),
-        |event| event.map_or(Sight::Failed, |event| Sight::Pod(Box::new(event))),
+        |event| event.map_or(ClusterUpdate::Failed, |event| ClusterUpdate::Pod(Box::new(event))),
     );
     let agents = follow(
         cluster.clone(),
@@ -70,13 +75,13 @@ pub async fn watch(cluster: Cluster, namespace: String, with_nodes: bool, sights
         Config::default().labels(&agent_selector()),
         "agents",
         sights.clone(),
-        |event| event.map_or(Sight::Failed, |event| Sight::Agent(Box::new(event))),
+        |event| event.map_or(ClusterUpdate::Failed, |event| ClusterUpdate::Agent(Box::new(event))),
     );
     let nodes = async {
         if with_nodes {
             let (api, all) = (Api::<Node>::all(cluster.client()), Config::default());
             follow(cluster.clone(), api, all, "nodes", sights, |event| {
-                event.map_or(Sight::Failed, |event| Sight::Node(Box::new(event)))
+                event.map_or(ClusterUpdate::Failed, |event| ClusterUpdate::Node(Box::new(event)))
             })
             .await;
         }
@@ -128,19 +133,19 @@ fn node_sight(node: &Node) -> Option<NodeSight> {
 
 /// One kind of object by uid, and what a list that is being read has shown so far.
 #[derive(Debug)]
-struct Seen<T> {
+struct SeenObjects<T> {
     all: BTreeMap<String, T>,
     listed: BTreeSet<String>,
     whole: bool,
 }
 
-impl<T> Default for Seen<T> {
+impl<T> Default for SeenObjects<T> {
     fn default() -> Self {
         Self { all: BTreeMap::new(), listed: BTreeSet::new(), whole: false }
     }
 }
 
-impl<T> Seen<T> {
+impl<T> SeenObjects<T> {
     /// Takes one event in; what is deleted by it comes back as it was last.
     fn take<K: ResourceExt>(
         &mut self,
@@ -179,9 +184,9 @@ impl<T> Seen<T> {
 /// What has been seen.
 #[derive(Debug, Default)]
 pub struct Sights {
-    pods: Seen<GatedPod>,
-    agents: Seen<String>,
-    nodes: Seen<NodeSight>,
+    pods: SeenObjects<GatedPod>,
+    agents: SeenObjects<String>,
+    nodes: SeenObjects<NodeSight>,
     /// Nodes that were deleted, as they were last, until somebody asks.
     deleted: Vec<(NodeUid, NodeSight)>,
 }
@@ -199,21 +204,21 @@ pub struct Nodes<'a> {
 
 impl Sights {
     /// Takes one sight in.
-    pub fn take(&mut self, sight: Sight) {
+    pub fn take(&mut self, sight: ClusterUpdate) {
         match sight {
-            Sight::Pod(event) => drop(self.pods.take(*event, gated)),
-            Sight::Agent(event) => {
+            ClusterUpdate::Pod(event) => drop(self.pods.take(*event, gated)),
+            ClusterUpdate::Agent(event) => {
                 drop(self.agents.take(*event, |pod: &Pod| ready_agent(pod).map(str::to_owned)));
             }
-            Sight::Node(event) => self.deleted.extend(self.nodes.take(*event, node_sight)),
-            Sight::Failed => {}
+            ClusterUpdate::Node(event) => self.deleted.extend(self.nodes.take(*event, node_sight)),
+            ClusterUpdate::Failed => {}
         }
     }
 
     /// What is so; `None` until both lists of pods were read to their end: an agent that was not shown yet is not missing.
-    pub fn picture(&self) -> Option<Picture> {
+    pub fn picture(&self) -> Option<ClusterSnapshot> {
         let whole = self.pods.whole && self.agents.whole;
-        whole.then(|| Picture {
+        whole.then(|| ClusterSnapshot {
             gated: self.pods.all.iter().map(|(uid, pod)| (PodUid(uid.clone()), pod.clone())).collect(),
             agents: self.agents.all.values().cloned().collect(),
         })
@@ -260,10 +265,10 @@ mod tests {
             [Event::Init].into_iter().chain(shown).chain([Event::InitDone]).collect::<Vec<_>>()
         };
         for event in list(pods) {
-            sights.take(Sight::Pod(Box::new(event)));
+            sights.take(ClusterUpdate::Pod(Box::new(event)));
         }
         for event in list(agents) {
-            sights.take(Sight::Agent(Box::new(event)));
+            sights.take(ClusterUpdate::Agent(Box::new(event)));
         }
         sights
     }
@@ -289,11 +294,11 @@ mod tests {
     fn an_agent_counts_only_while_it_is_ready() {
         let mut sights = seen(vec![], vec![agent("a", "True"), agent("b", "False"), pod("c", |_| ())]);
         assert_eq!(sights.picture().unwrap().agents, BTreeSet::from(["node-1".to_owned()]));
-        sights.take(Sight::Agent(Box::new(Event::Apply(agent("a", "False")))));
+        sights.take(ClusterUpdate::Agent(Box::new(Event::Apply(agent("a", "False")))));
         assert_eq!(sights.picture().unwrap().agents, BTreeSet::new());
-        sights.take(Sight::Agent(Box::new(Event::Apply(agent("b", "True")))));
+        sights.take(ClusterUpdate::Agent(Box::new(Event::Apply(agent("b", "True")))));
         assert_eq!(sights.picture().unwrap().agents.len(), 1);
-        sights.take(Sight::Agent(Box::new(Event::Delete(agent("b", "True")))));
+        sights.take(ClusterUpdate::Agent(Box::new(Event::Delete(agent("b", "True")))));
         assert_eq!(sights.picture().unwrap().agents, BTreeSet::new());
     }
 
@@ -301,23 +306,23 @@ mod tests {
     fn until_both_lists_were_read_nothing_is_known() {
         let mut sights = Sights::default();
         for event in [Event::Init, Event::InitApply(pod("a", |_| ())), Event::InitDone] {
-            sights.take(Sight::Pod(Box::new(event)));
+            sights.take(ClusterUpdate::Pod(Box::new(event)));
         }
         assert_eq!(sights.picture(), None);
-        sights.take(Sight::Agent(Box::new(Event::Init)));
+        sights.take(ClusterUpdate::Agent(Box::new(Event::Init)));
         assert_eq!(sights.picture(), None);
-        sights.take(Sight::Agent(Box::new(Event::InitDone)));
+        sights.take(ClusterUpdate::Agent(Box::new(Event::InitDone)));
         assert_eq!(names(&sights), ["a"]);
     }
 
     #[test]
     fn what_a_new_list_does_not_show_is_gone_and_until_its_end_it_is_not() {
         let mut sights = seen(vec![pod("a", |_| ()), pod("b", |_| ())], vec![agent("x", "True")]);
-        sights.take(Sight::Failed);
-        sights.take(Sight::Pod(Box::new(Event::Init)));
-        sights.take(Sight::Pod(Box::new(Event::InitApply(pod("b", |_| ())))));
+        sights.take(ClusterUpdate::Failed);
+        sights.take(ClusterUpdate::Pod(Box::new(Event::Init)));
+        sights.take(ClusterUpdate::Pod(Box::new(Event::InitApply(pod("b", |_| ())))));
         assert_eq!(names(&sights), ["a", "b"]);
-        sights.take(Sight::Pod(Box::new(Event::InitDone)));
+        sights.take(ClusterUpdate::Pod(Box::new(Event::InitDone)));
         assert_eq!(names(&sights), ["b"]);
     }
 
@@ -378,10 +383,10 @@ mod tests {
         let mut sights = seen(vec![], vec![]);
         assert!(sights.nodes().is_none(), "nodes were not listed");
         for event in [Event::Init, Event::InitApply(object("True")), Event::InitDone] {
-            sights.take(Sight::Node(Box::new(event)));
+            sights.take(ClusterUpdate::Node(Box::new(event)));
         }
         assert_eq!(sights.nodes().unwrap().present.len(), 1);
-        sights.take(Sight::Node(Box::new(Event::Delete(object("Unknown")))));
+        sights.take(ClusterUpdate::Node(Box::new(Event::Delete(object("Unknown")))));
         let nodes = sights.nodes().unwrap();
         assert!(nodes.present.is_empty());
         assert_eq!(nodes.deleted.len(), 1);
@@ -389,9 +394,9 @@ mod tests {
         assert!(sights.nodes().unwrap().deleted.is_empty());
 
         // Gone while the watch was interrupted.
-        sights.take(Sight::Node(Box::new(Event::Apply(object("True")))));
-        sights.take(Sight::Node(Box::new(Event::Init)));
-        sights.take(Sight::Node(Box::new(Event::InitDone)));
+        sights.take(ClusterUpdate::Node(Box::new(Event::Apply(object("True")))));
+        sights.take(ClusterUpdate::Node(Box::new(Event::Init)));
+        sights.take(ClusterUpdate::Node(Box::new(Event::InitDone)));
         assert_eq!(sights.nodes().unwrap().deleted.len(), 1);
     }
 }

@@ -27,7 +27,7 @@ pub struct Held {
 
 /// What to do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ElectionStep {
     /// There is none: write it, only if there still is none.
     Create,
     /// It is nobody's: write it, only if it is still that.
@@ -60,28 +60,28 @@ impl Election {
     }
 
     /// What to do, having read `held`.
-    pub fn look(&mut self, now: Moment, held: Option<&Held>) -> Step {
+    pub fn look(&mut self, now: Moment, held: Option<&Held>) -> ElectionStep {
         let Some(held) = held else {
             self.seen = None;
             self.renewed = None;
-            return Step::Create;
+            return ElectionStep::Create;
         };
         if held.holder == self.me {
-            return Step::Renew;
+            return ElectionStep::Renew;
         }
         self.renewed = None;
         if held.holder.is_empty() {
-            return Step::Take;
+            return ElectionStep::Take;
         }
         match &self.seen {
             Some((version, since)) if *version == held.version => {
                 if now.since(*since) >= DURATION {
-                    return Step::Take;
+                    return ElectionStep::Take;
                 }
             }
             _ => self.seen = Some((held.version.clone(), now)),
         }
-        Step::Wait
+        ElectionStep::Wait
     }
 
     /// A write that began then was acknowledged: the Lease is ours.
@@ -136,7 +136,7 @@ mod tests {
 
     fn act(election: &mut Election, server: &mut Server, read: Option<&Held>, now: Moment) {
         let step = election.look(now, read);
-        if step != Step::Wait && server.write(&election.me.clone(), read) {
+        if step != ElectionStep::Wait && server.write(&election.me.clone(), read) {
             election.wrote(now);
         }
     }

@@ -34,7 +34,7 @@ pub(super) struct Garbage {
 
 /// What a pass did.
 #[derive(Clone, Copy, Debug, Default)]
-struct Swept {
+struct GarbagePass {
     workloads: usize,
     /// Workloads whose pass ended early.
     failed: usize,
@@ -77,7 +77,7 @@ impl Garbage {
         }
     }
 
-    fn say(&self, ended: Result<Swept, String>, took: Span) {
+    fn say(&self, ended: Result<GarbagePass, String>, took: Span) {
         match ended {
             Ok(swept) => {
                 let done = swept.failed == 0;
@@ -102,7 +102,7 @@ impl Garbage {
     }
 
     /// One pass over everything of this cluster.
-    async fn pass(&self) -> Result<Swept, String> {
+    async fn pass(&self) -> Result<GarbagePass, String> {
         let store = self.place.open_for_removal().await.map_err(|error| format!("--store: {error}"))?;
         preflight::prove_removal(store.as_ref(), Instant::now() + LOOK)
             .await
@@ -111,7 +111,7 @@ impl Garbage {
         let workloads = workloads::find(reader.as_ref(), &self.place.cluster, None, Instant::now() + LOOK)
             .await
             .map_err(|error| error.to_string())?;
-        let mut swept = Swept::default();
+        let mut swept = GarbagePass::default();
         for workload in &workloads {
             swept.workloads += 1;
             let deadline = Instant::now() + PASS;

@@ -1,7 +1,7 @@
 //! Opening one gate: a last look for an agent, the condition, and an Event that says why.
 
 use crate::fleet::cluster_watch::{agent_selector, ready_agent};
-use crate::fleet::orphaned_gates::{Answer, Open};
+use crate::fleet::orphaned_gates::{GateOpening, Open};
 use crate::kube::call::{Call, is_name};
 use crate::kube::{About, Cluster, ClusterError};
 use evacuation::moment::Span;
@@ -19,14 +19,14 @@ pub const EVENT: &str = "GateOpenedByFleet";
 const PATIENCE: Span = Span::from_secs(5);
 
 /// Opens the gate, unless an agent is there after all.
-pub async fn open(cluster: &Cluster, namespace: &str, open: &Open) -> Answer {
+pub async fn open(cluster: &Cluster, namespace: &str, open: &Open) -> GateOpening {
     let pod = &open.gated.pod;
     let shown = format!("{}/{}", pod.namespace, pod.name);
     match agent_lives(cluster, namespace, &open.gated.node).await {
         Ok(false) => {}
         Ok(true) => {
             tracing::info!(pod = shown, node = open.gated.node, "an agent is there: the gate is left to it");
-            return Answer::AgentThere;
+            return GateOpening::AgentThere;
         }
         Err(error) => return failed(&shown, &error),
     }
@@ -37,16 +37,16 @@ pub async fn open(cluster: &Cluster, namespace: &str, open: &Open) -> Answer {
             cluster.metrics().fleet_gate_opened();
             // It is news, and its failure is logged: the condition says the same.
             let _ = cluster.publish(About::Pod(pod), EVENT, &message, true, clock::now() + PATIENCE).await;
-            Answer::Done
+            GateOpening::Done
         }
-        Err(error) if error.is_not_found() => Answer::Done,
+        Err(error) if error.is_not_found() => GateOpening::Done,
         Err(error) => failed(&shown, &error),
     }
 }
 
-fn failed(pod: &str, error: &ClusterError) -> Answer {
+fn failed(pod: &str, error: &ClusterError) -> GateOpening {
     tracing::warn!(pod, error = error as &dyn std::error::Error, "gate was not opened; it is tried again");
-    Answer::Failed
+    GateOpening::Failed
 }
 
 /// Asks the API server itself: a watch that was interrupted may show what was.

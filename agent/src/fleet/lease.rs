@@ -1,6 +1,6 @@
 //! The Lease that the election is about, at the API server.
 
-use super::election::{DURATION, Election, Held, PERIOD, Step};
+use super::election::{DURATION, Election, ElectionStep, Held, PERIOD};
 use crate::kube::call::Call;
 use crate::kube::{Cluster, ClusterError};
 use evacuation::moment::{Moment, Span};
@@ -21,18 +21,18 @@ const PATIENCE: Span = Span::from_secs(3);
 
 /// The Lease in the fleet's namespace.
 #[derive(Clone)]
-pub struct Seat {
+pub struct FleetLease {
     cluster: Cluster,
     namespace: String,
 }
 
-impl std::fmt::Debug for Seat {
+impl std::fmt::Debug for FleetLease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Seat").field("namespace", &self.namespace).finish_non_exhaustive()
     }
 }
 
-impl Seat {
+impl FleetLease {
     /// The Lease in this namespace.
     pub fn new(cluster: Cluster, namespace: impl Into<String>) -> Self {
         Self { cluster, namespace: namespace.into() }
@@ -74,8 +74,8 @@ impl Seat {
         let began = clock::now();
         let lease = self.read().await?;
         match election.look(clock::now(), lease.as_ref().map(held).as_ref()) {
-            Step::Wait => Ok(None),
-            Step::Create | Step::Take | Step::Renew => {
+            ElectionStep::Wait => Ok(None),
+            ElectionStep::Create | ElectionStep::Take | ElectionStep::Renew => {
                 match self.write(election.me(), lease.as_ref()).await {
                     Ok(lease) => {
                         election.wrote(began);

@@ -40,7 +40,7 @@ pub struct NodeSight {
 
 /// How it stands with a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum NodeHealth {
     /// Ready, and nobody means it to go. Since when an agent is known to have been ready there.
     Well { agent: Option<Moment> },
     /// Its agent has seen a notice.
@@ -53,8 +53,8 @@ enum Standing {
 
 /// The nodes of one term.
 #[derive(Debug, Default)]
-pub struct Vanished {
-    known: BTreeMap<NodeUid, (NodeSight, Standing)>,
+pub struct LostNodes {
+    known: BTreeMap<NodeUid, (NodeSight, NodeHealth)>,
     /// Deleted, and not decided yet.
     gone: BTreeMap<NodeUid, Missing>,
     whole: bool,
@@ -71,7 +71,7 @@ pub struct Sightings {
     pub present: BTreeSet<NodeUid>,
 }
 
-impl Vanished {
+impl LostNodes {
     /// Takes in what is so now: the nodes that are there, those that were deleted since (as they were last), and the
     /// names of the nodes on which an agent is ready.
     pub fn handle(
@@ -96,32 +96,34 @@ impl Vanished {
         self.known.retain(|uid, _| present.contains_key(uid));
     }
 
-    fn step(&self, now: Moment, uid: &NodeUid, sight: &NodeSight, agents: &BTreeSet<String>) -> Standing {
+    fn step(&self, now: Moment, uid: &NodeUid, sight: &NodeSight, agents: &BTreeSet<String>) -> NodeHealth {
         let before = self.known.get(uid).map(|(_, standing)| *standing);
         if !sight.spot {
-            return Standing::NoNews;
+            return NodeHealth::NoNews;
         }
         if sight.noticed {
-            return Standing::Noticed;
+            return NodeHealth::Noticed;
         }
         if sight.ready {
             if sight.meant {
-                return Standing::NoNews;
+                return NodeHealth::NoNews;
             }
             let seen = match before {
-                Some(Standing::Well { agent }) => agent,
+                Some(NodeHealth::Well { agent }) => agent,
                 _ => None,
             };
             let agent = if agents.contains(&sight.name) { Some(now) } else { seen };
-            return Standing::Well { agent };
+            return NodeHealth::Well { agent };
         }
         match before {
-            Some(Standing::Well { agent: Some(agent) }) if now.since(agent) <= AGENT_REMEMBERED => {
+            Some(NodeHealth::Well { agent: Some(agent) }) if now.since(agent) <= AGENT_REMEMBERED => {
                 // It may have been cordoned and fallen silent between two looks.
-                if sight.meant { Standing::NoNews } else { Standing::Suspect }
+                if sight.meant { NodeHealth::NoNews } else { NodeHealth::Suspect }
             }
-            Some(Standing::Suspect) => Standing::Suspect,
-            Some(Standing::Well { .. } | Standing::Noticed | Standing::NoNews) | None => Standing::NoNews,
+            Some(NodeHealth::Suspect) => NodeHealth::Suspect,
+            Some(NodeHealth::Well { .. } | NodeHealth::Noticed | NodeHealth::NoNews) | None => {
+                NodeHealth::NoNews
+            }
         }
     }
 
@@ -152,11 +154,11 @@ impl Vanished {
     }
 }
 
-fn missing(sight: &NodeSight, standing: Standing) -> Option<Missing> {
+fn missing(sight: &NodeSight, standing: NodeHealth) -> Option<Missing> {
     let noticed = match standing {
-        Standing::Noticed => true,
-        Standing::Suspect => false,
-        Standing::Well { .. } | Standing::NoNews => return None,
+        NodeHealth::Noticed => true,
+        NodeHealth::Suspect => false,
+        NodeHealth::Well { .. } | NodeHealth::NoNews => return None,
     };
     Some(Missing { node: sight.name.clone(), created: sight.created, noticed })
 }
@@ -183,7 +185,7 @@ pub(super) mod tests {
 
     /// One node over time, ten seconds from each sight to the next; with the last it is deleted. How it went.
     fn history(agent: bool, sights: Vec<NodeSight>) -> Vec<Missing> {
-        let mut vanished = Vanished::default();
+        let mut vanished = LostNodes::default();
         let agents: BTreeSet<String> = agent.then(|| "node-a".to_owned()).into_iter().collect();
         let last = sights.last().unwrap().clone();
         let mut now = Moment::from_millis(1_000_000);
@@ -243,7 +245,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_agent_that_was_away_for_long_could_not_have_told() {
-        let mut vanished = Vanished::default();
+        let mut vanished = LostNodes::default();
         let begin = Moment::from_millis(1_000_000);
         let there = BTreeMap::from([(UID.to_owned(), node(|_| ()))]);
         let gone = BTreeMap::from([(UID.to_owned(), silent(|_| ()))]);
@@ -255,7 +257,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_node_that_comes_back_is_well_and_one_that_was_decided_is_forgotten() {
-        let mut vanished = Vanished::default();
+        let mut vanished = LostNodes::default();
         assert_eq!(vanished.sightings(), None);
         let now = Moment::from_millis(1_000_000);
         let agents = BTreeSet::from(["node-a".to_owned()]);

@@ -3,7 +3,7 @@
 use crate::fleet::report_index::Went;
 use crate::fleet::reports::{Reading, Summary};
 use crate::runtime::metrics::table::Id;
-use crate::runtime::metrics::{Metrics, Seen, departure_label, seconds, state_label};
+use crate::runtime::metrics::{CountedAt, Metrics, departure_label, seconds, state_label};
 use evacuation::moment::Span;
 use evacuation::report::StateOutcome;
 
@@ -29,7 +29,7 @@ impl Metrics {
         &self,
         reports: impl IntoIterator<Item = &'a Reading>,
         nodes: impl IntoIterator<Item = Went>,
-    ) -> Seen {
+    ) -> CountedAt {
         self.scrapes.between(|| {
             for reading in reports {
                 self.report(reading);
@@ -41,7 +41,7 @@ impl Metrics {
     }
 
     /// Whether anybody has been told of what was counted then.
-    pub fn seen(&self, counted: Seen) -> bool {
+    pub fn seen(&self, counted: CountedAt) -> bool {
         self.scrapes.seen(counted)
     }
 

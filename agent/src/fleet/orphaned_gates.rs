@@ -1,6 +1,6 @@
 //! Which readiness gates nobody else will open: those of pods on a node where no agent lives.
 //!
-//! Decides, and does nothing: [`Orphans::handle`] takes what is so now and says which gates to open. It must not know
+//! Decides, and does nothing: [`OrphanedGates::handle`] takes what is so now and says which gates to open. It must not know
 //! about the API server or about who leads.
 //!
 //! ```text
@@ -32,7 +32,7 @@ pub struct GatedPod {
 
 /// What is so now, of the whole cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Picture {
+pub struct ClusterSnapshot {
     /// Pods that wait for somebody to open their gate.
     pub gated: BTreeMap<PodUid, GatedPod>,
     /// Nodes on which an agent is ready.
@@ -50,7 +50,7 @@ pub struct Open {
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum GateOpening {
     /// It is open, or the pod is no more.
     Done,
     /// An agent is there after all: it has the pod, and time begins anew if it goes.
@@ -60,7 +60,7 @@ pub enum Answer {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum GateStep {
     /// Until its time has come, or the pause after a failure is over.
     Waiting {
         not_before: Moment,
@@ -70,40 +70,42 @@ enum Step {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Orphan {
+struct OrphanedGate {
     /// The first sight of it with no agent there.
     since: Moment,
-    step: Step,
+    step: GateStep,
 }
 
 /// The pods without an agent, and since when.
 #[derive(Clone, Debug)]
-pub struct Orphans {
+pub struct OrphanedGates {
     after: Span,
-    known: BTreeMap<PodUid, Orphan>,
+    known: BTreeMap<PodUid, OrphanedGate>,
 }
 
-impl Orphans {
+impl OrphanedGates {
     /// Nothing is known yet. `after` is how long a node must have been without an agent.
     pub fn new(after: Span) -> Self {
         Self { after, known: BTreeMap::new() }
     }
 
     /// What to do now that it is so.
-    pub fn handle(&mut self, now: Moment, picture: &Picture) -> Vec<Open> {
+    pub fn handle(&mut self, now: Moment, picture: &ClusterSnapshot) -> Vec<Open> {
         let orphaned = |gated: &GatedPod| !picture.agents.contains(&gated.node);
         self.known.retain(|uid, _| picture.gated.get(uid).is_some_and(orphaned));
         let after = self.after;
         for uid in picture.gated.iter().filter(|(_, gated)| orphaned(gated)).map(|(uid, _)| uid) {
             self.known
                 .entry(uid.clone())
-                .or_insert(Orphan { since: now, step: Step::Waiting { not_before: now + after } });
+                .or_insert(OrphanedGate { since: now, step: GateStep::Waiting { not_before: now + after } });
         }
-        let asked = self.known.values().filter(|orphan| orphan.step == Step::Asked).count();
+        let asked = self.known.values().filter(|orphan| orphan.step == GateStep::Asked).count();
         let mut due: Vec<(Moment, PodUid)> = self
             .known
             .iter()
-            .filter(|(_, orphan)| matches!(orphan.step, Step::Waiting { not_before } if now >= not_before))
+            .filter(
+                |(_, orphan)| matches!(orphan.step, GateStep::Waiting { not_before } if now >= not_before),
+            )
             .map(|(uid, orphan)| (orphan.since, uid.clone()))
             .collect();
         // Who waited longest comes first.
@@ -111,28 +113,29 @@ impl Orphans {
         due.truncate(AT_ONCE.saturating_sub(asked));
         let open = |(since, uid): (Moment, PodUid)| {
             let gated = picture.gated.get(&uid)?.clone();
-            self.known.get_mut(&uid)?.step = Step::Asked;
+            self.known.get_mut(&uid)?.step = GateStep::Asked;
             Some(Open { gated, without_agent: now.since(since) })
         };
         due.into_iter().filter_map(open).collect()
     }
 
     /// How an [`Open`] ended. What is no longer known is of no interest.
-    pub fn answered(&mut self, now: Moment, uid: &PodUid, answer: Answer) {
+    pub fn answered(&mut self, now: Moment, uid: &PodUid, answer: GateOpening) {
         let Some(orphan) = self.known.get_mut(uid) else { return };
         match answer {
             // It stays known until the watch shows it, so that it is not asked for again.
-            Answer::Done => orphan.step = Step::Done,
-            Answer::AgentThere => {
-                *orphan = Orphan { since: now, step: Step::Waiting { not_before: now + self.after } };
+            GateOpening::Done => orphan.step = GateStep::Done,
+            GateOpening::AgentThere => {
+                *orphan =
+                    OrphanedGate { since: now, step: GateStep::Waiting { not_before: now + self.after } };
             }
-            Answer::Failed => orphan.step = Step::Waiting { not_before: now + RETRY },
+            GateOpening::Failed => orphan.step = GateStep::Waiting { not_before: now + RETRY },
         }
     }
 
     /// Pods whose gate is closed and on whose node no agent lives.
     pub fn waiting(&self) -> usize {
-        self.known.values().filter(|orphan| orphan.step != Step::Done).count()
+        self.known.values().filter(|orphan| orphan.step != GateStep::Done).count()
     }
 }
 

@@ -5,9 +5,9 @@
 
 use super::reports::{self, REPORT_MAX, Reading, ReportId};
 use super::settings::StorePlace;
-use crate::fleet::lost_nodes::{Sightings, Vanished};
-use crate::fleet::report_index::{Ledger, LedgerError, NodeUid, Went};
-use crate::runtime::metrics::{Metrics, Seen};
+use crate::fleet::lost_nodes::{LostNodes, Sightings};
+use crate::fleet::report_index::{NodeUid, ReportIndex, ReportIndexError, Went};
+use crate::runtime::metrics::{CountedAt, Metrics};
 use bytes::Bytes;
 use checkpoint::store::{Condition, Store, StoreError, Version};
 use checkpoint::{key, retry};
@@ -44,10 +44,10 @@ const AT_ONCE: usize = 4;
 const OF_A_NODE: usize = 8;
 
 /// The nodes as the loop of the fleet role sees them; `None` while it does not lead.
-pub(super) type SharedNodes = Arc<Mutex<Option<Vanished>>>;
+pub(super) type SharedNodes = Arc<Mutex<Option<LostNodes>>>;
 
 /// Shared, whoever panicked with it.
-pub(super) fn lock(nodes: &SharedNodes) -> MutexGuard<'_, Option<Vanished>> {
+pub(super) fn lock(nodes: &SharedNodes) -> MutexGuard<'_, Option<LostNodes>> {
     nodes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -57,7 +57,7 @@ enum RoundError {
     #[error("{0}")]
     Store(#[from] StoreError),
     #[error("the ledger {key}: {error}")]
-    Ledger { key: String, error: LedgerError },
+    Index { key: String, error: ReportIndexError },
     /// All others are counted.
     #[error("{refused} reports cannot be read, the first is {id}: {error}")]
     Refused { refused: usize, id: ReportId, error: StoreError },
@@ -78,7 +78,7 @@ enum Got {
 }
 
 /// Adopts reports for as long as the process lives.
-pub(super) struct Adoption {
+pub(super) struct ReportCounter {
     place: StorePlace,
     settle: Duration,
     metrics: Metrics,
@@ -93,8 +93,8 @@ pub(super) struct Adoption {
     /// What the ledger may say that this process counts, and was not counted yet.
     promised: BTreeMap<ReportId, Reading>,
     /// What this process has counted, and when.
-    reports: BTreeMap<ReportId, Seen>,
-    gone: BTreeMap<NodeUid, Seen>,
+    reports: BTreeMap<ReportId, CountedAt>,
+    gone: BTreeMap<NodeUid, CountedAt>,
     /// Nodes of which it is known that they are gone, and since when this process knows it.
     gone_since: BTreeMap<NodeUid, Instant>,
     /// Reports that wait for a newer fleet role.
@@ -107,7 +107,7 @@ pub(super) struct Adoption {
     said: String,
 }
 
-impl Adoption {
+impl ReportCounter {
     /// Nothing is done yet.
     ///
     /// # Errors
@@ -248,16 +248,20 @@ impl Adoption {
         Ok(Arc::clone(self.store.insert(store)))
     }
 
-    async fn load(&self, store: &Store, deadline: Instant) -> Result<(Ledger, Option<Version>), RoundError> {
+    async fn load(
+        &self,
+        store: &Store,
+        deadline: Instant,
+    ) -> Result<(ReportIndex, Option<Version>), RoundError> {
         match retry::get(store.as_ref(), &self.ledger_key, crate::fleet::report_index::LEDGER_MAX, deadline)
             .await
         {
             Ok(object) => {
-                let ledger = Ledger::read(&object.bytes)
-                    .map_err(|error| RoundError::Ledger { key: self.ledger_key.clone(), error })?;
+                let ledger = ReportIndex::read(&object.bytes)
+                    .map_err(|error| RoundError::Index { key: self.ledger_key.clone(), error })?;
                 Ok((ledger, Some(object.version)))
             }
-            Err(StoreError::NotFound { .. }) => Ok((Ledger::default(), None)),
+            Err(StoreError::NotFound { .. }) => Ok((ReportIndex::default(), None)),
             Err(error) => Err(error.into()),
         }
     }
@@ -266,7 +270,7 @@ impl Adoption {
     async fn write(
         &mut self,
         store: &Store,
-        ledger: &mut Ledger,
+        ledger: &mut ReportIndex,
         read: Option<Version>,
         deadline: Instant,
     ) -> Result<Option<Version>, StoreError> {
@@ -280,7 +284,7 @@ impl Adoption {
     async fn keep_promises(
         &mut self,
         store: &Store,
-        ledger: &Ledger,
+        ledger: &ReportIndex,
         deadline: Instant,
     ) -> Result<(), StoreError> {
         let mine: BTreeSet<ReportId> =
@@ -370,13 +374,13 @@ impl Adoption {
     async fn look_for_nodes(
         &mut self,
         store: &Store,
-        mut ledger: Ledger,
+        mut ledger: ReportIndex,
         version: Option<Version>,
         listed: &[(ReportId, i64)],
         now: i64,
         deadline: Instant,
     ) -> Result<(), RoundError> {
-        let sightings = lock(&self.nodes).as_ref().and_then(Vanished::sightings);
+        let sightings = lock(&self.nodes).as_ref().and_then(LostNodes::sightings);
         let Some(Sightings { well, suspects, present }) = sightings else { return Ok(()) };
         if let Some(vanished) = lock(&self.nodes).as_mut() {
             // Of a write whose answer was lost, or another replica's: else it is a suspect for as long as this one leads.
@@ -453,7 +457,7 @@ impl Adoption {
     async fn farewell(self, deadline: Instant) {
         self.metrics.close();
         let Some(store) = self.store.clone().filter(|_| self.wrote) else { return };
-        let unseen = |seen: Option<&Seen>| !seen.is_some_and(|seen| self.metrics.seen(*seen));
+        let unseen = |seen: Option<&CountedAt>| !seen.is_some_and(|seen| self.metrics.seen(*seen));
         while Instant::now() < deadline {
             let (mut ledger, version) = match self.load(&store, deadline).await {
                 Ok(loaded) => loaded,

@@ -101,7 +101,7 @@ pub struct Gone {
 
 /// The document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ledger {
+pub struct ReportIndex {
     format: u32,
     /// Differs with every write: a writer whose answer was lost finds its own bytes, or another's.
     nonce: u64,
@@ -110,7 +110,7 @@ pub struct Ledger {
     gone: BTreeMap<NodeUid, Gone>,
 }
 
-impl Default for Ledger {
+impl Default for ReportIndex {
     fn default() -> Self {
         Self {
             format: FORMAT,
@@ -124,7 +124,7 @@ impl Default for Ledger {
 
 /// A ledger that cannot be gone by.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LedgerError {
+pub enum ReportIndexError {
     /// A newer fleet role wrote it.
     #[error("its format {0} is not known to this lifeboat (knows {FORMAT}): upgrade the fleet role")]
     Newer(u32),
@@ -134,20 +134,20 @@ pub enum LedgerError {
 }
 
 #[derive(Deserialize)]
-struct Head {
+struct IndexHead {
     format: u32,
 }
 
-impl Ledger {
+impl ReportIndex {
     /// Reads the document.
     ///
     /// # Errors
-    /// [`LedgerError`].
-    pub fn read(bytes: &[u8]) -> Result<Self, LedgerError> {
-        let malformed = |error: serde_json::Error| LedgerError::Malformed(error.to_string());
-        match serde_json::from_slice::<Head>(bytes).map_err(malformed)?.format {
+    /// [`ReportIndexError`].
+    pub fn read(bytes: &[u8]) -> Result<Self, ReportIndexError> {
+        let malformed = |error: serde_json::Error| ReportIndexError::Malformed(error.to_string());
+        match serde_json::from_slice::<IndexHead>(bytes).map_err(malformed)?.format {
             FORMAT => serde_json::from_slice(bytes).map_err(malformed),
-            other => Err(LedgerError::Newer(other)),
+            other => Err(ReportIndexError::Newer(other)),
         }
     }
 
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_report_is_due_once_it_has_settled_and_until_somebody_counts_it() {
-        let mut ledger = Ledger::default();
+        let mut ledger = ReportIndex::default();
         let listed = [
             (id("young"), NOW - 119),
             (id("second"), NOW - 120),
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn nothing_is_forgotten_that_could_be_counted_again() {
-        let mut ledger = Ledger::default();
+        let mut ledger = ReportIndex::default();
         ledger.count_report(id("a"), NOW, "fleet-1");
         for later in [0, HORIZON, REMEMBERED, REMEMBERED + 1] {
             let listed = [(id("a"), NOW)];
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_report_that_is_written_again_long_after_it_was_counted_is_not_counted_again() {
-        let mut ledger = Ledger::default();
+        let mut ledger = ReportIndex::default();
         ledger.count_report(id("a"), NOW, "fleet-1");
         let again = NOW + HORIZON / 2;
         for later in [again, NOW + REMEMBERED + 1, again + HORIZON, again + REMEMBERED + 1] {
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_ledger_that_takes_no_more_reports_can_still_be_read() {
-        let mut ledger = Ledger::default();
+        let mut ledger = ReportIndex::default();
         let long = "n".repeat(900);
         let mut number = 0;
         while !ledger.is_full() {
@@ -338,21 +338,21 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_another_format_is_refused_by_name() {
-        let mut ledger = Ledger::default();
+        let mut ledger = ReportIndex::default();
         ledger.count_report(id("a"), NOW, "fleet-1");
         ledger.look(|_| false, &BTreeMap::from([("uid".to_owned(), missing(true))]));
         let bytes = ledger.bytes(7);
-        assert_eq!(Ledger::read(&bytes), Ok(ledger.clone()));
+        assert_eq!(ReportIndex::read(&bytes), Ok(ledger.clone()));
         assert_ne!(ledger.bytes(8), bytes);
-        assert_eq!(Ledger::read(b"{\"format\": 2, \"new\": []}"), Err(LedgerError::Newer(2)));
-        assert!(matches!(Ledger::read(b"[]"), Err(LedgerError::Malformed(_))));
+        assert_eq!(ReportIndex::read(b"{\"format\": 2, \"new\": []}"), Err(ReportIndexError::Newer(2)));
+        assert!(matches!(ReportIndex::read(b"[]"), Err(ReportIndexError::Malformed(_))));
     }
 
     #[test]
     fn a_node_is_missing_until_it_is_well_or_counted_and_not_again_after_that() {
         let uid = "uid".to_owned();
         let suspects = BTreeMap::from([(uid.clone(), missing(false))]);
-        let mut ledger = Ledger::default();
+        let mut ledger = ReportIndex::default();
         ledger.look(|_| false, &suspects);
         // The next leader has never seen it: it is gone all the same.
         ledger.look(|_| false, &BTreeMap::new());

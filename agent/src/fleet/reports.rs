@@ -142,13 +142,13 @@ impl Reading {
 }
 
 #[derive(Deserialize)]
-struct Head {
+struct ReportHead {
     format: u32,
 }
 
 /// Reads one report.
 pub fn read(id: &ReportId, bytes: &[u8]) -> Reading {
-    match serde_json::from_slice::<Head>(bytes) {
+    match serde_json::from_slice::<ReportHead>(bytes) {
         Ok(head) if head.format > FORMAT => return Reading::Newer(head.format),
         Ok(head) if head.format < FORMAT => return Reading::Unreadable(format!("format {}", head.format)),
         Ok(_) => {}

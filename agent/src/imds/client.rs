@@ -34,7 +34,7 @@ pub(super) struct Client {
 
 /// An answer of 200.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ImdsAnswer {
     /// Its `Date`.
     pub(super) date: Option<jiff::Timestamp>,
     /// Its body.
@@ -83,14 +83,14 @@ impl Client {
     }
 
     /// A document below `meta-data/`; `None` for 404. A refused token is renewed once.
-    pub(super) async fn get(&mut self, path: &'static str) -> Result<Option<Answer>, Fault> {
+    pub(super) async fn get(&mut self, path: &'static str) -> Result<Option<ImdsAnswer>, Fault> {
         let url = format!("{}/latest/meta-data/{path}", self.base);
         for fresh in [false, true] {
             let token = self.token(path).await?;
             let request = self.http.request(Method::GET, &url).header(TOKEN_HEADER, token);
             let (status, headers, body) = exchange(request, path).await?;
             match status {
-                StatusCode::OK => return Ok(Some(Answer { date: date(&headers), body })),
+                StatusCode::OK => return Ok(Some(ImdsAnswer { date: date(&headers), body })),
                 StatusCode::NOT_FOUND => return Ok(None),
                 StatusCode::UNAUTHORIZED if !fresh => self.token = None,
                 status => return Err(refused(path, status)),

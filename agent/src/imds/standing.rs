@@ -13,11 +13,11 @@ const SHOWN_MAX: usize = 32;
 
 /// What is shown, by document and id, and how many answers in a row did not show it.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct ShownNotices {
     shown: BTreeMap<(Document, String), u32>,
 }
 
-impl Standing {
+impl ShownNotices {
     /// Takes in what the document shows now.
     pub(super) fn update(&mut self, document: Document, notices: Vec<Notice>, events: &mut Vec<ImdsEvent>) {
         let ids: Vec<String> = notices.iter().take(SHOWN_MAX).map(|notice| notice.id.clone()).collect();

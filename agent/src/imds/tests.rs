@@ -172,7 +172,7 @@ fn a_maintenance_event_that_is_canceled_is_withdrawn() {
             r#"[{{"Code":"instance-retirement","EventId":"e","NotBefore":"1 Jan 2018 09:20:00 GMT","State":"{state}"}}]"#
         )
     };
-    let mut standing = Standing::default();
+    let mut standing = ShownNotices::default();
     let mut told = Vec::new();
     let active = Document::Maintenance.notices(body("active").as_bytes(), now).unwrap();
     let id = active[0].id.clone();

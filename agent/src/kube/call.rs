@@ -75,7 +75,7 @@ impl Call {
 }
 
 /// An answer as it came.
-struct Answer {
+struct ApiAnswer {
     code: http::StatusCode,
     /// The API server's clock, in whole seconds (the header `Date`).
     date: Option<Timestamp>,
@@ -102,7 +102,7 @@ impl Cluster {
         let began = clock::now();
         let answer = timeout_at(clock::instant(deadline), self.exchange(call)).await;
         let took = clock::now().since(began);
-        let Answer { code, date, bytes } = match answer {
+        let ApiAnswer { code, date, bytes } = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 self.metrics.kube_request(verb, "transport", took);
@@ -126,7 +126,7 @@ impl Cluster {
         }
     }
 
-    async fn exchange(&self, call: Call) -> Result<Answer, ClusterError> {
+    async fn exchange(&self, call: Call) -> Result<ApiAnswer, ClusterError> {
         let Call { verb, what, method, path, content_type, body, as_node } = call;
         let mut request =
             Request::builder().method(method).uri(path).header(http::header::ACCEPT, "application/json");
@@ -148,7 +148,7 @@ impl Cluster {
         let code = response.status();
         let date = response.headers().get(http::header::DATE).and_then(http_date);
         let bytes = response.into_body().collect_bytes().await.map_err(unreachable)?;
-        Ok(Answer { code, date, bytes })
+        Ok(ApiAnswer { code, date, bytes })
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// A drill that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Rehearsal {
+pub struct DrillRequest {
     /// Unlike any other; it becomes the notice's id.
     pub id: String,
     /// How much of it.
@@ -25,7 +25,7 @@ pub struct Rehearsal {
     pub left_ms: u64,
 }
 
-impl Rehearsal {
+impl DrillRequest {
     /// Reads what somebody wrote.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Cluster {
     /// As the API server answers: 403 names the right that is missing (patch nodes).
     pub async fn ask_rehearsal(
         &self,
-        asked: Option<&Rehearsal>,
+        asked: Option<&DrillRequest>,
         deadline: Moment,
     ) -> Result<(), ClusterError> {
         let node = self.node_name();
@@ -102,9 +102,9 @@ mod tests {
 
     #[test]
     fn a_request_is_read_as_it_is_written() {
-        let asked = Rehearsal { id: "drill-7".into(), extent: DrillScope::Full, left_ms: 60_000 };
+        let asked = DrillRequest { id: "drill-7".into(), extent: DrillScope::Full, left_ms: 60_000 };
         let text = serde_json::to_string(&asked).unwrap();
-        assert_eq!(Rehearsal::read(&text), Ok(asked));
+        assert_eq!(DrillRequest::read(&text), Ok(asked));
     }
 
     #[test]
@@ -117,7 +117,7 @@ mod tests {
             (r#"{"id":"a","extent":"save","leftMs":1}"#, "between 10000 and 600000"),
             (r#"{"id":"a","extent":"save","leftMs":60000,"evil":1}"#, "unknown field"),
         ] {
-            let error = Rehearsal::read(text).unwrap_err();
+            let error = DrillRequest::read(text).unwrap_err();
             assert!(error.contains(why) && error.contains("lifeboat.dev/drill"), "{error}");
             assert!(error.contains("use lifeboat drill --node"), "{error}");
         }

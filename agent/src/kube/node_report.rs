@@ -4,7 +4,7 @@ use super::call::{Call, node_path, pod_path};
 use super::{AGENT_LABELS, Cluster, ClusterError, Options, access};
 use crate::kube::drill_request;
 use crate::pods::daemonset::DaemonRules;
-use crate::pods::reader::Distiller;
+use crate::pods::reader::PodReader;
 use crate::runtime::metrics::Metrics;
 use evacuation::facts::{Facts, PodState};
 use evacuation::moment::Moment;
@@ -22,7 +22,7 @@ const ADMIN_PORT: u16 = 9188;
 
 /// What was found of a node.
 #[derive(Debug)]
-pub struct Survey {
+pub struct NodeReport {
     /// The facts.
     pub facts: Facts,
     /// The agent that told them, `namespace/name`; `None` where they are the API server's, which knows neither
@@ -125,7 +125,7 @@ impl Cluster {
         kubeconfig: Option<&Path>,
         node: &str,
         deadline: Moment,
-    ) -> Result<Survey, ClusterError> {
+    ) -> Result<NodeReport, ClusterError> {
         let path = node_path(node)?;
         let cluster = Self::outside(kubeconfig, node).await?;
         // A name that no node has must not look like a node without pods.
@@ -134,9 +134,9 @@ impl Cluster {
         if let Some(agent) = pods.items.iter().find(|pod| is_agent(pod)) {
             let (namespace, name) = (named(&agent.metadata.namespace), named(&agent.metadata.name));
             let facts = cluster.ask_agent(agent, "facts", deadline).await?;
-            return Ok(Survey { facts, agent: Some(format!("{namespace}/{name}")) });
+            return Ok(NodeReport { facts, agent: Some(format!("{namespace}/{name}")) });
         }
-        let mut distiller = Distiller::new(DaemonRules::default(), false);
+        let mut distiller = PodReader::new(DaemonRules::default(), false);
         let state = |pod: &Pod| {
             let (record, _) = distiller.distil(pod, clock::now())?;
             Some(PodState {
@@ -158,7 +158,7 @@ impl Cluster {
             policy: Policy::default(),
             pods: pods.items.iter().filter_map(state).collect(),
         };
-        Ok(Survey { facts, agent: None })
+        Ok(NodeReport { facts, agent: None })
     }
 }
 

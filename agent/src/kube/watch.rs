@@ -6,7 +6,7 @@ use super::{About, Cluster, node};
 use crate::kube::drill_request;
 use crate::pods::PodRef;
 use crate::pods::annotations::AnnotationError;
-use crate::pods::reader::Distiller;
+use crate::pods::reader::PodReader;
 use crate::pods::reader::PodRecord;
 use evacuation::event::NodeFacts;
 use evacuation::moment::Span;
@@ -43,7 +43,7 @@ pub enum ClusterEvent {
 }
 
 /// What one of the two watches saw.
-enum Sight {
+enum WatchUpdate {
     Node(Box<Event<Node>>),
     Pod(Box<Event<Pod>>),
     Failed,
@@ -60,7 +60,7 @@ impl Cluster {
             Config::default().fields(&format!("metadata.name={node}")),
             "nodes",
             sights.clone(),
-            |event| event.map_or(Sight::Failed, |event| Sight::Node(Box::new(event))),
+            |event| event.map_or(WatchUpdate::Failed, |event| WatchUpdate::Node(Box::new(event))),
         );
         let pods = follow(
             self.clone(),
@@ -68,21 +68,21 @@ impl Cluster {
             Config::default().fields(&format!("spec.nodeName={node}")),
             "pods",
             sights,
-            |event| event.map_or(Sight::Failed, |event| Sight::Pod(Box::new(event))),
+            |event| event.map_or(WatchUpdate::Failed, |event| WatchUpdate::Pod(Box::new(event))),
         );
         tokio::select! {
             () = nodes => {}
             () = pods => {}
-            () = Picture::new(self, events).keep(seen) => {}
+            () = NodeView::new(self, events).keep(seen) => {}
         }
     }
 }
 
 /// What has been told of the node, so that only changes are told.
-struct Picture {
+struct NodeView {
     cluster: Cluster,
     events: mpsc::Sender<ClusterEvent>,
-    distiller: Distiller,
+    distiller: PodReader,
     node: Option<NodeFacts>,
     pods: BTreeMap<PodUid, PodRecord>,
     /// Pods of the list that is being read; the others are gone when it ends.
@@ -97,9 +97,9 @@ struct Picture {
 /// The receiver was dropped.
 struct NobodyListens;
 
-impl Picture {
+impl NodeView {
     fn new(cluster: Cluster, events: mpsc::Sender<ClusterEvent>) -> Self {
-        let distiller = Distiller::new(cluster.options.daemons.clone(), cluster.options.bare_may_go);
+        let distiller = PodReader::new(cluster.options.daemons.clone(), cluster.options.bare_may_go);
         Self {
             events,
             distiller,
@@ -114,7 +114,7 @@ impl Picture {
         }
     }
 
-    async fn keep(mut self, mut seen: mpsc::Receiver<Sight>) {
+    async fn keep(mut self, mut seen: mpsc::Receiver<WatchUpdate>) {
         let mut probe = interval(PROBE);
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -122,9 +122,9 @@ impl Picture {
                 () = self.events.closed() => return,
                 sight = seen.recv() => match sight {
                     None => return,
-                    Some(Sight::Failed) => self.reachable(false).await,
-                    Some(Sight::Node(event)) => self.node_event(*event).await,
-                    Some(Sight::Pod(event)) => self.pod_event(*event).await,
+                    Some(WatchUpdate::Failed) => self.reachable(false).await,
+                    Some(WatchUpdate::Node(event)) => self.node_event(*event).await,
+                    Some(WatchUpdate::Pod(event)) => self.pod_event(*event).await,
                 },
                 // A watch that was taken up again says nothing until something changes.
                 _ = probe.tick(), if self.reachable == Some(false) => self.probe().await,

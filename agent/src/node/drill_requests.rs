@@ -1,6 +1,6 @@
 //! Drills that are asked of this node: allowed or refused, taken off the node, and only then held.
 
-use crate::kube::drill_request::Rehearsal;
+use crate::kube::drill_request::DrillRequest;
 use crate::kube::{About, Cluster};
 use crate::runtime::config::DrillPolicy;
 use evacuation::moment::Span;
@@ -17,11 +17,11 @@ const CALL: Span = Span::from_secs(10);
 pub(super) struct DrillRequests {
     cluster: Cluster,
     policy: DrillPolicy,
-    taken: mpsc::Sender<Rehearsal>,
+    taken: mpsc::Sender<DrillRequest>,
 }
 
 impl DrillRequests {
-    pub(super) fn new(cluster: Cluster, policy: DrillPolicy) -> (Self, mpsc::Receiver<Rehearsal>) {
+    pub(super) fn new(cluster: Cluster, policy: DrillPolicy) -> (Self, mpsc::Receiver<DrillRequest>) {
         let (taken, out) = mpsc::channel(QUEUE);
         (Self { cluster, policy, taken }, out)
     }
@@ -54,8 +54,8 @@ impl DrillRequests {
         }
     }
 
-    fn judged(&self, text: &str) -> Result<Rehearsal, String> {
-        let asked = Rehearsal::read(text)?;
+    fn judged(&self, text: &str) -> Result<DrillRequest, String> {
+        let asked = DrillRequest::read(text)?;
         if self.policy.permits(asked.extent) {
             return Ok(asked);
         }

@@ -13,9 +13,9 @@
 
 use crate::imds::{FaultKind, Faults, ImdsEvent, LifeCycle};
 use crate::kube::ClusterEvent;
-use crate::kube::drill_request::Rehearsal;
+use crate::kube::drill_request::DrillRequest;
 use crate::node::drill_requests::DrillRequests;
-use crate::node::executor::{Answer, Executor};
+use crate::node::executor::{EffectAnswer, Executor};
 use crate::runtime::drill_scope::DrillScope;
 use crate::runtime::journal::Journal;
 use crate::runtime::metrics::Metrics;
@@ -159,8 +159,8 @@ impl EventLoop {
         mut self,
         mut imds: mpsc::Receiver<ImdsEvent>,
         mut cluster: mpsc::Receiver<ClusterEvent>,
-        mut answers: mpsc::Receiver<Answer>,
-        mut rehearsals: mpsc::Receiver<Rehearsal>,
+        mut answers: mpsc::Receiver<EffectAnswer>,
+        mut rehearsals: mpsc::Receiver<DrillRequest>,
         mut signals: Signals,
     ) {
         let mut beat = tokio::time::interval(HEARTBEAT);
@@ -380,7 +380,7 @@ impl EventLoop {
     }
 
     /// A drill that was asked for, and that nobody will ask for again.
-    fn rehearse(&mut self, asked: Rehearsal) {
+    fn rehearse(&mut self, asked: DrillRequest) {
         tracing::warn!(id = asked.id, extent = ?asked.extent, "drill");
         match asked.extent {
             DrillScope::Save => self.tell(Event::PreCopyRequested),
@@ -393,7 +393,7 @@ impl EventLoop {
         }
     }
 
-    fn answered(&mut self, answer: Answer) {
+    fn answered(&mut self, answer: EffectAnswer) {
         self.tell(Event::Answered { id: answer.id, outcome: answer.outcome });
     }
 

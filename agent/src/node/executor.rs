@@ -13,7 +13,7 @@ pub(crate) mod pod_context;
 mod restore;
 
 use crate::kube::Cluster;
-use crate::node::executor::pod_context::Bench;
+use crate::node::executor::pod_context::PodContext;
 use crate::node::store::StoreHandle;
 use crate::pods::reader::PodRecord;
 use crate::runtime::config::Config;
@@ -27,7 +27,7 @@ use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::pod::PodUid;
 use evacuation::report::Report;
-use failure::Failure;
+use failure::EffectFailure;
 use host::clock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,7 +37,7 @@ use tracing::Instrument;
 
 /// What became of an effect.
 #[derive(Debug)]
-pub struct Answer {
+pub struct EffectAnswer {
     /// Which effect.
     pub id: EffectId,
     /// How it ended.
@@ -45,7 +45,7 @@ pub struct Answer {
 }
 
 /// What every task needs.
-pub(crate) struct Tools {
+pub(crate) struct Clients {
     pub(crate) cluster: Cluster,
     pub(crate) store: StoreHandle,
     pub(crate) volumes: PodVolumes,
@@ -70,10 +70,10 @@ pub(crate) struct Tools {
 
 /// Starts effects.
 pub struct Executor {
-    tools: Arc<Tools>,
-    benches: BTreeMap<PodUid, Arc<Bench>>,
+    clients: Arc<Clients>,
+    contexts: BTreeMap<PodUid, Arc<PodContext>>,
     running: Arc<Mutex<BTreeMap<EffectId, AbortHandle>>>,
-    answers: mpsc::Sender<Answer>,
+    answers: mpsc::Sender<EffectAnswer>,
 }
 
 impl Executor {
@@ -83,10 +83,10 @@ impl Executor {
         cluster: Cluster,
         store: StoreHandle,
         metrics: Metrics,
-        answers: mpsc::Sender<Answer>,
+        answers: mpsc::Sender<EffectAnswer>,
     ) -> Self {
         let earlier = Journal::earlier_reports(&config.state_dir, &config.boot, &config.policy);
-        let tools = Tools {
+        let clients = Clients {
             earlier,
             cluster,
             store,
@@ -105,43 +105,44 @@ impl Executor {
             reported: Mutex::default(),
             counted: Mutex::default(),
         };
-        Self { tools: Arc::new(tools), benches: BTreeMap::new(), running: Arc::default(), answers }
+        Self { clients: Arc::new(clients), contexts: BTreeMap::new(), running: Arc::default(), answers }
     }
 
     /// The pod as it is now.
     pub fn pod_seen(&mut self, record: PodRecord) {
-        match self.benches.get(&record.facts.uid) {
-            Some(bench) => bench.seen(record),
+        match self.contexts.get(&record.facts.uid) {
+            Some(context) => context.seen(record),
             None => {
                 let uid = record.facts.uid.clone();
-                self.benches.insert(uid, Arc::new(Bench::new(record)));
+                self.contexts.insert(uid, Arc::new(PodContext::new(record)));
             }
         }
     }
 
     /// The pod is no more. A save of it that is under way keeps what it has opened.
     pub fn pod_gone(&mut self, uid: &PodUid) {
-        if let Some(bench) = self.benches.get(uid) {
-            bench.gone();
+        if let Some(context) = self.contexts.get(uid) {
+            context.gone();
         }
         // Kept while a task still works on it; a later commit must find what was saved.
-        self.benches
-            .retain(|_, bench| !bench.is_gone() || Arc::strong_count(bench) > 1 || bench.has_unsaved());
+        self.contexts.retain(|_, context| {
+            !context.is_gone() || Arc::strong_count(context) > 1 || context.has_unsaved()
+        });
     }
 
     /// Bytes per second to the store, as last measured.
     pub fn measured_rate(&self) -> Option<u64> {
-        self.tools.dispatcher.rate().map(|rate| rate as u64)
+        self.clients.dispatcher.rate().map(|rate| rate as u64)
     }
 
     /// How it stands with the store.
     pub fn store_status(&self) -> String {
-        self.tools.store.describe()
+        self.clients.store.describe()
     }
 
     /// Where claims are kept and why, once that is known.
     pub fn claims_status(&self) -> Option<String> {
-        self.tools.store.describe_claims()
+        self.clients.store.describe_claims()
     }
 
     /// Starts an effect. `left` is the time until the node's deadline, for the log.
@@ -153,8 +154,8 @@ impl Executor {
             return self.answer_now(effect.id, Outcome::Done(Done::Nothing));
         }
         let action = effect.action.name();
-        let bench = effect.action.pod().map(|uid| self.benches.get(uid).cloned());
-        let Some(bench) = bench.map_or(Some(None), |bench| bench.map(Some)) else {
+        let context = effect.action.pod().map(|uid| self.contexts.get(uid).cloned());
+        let Some(context) = context.map_or(Some(None), |context| context.map(Some)) else {
             let why = "the pod is no longer known on this node".to_owned();
             return self.answer_now(effect.id, Outcome::Failed { kind: FailureKind::NotFound, why });
         };
@@ -163,20 +164,22 @@ impl Executor {
             id = effect.id.0,
             action,
             attempt = effect.attempt,
-            pod = bench.as_ref().map(|bench| bench.display_name()),
+            pod = context.as_ref().map(|context| context.display_name()),
             remaining_ms = left.map(Span::as_millis),
         );
         let (id, deadline) = (effect.id, effect.deadline);
-        let tools = Arc::clone(&self.tools);
+        let clients = Arc::clone(&self.clients);
         let work =
-            tokio::spawn(perform(tools, bench.clone(), effect.action, deadline).instrument(span.clone()));
+            tokio::spawn(perform(clients, context.clone(), effect.action, deadline).instrument(span.clone()));
         let abort = work.abort_handle();
         lock(&self.running).insert(id, abort.clone());
         let (running, answers, metrics) =
-            (Arc::clone(&self.running), self.answers.clone(), self.tools.metrics.clone());
+            (Arc::clone(&self.running), self.answers.clone(), self.clients.metrics.clone());
         let began = clock::now();
-        let engine =
-            bench.as_ref().and_then(|bench| bench.settings().ok()).map(|settings| settings.engine.as_str());
+        let engine = context
+            .as_ref()
+            .and_then(|context| context.settings().ok())
+            .map(|settings| settings.engine.as_str());
         tokio::spawn(
             async move {
                 let outcome = match tokio::time::timeout_at(clock::instant(deadline), work).await {
@@ -196,7 +199,7 @@ impl Executor {
                 measure(&metrics, action, engine, &outcome, took);
                 log(&outcome, took);
                 // The loop has ended: nobody is left to know.
-                let _ = answers.send(Answer { id, outcome }).await;
+                let _ = answers.send(EffectAnswer { id, outcome }).await;
             }
             .instrument(span),
         );
@@ -205,7 +208,7 @@ impl Executor {
     fn answer_now(&self, id: EffectId, outcome: Outcome) {
         let answers = self.answers.clone();
         tokio::spawn(async move {
-            let _ = answers.send(Answer { id, outcome }).await;
+            let _ = answers.send(EffectAnswer { id, outcome }).await;
         });
     }
 }
@@ -250,14 +253,14 @@ fn log(outcome: &Outcome, took: Span) {
 }
 
 async fn perform(
-    tools: Arc<Tools>,
-    bench: Option<Arc<Bench>>,
+    clients: Arc<Clients>,
+    context: Option<Arc<PodContext>>,
     action: Action,
     deadline: Moment,
-) -> Result<Done, Failure> {
-    match bench {
-        None => node::perform(&tools, action, deadline).await,
-        Some(bench) => {
+) -> Result<Done, EffectFailure> {
+    match context {
+        None => node::perform(&clients, action, deadline).await,
+        Some(context) => {
             let done = match action {
                 Action::FindLineage { .. }
                 | Action::Claim { .. }
@@ -269,11 +272,11 @@ async fn perform(
                 | Action::ImportState { .. }
                 | Action::Verify { .. }
                 | Action::FinishClaim { .. } => {
-                    crate::node::executor::restore::perform(&tools, &bench, action, deadline).await
+                    crate::node::executor::restore::perform(&clients, &context, action, deadline).await
                 }
-                other => crate::node::executor::pod::perform(&tools, &bench, other, deadline).await,
+                other => crate::node::executor::pod::perform(&clients, &context, other, deadline).await,
             };
-            bench.close_memory();
+            context.close_memory();
             done
         }
     }

@@ -9,7 +9,7 @@ use crate::runtime::readiness::Latch;
 use crate::runtime::readiness::Readiness;
 
 use crate::runtime::claims::ClaimsPolicy;
-use crate::runtime::claims::{ClaimsPlace, Decision};
+use crate::runtime::claims::{ClaimsDecision, ClaimsPlace};
 use crate::runtime::config::Config;
 use crate::runtime::metrics::Metrics;
 use checkpoint::claim::Claims;
@@ -29,7 +29,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 
 /// How it stands with the store.
 #[derive(Clone, Debug)]
-enum Standing {
+enum StoreState {
     /// Not proven yet; kept apart from a failure so that the first effects may wait for it.
     Opening,
     /// Proven.
@@ -63,7 +63,7 @@ pub struct Unusable {
 
 /// Shared access to the store.
 #[derive(Clone, Debug)]
-pub struct StoreHandle(watch::Receiver<Standing>);
+pub struct StoreHandle(watch::Receiver<StoreState>);
 
 impl StoreHandle {
     /// Begins to open the configured store.
@@ -74,7 +74,7 @@ impl StoreHandle {
         readiness: Readiness,
         cancel: CancellationToken,
     ) -> Self {
-        let (out, standing) = watch::channel(Standing::Opening);
+        let (out, standing) = watch::channel(StoreState::Opening);
         match config.store.clone() {
             Some(url) => {
                 metrics.store_usable(false);
@@ -97,7 +97,7 @@ impl StoreHandle {
                 tracing::warn!("no store: nothing is saved and nothing restored; set --store");
                 readiness.latch(Latch::Store);
                 let why = "no store is configured: set --store".into();
-                let _ = out.send(Standing::Unusable(Unusable { why, passing: false }));
+                let _ = out.send(StoreState::Unusable(Unusable { why, passing: false }));
             }
         }
         Self(standing)
@@ -117,11 +117,11 @@ impl StoreHandle {
     /// Why it cannot be used, for people.
     pub async fn opened(&self) -> Result<Opened, Unusable> {
         let mut standing = self.0.clone();
-        let opened = standing.wait_for(|standing| !matches!(standing, Standing::Opening)).await;
+        let opened = standing.wait_for(|standing| !matches!(standing, StoreState::Opening)).await;
         match opened.as_deref() {
-            Ok(Standing::Ready(opened)) => Ok(opened.clone()),
-            Ok(Standing::Unusable(unusable)) => Err(unusable.clone()),
-            Ok(Standing::Opening) | Err(_) => {
+            Ok(StoreState::Ready(opened)) => Ok(opened.clone()),
+            Ok(StoreState::Unusable(unusable)) => Err(unusable.clone()),
+            Ok(StoreState::Opening) | Err(_) => {
                 Err(Unusable { why: "the agent is stopping".into(), passing: false })
             }
         }
@@ -130,17 +130,17 @@ impl StoreHandle {
     /// For `/status`.
     pub fn describe(&self) -> String {
         match &*self.0.borrow() {
-            Standing::Opening => "opening".to_owned(),
-            Standing::Ready(opened) => opened.store.describe(),
-            Standing::Unusable(unusable) => format!("unusable: {}", unusable.why),
+            StoreState::Opening => "opening".to_owned(),
+            StoreState::Ready(opened) => opened.store.describe(),
+            StoreState::Unusable(unusable) => format!("unusable: {}", unusable.why),
         }
     }
 
     /// For `/status`: where the claims are and why; `None` until that is known.
     pub fn describe_claims(&self) -> Option<String> {
         match &*self.0.borrow() {
-            Standing::Ready(opened) => Some(opened.why.to_string()),
-            Standing::Opening | Standing::Unusable(_) => None,
+            StoreState::Ready(opened) => Some(opened.why.to_string()),
+            StoreState::Opening | StoreState::Unusable(_) => None,
         }
     }
 }
@@ -156,7 +156,7 @@ struct Opening {
 }
 
 impl Opening {
-    async fn keep_trying(self, out: &watch::Sender<Standing>) {
+    async fn keep_trying(self, out: &watch::Sender<StoreState>) {
         let url = self.url.as_str();
         let (mut pause, most) = RETRY;
         let mut said = String::new();
@@ -175,7 +175,7 @@ impl Opening {
                     Ok(opened) => {
                         tracing::info!(store = %store.describe(), claims = %opened.why, "the store is ready");
                         self.readiness.latch(Latch::Store);
-                        let _ = out.send(Standing::Ready(opened));
+                        let _ = out.send(StoreState::Ready(opened));
                         return;
                     }
                     Err(error) => (
@@ -188,7 +188,7 @@ impl Opening {
                 tracing::error!(url, error = %why, "the store cannot be used: no state will be saved or restored");
                 said.clone_from(&why);
             }
-            let _ = out.send(Standing::Unusable(Unusable { why: why.into(), passing }));
+            let _ = out.send(StoreState::Unusable(Unusable { why: why.into(), passing }));
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(most);
         }
@@ -196,7 +196,7 @@ impl Opening {
 
     async fn prove(&self, store: &Store) -> Result<Opened, PreflightError> {
         let conditions = preflight::prove(store, Instant::now() + PREFLIGHT).await?;
-        let Decision { place, reason } = self.claims.decide(&conditions, store.as_ref())?;
+        let ClaimsDecision { place, reason } = self.claims.decide(&conditions, store.as_ref())?;
         let claims = match place {
             ClaimsPlace::Store => Claims::in_store(Arc::clone(store)),
             ClaimsPlace::Lease => {

@@ -47,13 +47,13 @@ pub struct PodRecord {
 
 /// Distils pods, and remembers of each when its termination was first seen to end.
 #[derive(Debug, Default)]
-pub struct Distiller {
+pub struct PodReader {
     rules: DaemonRules,
     bare_may_go: bool,
     leaving: BTreeMap<PodUid, Moment>,
 }
 
-impl Distiller {
+impl PodReader {
     /// A distiller with these rules.
     pub fn new(rules: DaemonRules, bare_may_go: bool) -> Self {
         Self { rules, bare_may_go, leaving: BTreeMap::new() }

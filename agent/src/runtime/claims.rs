@@ -42,7 +42,7 @@ pub enum Reason {
 
 /// Where, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct ClaimsDecision {
     /// Where.
     pub place: ClaimsPlace,
     /// Why.
@@ -67,7 +67,7 @@ impl ClaimsPolicy {
         self,
         conditions: &Conditions,
         store: &dyn ObjectStore,
-    ) -> Result<Decision, PreflightError> {
+    ) -> Result<ClaimsDecision, PreflightError> {
         let (place, reason) = match (self, conditions) {
             (ClaimsPolicy::Auto, Conditions::Decided) => (ClaimsPlace::Store, Reason::Proven),
             (ClaimsPolicy::Auto, Conditions::Ignored { .. }) => (ClaimsPlace::Lease, Reason::Ignored),
@@ -77,7 +77,7 @@ impl ClaimsPolicy {
                 (ClaimsPlace::Store, Reason::Asked)
             }
         };
-        Ok(Decision { place, reason })
+        Ok(ClaimsDecision { place, reason })
     }
 }
 

@@ -15,14 +15,14 @@ use evacuation::moment::Span;
 use evacuation::notice::NoticeKind;
 use evacuation::plan::{Fate, Plan};
 use evacuation::report::{DepartureOutcome, StateOutcome};
+pub use scrapes::CountedAt;
 use scrapes::Scrapes;
-pub use scrapes::Seen;
 use series::Series;
 use std::sync::Arc;
 use table::Id;
 
 pub use reference::markdown;
-pub use table::{Kind, Label, Row, TABLE};
+pub use table::{Label, MetricKind, Row, TABLE};
 
 /// A handle to all metrics; clones share them.
 #[derive(Clone, Debug)]

@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 /// The agent of this node is at it.
 pub(crate) const RESTORING: &str = ".lifeboat/restoring";
-/// It is decided: [`Decision`].
+/// It is decided: [`RestoreDecision`].
 pub(crate) const RESTORED: &str = ".lifeboat/restored";
 
 /// How a restore ended, for whoever waits inside the pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Decision {
+pub(crate) struct RestoreDecision {
     /// As the reason of the pod's condition.
     pub(crate) outcome: String,
     /// As its message.

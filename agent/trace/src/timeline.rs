@@ -40,14 +40,14 @@ pub struct Timeline {
     /// What `T` is.
     pub zero_is: &'static str,
     /// The lines, oldest first.
-    pub lines: Vec<Line>,
+    pub lines: Vec<TimelineLine>,
     /// The last report that was written.
     pub report: Option<Report>,
 }
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub struct TimelineLine {
     /// When it was heard or asked for.
     pub at: Moment,
     /// A pod's name, `node`, `notice`, `link`.
@@ -96,7 +96,7 @@ impl Timeline {
     pub fn of_report(report: &Report) -> Self {
         let line = |at, subject: &str, what: String| {
             let subject = subject.to_owned();
-            Line { at, subject, what, answers: Vec::new(), open: false }
+            TimelineLine { at, subject, what, answers: Vec::new(), open: false }
         };
         let deadline = words::stamp(report.deadline, report.noticed);
         let notice = format!("{}; deadline {deadline}", report.kind.as_str());
@@ -144,7 +144,7 @@ impl Timeline {
     }
 }
 
-impl Line {
+impl TimelineLine {
     /// What was asked for and what came of it, without its moment and subject; times are relative to `zero`.
     pub fn sentence(&self, zero: Moment) -> String {
         let alone = self.answers.len() == 1;

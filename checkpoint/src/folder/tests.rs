@@ -37,7 +37,7 @@ fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 
 #[test]
 fn a_listing_takes_plain_files_and_says_why_not_the_others() {
     let (folder, _root) = planted();
-    let contents = within(Duration::from_secs(5), move || folder.files(&Limits::default()).unwrap());
+    let contents = within(Duration::from_secs(5), move || folder.files(&WalkLimits::default()).unwrap());
     assert_eq!(
         contents.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(),
         ["slots/deep/0.bin"]
@@ -116,16 +116,16 @@ fn limits_leave_out_the_rest_with_a_reason() {
     for name in ["a", "b", "c"] {
         fs::write(root.path().join("state").join(name), vec![0; 100]).unwrap();
     }
-    let listed = |limits: Limits| {
+    let listed = |limits: WalkLimits| {
         let contents = folder.files(&limits).unwrap();
         (contents.files.len(), contents.skipped.first().map(|one| one.why.clone()).unwrap_or_default())
     };
-    assert_eq!(listed(Limits::default()).0, 3);
-    let (files, why) = listed(Limits { files: 2, ..Limits::default() });
+    assert_eq!(listed(WalkLimits::default()).0, 3);
+    let (files, why) = listed(WalkLimits { files: 2, ..WalkLimits::default() });
     assert!(files == 2 && why.contains("more than 2 files"), "{why}");
-    let (files, why) = listed(Limits { bytes: 250, ..Limits::default() });
+    let (files, why) = listed(WalkLimits { bytes: 250, ..WalkLimits::default() });
     assert!(files == 2 && why.contains("more than 250 bytes"), "{why}");
-    let (files, why) = listed(Limits { file_bytes: 99, ..Limits::default() });
+    let (files, why) = listed(WalkLimits { file_bytes: 99, ..WalkLimits::default() });
     assert!(files == 0 && why.contains("at most 99"), "{why}");
 }
 
@@ -135,7 +135,7 @@ fn a_million_entries_do_not_fill_memory() {
     for name in 0..1100 {
         fs::create_dir(root.path().join("state").join(name.to_string())).unwrap();
     }
-    let contents = folder.files(&Limits { files: 1, ..Limits::default() }).unwrap();
+    let contents = folder.files(&WalkLimits { files: 1, ..WalkLimits::default() }).unwrap();
     assert!(contents.skipped.iter().any(|one| one.why.contains("too many entries")));
 }
 

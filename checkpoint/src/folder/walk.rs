@@ -18,7 +18,7 @@ const SKIPPED_MAX: usize = 1000;
 
 /// How much of a folder is taken.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct WalkLimits {
     /// The most files.
     pub files: usize,
     /// The most bytes in all files together.
@@ -27,7 +27,7 @@ pub struct Limits {
     pub file_bytes: u64,
 }
 
-impl Default for Limits {
+impl Default for WalkLimits {
     fn default() -> Self {
         Self { files: 10_000, bytes: 1 << 40, file_bytes: 1 << 40 }
     }
@@ -39,7 +39,7 @@ pub struct Contents {
     /// The files, by path.
     pub files: Vec<FoundFile>,
     /// What was left out, at most 1000 of them.
-    pub skipped: Vec<Skipped>,
+    pub skipped: Vec<SkippedEntry>,
     /// How many were left out.
     pub skipped_total: usize,
 }
@@ -59,14 +59,14 @@ pub struct FoundFile {
 
 /// Something that is not saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
+pub struct SkippedEntry {
     /// Its path, as far as it can be shown.
     pub path: String,
     /// Why.
     pub why: String,
 }
 
-impl fmt::Display for Skipped {
+impl fmt::Display for SkippedEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.why)
     }
@@ -76,7 +76,7 @@ impl Contents {
     fn skip(&mut self, path: String, why: impl Into<String>) {
         self.skipped_total += 1;
         if self.skipped.len() < SKIPPED_MAX {
-            self.skipped.push(Skipped { path, why: why.into() });
+            self.skipped.push(SkippedEntry { path, why: why.into() });
         }
     }
 }
@@ -97,7 +97,7 @@ pub(super) fn plain(mode: u32, links: u64) -> Result<(), &'static str> {
     }
 }
 
-pub(super) fn files(root: &Folder, limits: &Limits) -> Result<Contents, FolderError> {
+pub(super) fn files(root: &Folder, limits: &WalkLimits) -> Result<Contents, FolderError> {
     let mut contents = Contents::default();
     let mut bytes = 0_u64;
     // Entries of any kind are counted: a million directories must end somewhere too.

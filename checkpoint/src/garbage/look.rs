@@ -10,18 +10,16 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::{
-    claim::{Claims, FoundClaim},
-    document::DocumentError,
-    generation::{self, Generation, ReadError},
-    hash::ContentHash,
-    intent::{FoundIntent, Intent},
-    key::{GenerationNumber, LineageId, Workload},
-    restore::{self, RestoreError},
-    retry,
-    store::{Listed, Store, StoreError, Version},
-    tombstone::{self, Standing, Subject},
-};
+use crate::claim::{Claims, FoundClaim};
+use crate::document::DocumentError;
+use crate::generation::{self, Generation, ReadError};
+use crate::hash::ContentHash;
+use crate::intent::{FoundIntent, Intent};
+use crate::key::{GenerationNumber, LineageId, Workload};
+use crate::restore::{self, RestoreError};
+use crate::retry;
+use crate::store::{Listed, Store, StoreError, Version};
+use crate::tombstone::{self, Subject, TombstoneState};
 
 /// Lineages read at the same time, and their generations.
 const PARALLEL: usize = 8;
@@ -30,13 +28,13 @@ const MANIFESTS: usize = 4;
 
 /// An object as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct ListedObject {
     pub(super) size: u64,
     pub(super) version: Version,
     pub(super) modified: Timestamp,
 }
 
-impl From<Listed> for Seen {
+impl From<Listed> for ListedObject {
     fn from(listed: Listed) -> Self {
         Self { size: listed.size, version: listed.version, modified: listed.modified }
     }
@@ -49,7 +47,7 @@ pub(super) type Read<T> = Result<T, String>;
 #[derive(Debug, Clone)]
 pub(super) struct FoundGeneration {
     pub(super) number: GenerationNumber,
-    pub(super) seen: Seen,
+    pub(super) seen: ListedObject,
     pub(super) document: Read<Generation>,
     /// The packs that its manifest names.
     pub(super) packs: Read<Arc<HashSet<ContentHash>>>,
@@ -60,8 +58,8 @@ pub(super) struct FoundGeneration {
 pub(super) struct FoundLineage {
     pub(super) id: LineageId,
     pub(super) generations: Vec<FoundGeneration>,
-    pub(super) intent: Option<(Seen, Read<FoundIntent>)>,
-    pub(super) claim: Option<(Seen, Read<FoundClaim>)>,
+    pub(super) intent: Option<(ListedObject, Read<FoundIntent>)>,
+    pub(super) claim: Option<(ListedObject, Read<FoundClaim>)>,
     /// A newer lifeboat wrote to it.
     pub(super) newer: bool,
 }
@@ -71,8 +69,8 @@ pub(super) struct FoundLineage {
 pub(super) struct Inventory {
     /// The store's clock before anything was looked at, so that no age is taken for more than it was at the look.
     pub(super) now: Timestamp,
-    pub(super) tombstones: BTreeMap<Subject, Standing>,
-    pub(super) objects: BTreeMap<Subject, Seen>,
+    pub(super) tombstones: BTreeMap<Subject, TombstoneState>,
+    pub(super) objects: BTreeMap<Subject, ListedObject>,
     pub(super) lineages: Vec<FoundLineage>,
 }
 
@@ -106,9 +104,9 @@ pub(super) async fn look(
 
 #[derive(Default)]
 struct Listing {
-    generations: Vec<(GenerationNumber, Seen)>,
-    intent: Option<Seen>,
-    claim: Option<Seen>,
+    generations: Vec<(GenerationNumber, ListedObject)>,
+    intent: Option<ListedObject>,
+    claim: Option<ListedObject>,
 }
 
 async fn lineages(

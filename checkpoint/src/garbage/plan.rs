@@ -50,7 +50,7 @@ pub enum Action {
 
 /// One action with its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Step {
+pub struct GarbageStep {
     /// What is done.
     #[serde(flatten)]
     pub action: Action,
@@ -77,7 +77,7 @@ pub struct Waiting {
 /// How a lineage stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Standing {
+pub enum Retention {
     /// A checkpoint is coming, or a restore or a removal is under way.
     Busy,
     /// A newer lifeboat wrote to it.
@@ -98,7 +98,7 @@ pub enum Standing {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// In the order in which they are done.
-    pub steps: Vec<Step>,
+    pub steps: Vec<GarbageStep>,
     /// Garbage that is not removed yet.
     pub waiting: Vec<Waiting>,
     /// Generations that stay.
@@ -121,7 +121,7 @@ pub(super) fn plan(inventory: &Inventory, policy: &Policy) -> Plan {
             let bytes = lineage.generations.iter().map(|generation| generation.seen.size).sum();
             plan.push(Action::Lineage(lineage.id.clone()), bytes, why.clone());
         }
-        if standing == Standing::Newer {
+        if standing == Retention::Newer {
             plan.blocked.push(format!("lineage {} was written by a newer lifeboat: upgrade", lineage.id));
         }
         for generation in &lineage.generations {
@@ -150,7 +150,7 @@ pub(super) fn plan(inventory: &Inventory, policy: &Policy) -> Plan {
 
 impl Plan {
     fn push(&mut self, action: Action, bytes: u64, why: String) {
-        self.steps.push(Step { action, bytes, why });
+        self.steps.push(GarbageStep { action, bytes, why });
     }
 
     fn objects(&mut self, inventory: &Inventory, policy: &Policy, live: &Named, named: &Named) {
@@ -240,15 +240,15 @@ enum Going {
     Some(HashSet<GenerationNumber>),
 }
 
-fn going(lineage: &FoundLineage, standing: Standing, inventory: &Inventory, policy: &Policy) -> Going {
+fn going(lineage: &FoundLineage, standing: Retention, inventory: &Inventory, policy: &Policy) -> Going {
     let age = lineage.last_written().map_or(Duration::MAX, |modified| inventory.age(modified));
     let (after, what) = match standing {
-        Standing::Busy | Standing::Newer => return Going::Some(HashSet::new()),
-        Standing::Begun => return Going::Whole("its removal was begun".to_owned()),
-        Standing::Restored => (policy.restored, "it was restored"),
-        Standing::Superseded => (policy.restored, "another lineage continues it"),
-        Standing::Empty => (policy.restored, "it has no generation"),
-        Standing::Unclaimed => (policy.retention, "nobody took it"),
+        Retention::Busy | Retention::Newer => return Going::Some(HashSet::new()),
+        Retention::Begun => return Going::Whole("its removal was begun".to_owned()),
+        Retention::Restored => (policy.restored, "it was restored"),
+        Retention::Superseded => (policy.restored, "another lineage continues it"),
+        Retention::Empty => (policy.restored, "it has no generation"),
+        Retention::Unclaimed => (policy.retention, "nobody took it"),
     };
     if age >= after.saturating_add(STAMP_SLACK) {
         return Going::Whole(format!("{what}, and nothing was written for {} s", age.as_secs()));
@@ -268,15 +268,15 @@ fn beyond(generations: &[FoundGeneration], keep: usize) -> HashSet<GenerationNum
     numbers.filter(|number| *number < last.number && Some(*number) != whole).collect()
 }
 
-fn stand(lineage: &FoundLineage, inventory: &Inventory, policy: &Policy) -> Standing {
+fn stand(lineage: &FoundLineage, inventory: &Inventory, policy: &Policy) -> Retention {
     let head = lineage.generations.iter().find_map(|found| found.document.as_ref().ok());
     let claim = lineage.claim.as_ref().and_then(|(_, read)| read.as_ref().ok());
     if lineage.newer {
-        return Standing::Newer;
+        return Retention::Newer;
     }
     if let (Some(found), Some((seen, _))) = (claim, &lineage.claim) {
         if found.claim.state == ClaimState::Restoring && !found.expired() {
-            return Standing::Busy;
+            return Retention::Busy;
         }
         // Its decision holds for what was as old as it had to be when the collector claimed the lineage. What was committed
         // since, or between its look and its claim, is judged anew.
@@ -285,14 +285,14 @@ fn stand(lineage: &FoundLineage, inventory: &Inventory, policy: &Policy) -> Stan
             policy.restored.min(policy.retention) <= age
         };
         if is_collector(&found.claim.holder) && lineage.last_written().is_none_or(old) {
-            return Standing::Begun;
+            return Retention::Begun;
         }
     }
     if let Some((_, Ok(found))) = &lineage.intent
         && found.intent.state == IntentState::Coming
         && found.time_left().is_some()
     {
-        return Standing::Busy;
+        return Retention::Busy;
     }
     // A claim may be taken while the checkpoint is still coming; then both have one epoch, and only a commit of the
     // holder itself is newer than its restore.
@@ -306,12 +306,12 @@ fn stand(lineage: &FoundLineage, inventory: &Inventory, policy: &Policy) -> Stan
             && head.is_none_or(|head| before(head.number, &head.source.uid))
     });
     match head {
-        _ if restored => Standing::Restored,
-        Some(head) if continued(lineage, head.number, inventory) => Standing::Superseded,
-        Some(_) => Standing::Unclaimed,
+        _ if restored => Retention::Restored,
+        Some(head) if continued(lineage, head.number, inventory) => Retention::Superseded,
+        Some(_) => Retention::Unclaimed,
         // What cannot be read may be a state.
-        None if !lineage.generations.is_empty() => Standing::Unclaimed,
-        None => Standing::Empty,
+        None if !lineage.generations.is_empty() => Retention::Unclaimed,
+        None => Retention::Empty,
     }
 }
 

@@ -3,11 +3,9 @@
 use futures::stream::{self, StreamExt};
 use tokio::time::Instant;
 
-use super::{
-    Policy,
-    look::{FoundLineage, Inventory},
-    plan::{self, Action, Plan, Step},
-};
+use super::Policy;
+use super::look::{FoundLineage, Inventory};
+use super::plan::{self, Action, GarbageStep, Plan};
 use crate::{
     claim::{self, Claim, ClaimState},
     document,
@@ -25,9 +23,9 @@ const PARALLEL: usize = 8;
 
 /// A step that was not done because something else happened. The next pass looks again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
+pub struct SkippedStep {
     /// The step.
-    pub step: Step,
+    pub step: GarbageStep,
     /// What was in the way.
     pub why: String,
 }
@@ -38,9 +36,9 @@ pub struct Collected {
     /// What was planned, and why not more.
     pub plan: Plan,
     /// What was done of it.
-    pub done: Vec<Step>,
+    pub done: Vec<GarbageStep>,
     /// What was not.
-    pub skipped: Vec<Skipped>,
+    pub skipped: Vec<SkippedStep>,
     /// The failure that ended the pass early. Nothing is lost by it; the next pass goes on.
     pub failed: Option<StoreError>,
 }
@@ -89,7 +87,7 @@ pub(super) async fn sweep(
             let why = "what names it may still be there".to_owned();
             collected
                 .skipped
-                .extend(turn.iter().map(|step| Skipped { step: step.clone(), why: why.clone() }));
+                .extend(turn.iter().map(|step| SkippedStep { step: step.clone(), why: why.clone() }));
             continue;
         }
         // Steps of their own: the compiler cannot see that futures that borrow them may go to another thread.
@@ -105,9 +103,9 @@ pub(super) async fn sweep(
         while let Some((step, outcome)) = outcomes.next().await {
             match outcome {
                 Ok(()) => collected.done.push(step),
-                Err(Stop::Skip(why)) => collected.skipped.push(Skipped { step, why }),
+                Err(Stop::Skip(why)) => collected.skipped.push(SkippedStep { step, why }),
                 Err(Stop::Fail(error)) => {
-                    collected.skipped.push(Skipped { step, why: error.to_string() });
+                    collected.skipped.push(SkippedStep { step, why: error.to_string() });
                     collected.failed = Some(error);
                     // Those that are under way are dropped: a pass may end at any point.
                     break;

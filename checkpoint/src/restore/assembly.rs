@@ -20,12 +20,12 @@ pub(super) struct Piece {
     crc64: Crc64Sum,
     /// Two KiB, and so only while its bytes arrive.
     blake3: Option<Box<blake3::Hasher>>,
-    standing: Standing,
+    standing: RunState,
 }
 
 /// How a piece stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum RunState {
     Missing,
     Whole,
     Damaged,
@@ -46,7 +46,7 @@ pub(super) struct Wrong {
 
 impl Piece {
     pub(super) fn new(path: Arc<str>, file: Arc<File>, extent: Extent) -> Self {
-        let (crc64, standing) = (Crc64Sum::default(), Standing::Missing);
+        let (crc64, standing) = (Crc64Sum::default(), RunState::Missing);
         Self { path, file, extent, taken: 0, crc64, blake3: None, standing }
     }
 
@@ -54,7 +54,7 @@ impl Piece {
         self.taken = 0;
         self.crc64 = Crc64Sum::default();
         self.blake3 = None;
-        self.standing = Standing::Missing;
+        self.standing = RunState::Missing;
     }
 
     fn end(&self) -> u64 {
@@ -65,7 +65,7 @@ impl Piece {
     fn take(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
         let next = self.extent.pack_offset + self.taken;
         let ends = self.end().min(at + bytes.len() as u64);
-        if self.standing != Standing::Missing || next < at || next >= ends {
+        if self.standing != RunState::Missing || next < at || next >= ends {
             return Ok(());
         }
         let part =
@@ -83,7 +83,7 @@ impl Piece {
                 .take()
                 .is_none_or(|hasher| self.extent.blake3.is_some_and(|name| name.is(&hasher.finalize())));
             let right = named && self.crc64.finish() == self.extent.crc64;
-            self.standing = if right { Standing::Whole } else { Standing::Damaged };
+            self.standing = if right { RunState::Whole } else { RunState::Damaged };
         }
         Ok(())
     }
@@ -98,7 +98,7 @@ impl Assembly {
 
     /// The range of the pack that holds all that is missing; everything in it will be taken from its beginning.
     pub(super) fn begin(&mut self) -> Option<Range<u64>> {
-        let missing = self.pieces.iter_mut().filter(|piece| piece.standing != Standing::Whole);
+        let missing = self.pieces.iter_mut().filter(|piece| piece.standing != RunState::Whole);
         let mut range: Option<Range<u64>> = None;
         for piece in missing {
             piece.again();
@@ -117,7 +117,7 @@ impl Assembly {
             for piece in self.pieces.iter_mut().take_while(|piece| piece.extent.pack_offset < end) {
                 let before = piece.standing;
                 piece.take(self.at, frame)?;
-                if before != piece.standing && piece.standing == Standing::Whole {
+                if before != piece.standing && piece.standing == RunState::Whole {
                     whole += piece.extent.len;
                 }
             }
@@ -128,10 +128,10 @@ impl Assembly {
 
     /// After the last byte: what is wrong with the first piece that is not whole.
     pub(super) fn wrong(&self) -> Option<Wrong> {
-        let piece = self.pieces.iter().find(|piece| piece.standing != Standing::Whole)?;
+        let piece = self.pieces.iter().find(|piece| piece.standing != RunState::Whole)?;
         let Extent { offset, len, .. } = piece.extent;
         let what = match piece.standing {
-            Standing::Damaged => format!("bytes {offset}..{} do not match their checksum", offset + len),
+            RunState::Damaged => format!("bytes {offset}..{} do not match their checksum", offset + len),
             _ => format!("the pack ends at byte {}, {} are needed", self.at, piece.end()),
         };
         Some(Wrong { path: Arc::clone(&piece.path), what })

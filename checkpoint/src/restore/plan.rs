@@ -6,7 +6,7 @@ use crate::{hash::ContentHash, manifest::Manifest};
 
 /// A range of one pack, and the extents in it: index of the file, index of the extent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct FetchRun {
     pub(super) pack: ContentHash,
     pub(super) range: Range<u64>,
     pub(super) extents: Vec<(usize, usize)>,
@@ -16,11 +16,11 @@ pub(super) struct Run {
 const EXTENTS_MAX: usize = 1024;
 
 /// Joins `missing` extents that lie side by side in a pack, up to `longest` bytes. The files named first come first.
-pub(super) fn runs(manifest: &Manifest, missing: &[(usize, usize)], longest: u64) -> Vec<Run> {
+pub(super) fn runs(manifest: &Manifest, missing: &[(usize, usize)], longest: u64) -> Vec<FetchRun> {
     let extent = |at: &(usize, usize)| &manifest.files[at.0].extents[at.1];
     let mut by_place = missing.to_vec();
     by_place.sort_by_key(|at| (extent(at).pack.to_string(), extent(at).pack_offset, *at));
-    let mut runs: Vec<Run> = Vec::new();
+    let mut runs: Vec<FetchRun> = Vec::new();
     for at in by_place {
         let piece = extent(&at);
         let end = piece.pack_offset + piece.len;
@@ -35,7 +35,7 @@ pub(super) fn runs(manifest: &Manifest, missing: &[(usize, usize)], longest: u64
                 run.range.end = run.range.end.max(end);
                 run.extents.push(at);
             }
-            _ => runs.push(Run { pack: piece.pack, range: piece.pack_offset..end, extents: vec![at] }),
+            _ => runs.push(FetchRun { pack: piece.pack, range: piece.pack_offset..end, extents: vec![at] }),
         }
     }
     runs.sort_by_key(|run| run.extents.iter().min().copied());

@@ -8,10 +8,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{
-    Round, SourceFile,
-    round::{self},
-};
+use super::round;
+use super::{BlockIndex, SourceFile};
 use crate::{
     hash::{ContentHash, Crc64},
     manifest::{Extent, FileEntry},
@@ -37,7 +35,7 @@ pub struct Saved {
     /// The packs of this save that are in the store, also those of files that are not whole, with their sizes in bytes.
     pub acknowledged: Vec<(ContentHash, u64)>,
     /// What was seen, if [`super::SaveRequest::remember`] asked for it.
-    pub round: Round,
+    pub round: BlockIndex,
     /// It was set back behind other work, because at the measured rate it would not have been over by its deadline.
     pub set_back: bool,
 }
@@ -96,7 +94,7 @@ pub(super) enum Pack {
 
 /// Where a block lies.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct BlockPlace {
     pub(super) pack: Pack,
     pub(super) offset: u64,
     pub(super) len: u64,
@@ -105,11 +103,11 @@ pub(super) struct Place {
 
 /// A block of a file.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Block {
+pub(super) struct SavedBlock {
     pub(super) name: Option<ContentHash>,
     /// Known where rounds are compared.
     pub(super) fast: Option<u128>,
-    pub(super) place: Place,
+    pub(super) place: BlockPlace,
 }
 
 /// A file that was read to its end.
@@ -118,11 +116,11 @@ pub(super) struct Draft {
     pub(super) path: String,
     pub(super) size: u64,
     pub(super) mode: u32,
-    pub(super) blocks: Vec<Block>,
+    pub(super) blocks: Vec<SavedBlock>,
 }
 
 #[derive(Debug)]
-pub(super) struct Ledger(Mutex<Account>);
+pub(super) struct SavedFiles(Mutex<Account>);
 
 #[derive(Debug, Default)]
 struct Account {
@@ -132,7 +130,7 @@ struct Account {
     packs: HashMap<usize, (ContentHash, bool)>,
 }
 
-impl Ledger {
+impl SavedFiles {
     pub(super) fn new(files: &[SourceFile]) -> Self {
         let bytes_total = files.iter().map(|file| file.size).fold(0, u64::saturating_add);
         let saved = Saved { files_total: files.len(), bytes_total, ..Saved::default() };
@@ -162,7 +160,7 @@ impl Ledger {
     pub(super) fn close(&self) -> Saved {
         let mut account = self.account();
         let Account { saved, drafts, packs } = std::mem::take(&mut *account);
-        let (mut reused, mut round) = (HashSet::new(), Round::default());
+        let (mut reused, mut round) = (HashSet::new(), BlockIndex::default());
         let files =
             drafts.into_iter().filter_map(|draft| draft.entry(&packs, &mut reused, &mut round)).collect();
         Saved { files, packs_reused: reused.len(), round, ..saved }
@@ -178,12 +176,12 @@ impl Draft {
         self,
         packs: &HashMap<usize, (ContentHash, bool)>,
         reused: &mut HashSet<ContentHash>,
-        round: &mut Round,
+        round: &mut BlockIndex,
     ) -> Option<FileEntry> {
         let mut extents = Vec::with_capacity(self.blocks.len());
         let mut offset = 0;
         let mut old = Vec::new();
-        for Block { name, fast, place } in &self.blocks {
+        for SavedBlock { name, fast, place } in &self.blocks {
             let (pack, sent) = match place.pack {
                 Pack::Stored(hash) => (hash, false),
                 Pack::Own(index) => *packs.get(&index)?,
@@ -191,7 +189,7 @@ impl Draft {
             if !sent {
                 old.push(pack);
             }
-            let Place { offset: pack_offset, len, crc64, .. } = *place;
+            let BlockPlace { offset: pack_offset, len, crc64, .. } = *place;
             extents.push(Extent { offset, len, pack, pack_offset, crc64, blake3: *name });
             if let Some(fast) = fast {
                 round.note(*fast, len, round::Block { name: *name, crc64, pack, offset: pack_offset });

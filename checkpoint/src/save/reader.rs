@@ -10,12 +10,9 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{
-    FileProblem, Identity, Progress, SaveRequest, SourceFile,
-    ledger::{Block, Draft, Ledger, Pack, Place},
-    round,
-    source::Open,
-};
+use super::ledger::{BlockPlace, Draft, Pack, SavedBlock, SavedFiles};
+use super::source::Open;
+use super::{FileProblem, Identity, Progress, SaveRequest, SourceFile, round};
 use crate::{
     chunk::Chunking,
     hash::{ContentHash, Crc64, Crc64Sum, PackName},
@@ -25,7 +22,7 @@ use crate::{
 };
 
 /// What the reader wants next.
-pub(super) enum Step {
+pub(super) enum ReadStep {
     /// A block is new and there is no pack to put it into: [`Reader::grant`] one.
     NeedsSlot,
     /// A pack is full. For the next block there must be another grant.
@@ -43,18 +40,18 @@ pub(super) struct Filled {
 }
 
 /// The blocks that are in the store, or on their way.
-struct Seen {
-    by_name: HashMap<ContentHash, Place>,
+struct KnownBlocks {
+    by_name: HashMap<ContentHash, BlockPlace>,
     /// By the fast hash and the length, where rounds are compared.
-    by_fast: HashMap<(u128, u64), (Option<ContentHash>, Place)>,
+    by_fast: HashMap<(u128, u64), (Option<ContentHash>, BlockPlace)>,
     rounds: bool,
     identity: Identity,
 }
 
 /// The fast hash of a block, its name, and where it is if it is known.
-type Looked = (Option<u128>, Option<ContentHash>, Option<Place>);
+type Looked = (Option<u128>, Option<ContentHash>, Option<BlockPlace>);
 
-impl Seen {
+impl KnownBlocks {
     fn look(&self, block: &[u8]) -> Looked {
         let len = block.len() as u64;
         let fast = self.rounds.then(|| round::fast(block));
@@ -66,7 +63,7 @@ impl Seen {
         (fast, name, place.copied())
     }
 
-    fn remember(&mut self, block: &Block) {
+    fn remember(&mut self, block: &SavedBlock) {
         if let Some(name) = block.name {
             self.by_name.insert(name, block.place);
         }
@@ -88,7 +85,7 @@ pub(super) struct Reader {
     waiting: VecDeque<SourceFile>,
     current: Option<Open>,
     window: Vec<u8>,
-    seen: Seen,
+    seen: KnownBlocks,
     /// The parent's files that may be recognised by their names alone.
     earlier: HashMap<String, FileEntry>,
     /// What is known of the block in the window that waits for a pack.
@@ -96,12 +93,16 @@ pub(super) struct Reader {
     pack: Option<Filling>,
     packs_filled: usize,
     condemned: HashSet<ContentHash>,
-    ledger: Arc<Ledger>,
+    ledger: Arc<SavedFiles>,
     progress: Arc<Progress>,
 }
 
 impl Reader {
-    pub(super) fn new(request: &mut SaveRequest<'_>, ledger: Arc<Ledger>, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(
+        request: &mut SaveRequest<'_>,
+        ledger: Arc<SavedFiles>,
+        progress: Arc<Progress>,
+    ) -> Self {
         // The keys of another workload's packs are not ours.
         let parent = request.parent.filter(|parent| parent.workload == *request.workload);
         let there = |pack: &ContentHash, end: u64| {
@@ -122,7 +123,7 @@ impl Reader {
             for (&(fast, len), block) in round.kept_by(parent) {
                 if there(&block.pack, block.offset + len) {
                     let pack = Pack::Stored(block.pack);
-                    let place = Place { pack, offset: block.offset, len, crc64: block.crc64 };
+                    let place = BlockPlace { pack, offset: block.offset, len, crc64: block.crc64 };
                     by_fast.insert((fast, len), (block.name, place));
                 }
             }
@@ -138,7 +139,7 @@ impl Reader {
             waiting: std::mem::take(&mut request.files).into(),
             current: None,
             window: Vec::new(),
-            seen: Seen { by_name, by_fast, rounds, identity: request.identity },
+            seen: KnownBlocks { by_name, by_fast, rounds, identity: request.identity },
             earlier,
             hashed: None,
             pack: None,
@@ -156,22 +157,22 @@ impl Reader {
     }
 
     /// Reads on until something is needed.
-    pub(super) fn step(&mut self, stop: &AtomicBool) -> Step {
+    pub(super) fn step(&mut self, stop: &AtomicBool) -> ReadStep {
         loop {
             if stop.load(Ordering::Relaxed) {
-                return Step::End(None);
+                return ReadStep::End(None);
             }
             let Some(open) = &mut self.current else {
                 match self.waiting.pop_front() {
                     Some(source) => self.open(source),
-                    None => return Step::End(self.fill()),
+                    None => return ReadStep::End(self.fill()),
                 }
                 continue;
             };
             let wanted = open.aligned();
             let done = match &mut self.pack {
                 Some(pack) if wanted > 0 && pack.has_room(wanted) => self.read_into_pack(wanted),
-                Some(_) if wanted > 0 => return self.fill().map_or(Step::NeedsSlot, Step::Full),
+                Some(_) if wanted > 0 => return self.fill().map_or(ReadStep::NeedsSlot, ReadStep::Full),
                 _ => self.read_into_window(),
             };
             match done {
@@ -188,7 +189,7 @@ impl Reader {
 
     /// A block at a fixed place is read where it will be sent from: most are new, and nothing is copied. One that is known
     /// is overwritten by the next.
-    fn read_into_pack(&mut self, len: usize) -> Result<Option<Step>, FileProblem> {
+    fn read_into_pack(&mut self, len: usize) -> Result<Option<ReadStep>, FileProblem> {
         let (Some(open), Some(pack)) = (&mut self.current, &mut self.pack) else { return Ok(None) };
         let Some(block) = pack.buffer.spare(len) else { return self.read_into_window() };
         open.read_block(block, &self.progress)?;
@@ -197,12 +198,12 @@ impl Reader {
             Some(place) => place,
             None => pack.take(self.packs_filled, len, name, fast),
         };
-        self.note(Block { name, fast, place }, old.is_some());
+        self.note(SavedBlock { name, fast, place }, old.is_some());
         Ok(None)
     }
 
     /// Everything else is read into the window: there may be no pack, or nobody knows yet where the block ends.
-    fn read_into_window(&mut self) -> Result<Option<Step>, FileProblem> {
+    fn read_into_window(&mut self) -> Result<Option<ReadStep>, FileProblem> {
         let Some(open) = &mut self.current else { return Ok(None) };
         let len = open.next(&mut self.window, &self.progress)?;
         if len == 0 {
@@ -221,11 +222,11 @@ impl Reader {
             (Some(place), _) => place,
             (None, None) => {
                 self.hashed = Some((fast, name, old));
-                return Ok(Some(Step::NeedsSlot));
+                return Ok(Some(ReadStep::NeedsSlot));
             }
             (None, Some(pack)) if !pack.has_room(len) => {
                 self.hashed = Some((fast, name, old));
-                return Ok(Some(self.fill().map_or(Step::NeedsSlot, Step::Full)));
+                return Ok(Some(self.fill().map_or(ReadStep::NeedsSlot, ReadStep::Full)));
             }
             (None, Some(pack)) => {
                 pack.copy(block);
@@ -233,12 +234,12 @@ impl Reader {
             }
         };
         open.start += len;
-        self.note(Block { name, fast, place }, old.is_some());
+        self.note(SavedBlock { name, fast, place }, old.is_some());
         Ok(None)
     }
 
     /// A block has its place.
-    fn note(&mut self, block: Block, old: bool) {
+    fn note(&mut self, block: SavedBlock, old: bool) {
         if !old {
             self.seen.remember(&block);
         }
@@ -262,7 +263,7 @@ impl Reader {
         };
         let kept: Vec<_> = kept
             .iter()
-            .map(|extent| Block { name: extent.blake3, fast: None, place: place_of(extent) })
+            .map(|extent| SavedBlock { name: extent.blake3, fast: None, place: place_of(extent) })
             .collect();
         for block in &kept {
             self.progress.unread(block.place.len);
@@ -309,7 +310,13 @@ impl Filling {
     }
 
     /// The block of `len` bytes behind those it holds belongs to the pack that will have the number `index`.
-    fn take(&mut self, index: usize, len: usize, name: Option<ContentHash>, fast: Option<u128>) -> Place {
+    fn take(
+        &mut self,
+        index: usize,
+        len: usize,
+        name: Option<ContentHash>,
+        fast: Option<u128>,
+    ) -> BlockPlace {
         let offset = self.buffer.len();
         self.buffer.keep(len);
         let block = &self.buffer.as_ref()[offset..];
@@ -321,12 +328,12 @@ impl Filling {
             Some(name) => self.name.block(name, len),
             None => self.name.unhashed(fast.unwrap_or_default(), crc64, len),
         }
-        Place { pack: Pack::Own(index), offset, len, crc64 }
+        BlockPlace { pack: Pack::Own(index), offset, len, crc64 }
     }
 }
 
-fn place_of(extent: &Extent) -> Place {
-    Place {
+fn place_of(extent: &Extent) -> BlockPlace {
+    BlockPlace {
         pack: Pack::Stored(extent.pack),
         offset: extent.pack_offset,
         len: extent.len,

@@ -30,9 +30,9 @@ pub(super) struct Block {
 /// The blocks that a save saw, for the next save of the same state ([`super::SaveRequest::round`]). About 120 bytes per
 /// block.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Round(HashMap<(u128, u64), Block>);
+pub struct BlockIndex(HashMap<(u128, u64), Block>);
 
-impl Round {
+impl BlockIndex {
     pub(super) fn note(&mut self, fast: u128, len: u64, block: Block) {
         self.0.insert((fast, len), block);
     }

@@ -7,7 +7,8 @@ use std::{
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::{FileProblem, Progress, SourceFile, ledger::Block};
+use super::ledger::SavedBlock;
+use super::{FileProblem, Progress, SourceFile};
 use crate::chunk::Cut;
 
 /// Read at once, in bytes, at least. Larger would leave the cache before it is hashed and copied.
@@ -19,7 +20,7 @@ const AHEAD: u64 = 8 * 1024 * 1024;
 pub(super) struct Open {
     pub(super) source: SourceFile,
     pub(super) start: usize,
-    pub(super) blocks: Vec<Block>,
+    pub(super) blocks: Vec<SavedBlock>,
     cut: Cut,
     written: Option<SystemTime>,
     end: usize,
@@ -29,7 +30,7 @@ pub(super) struct Open {
 
 impl Open {
     /// Begins behind the blocks that are `kept` from an earlier save.
-    pub(super) fn new(source: SourceFile, kept: Vec<Block>) -> Self {
+    pub(super) fn new(source: SourceFile, kept: Vec<SavedBlock>) -> Self {
         let cut = source.chunking.plan(source.size);
         let written = source.file.metadata().and_then(|meta| meta.modified()).ok();
         let read = kept.iter().map(|block| block.place.len).sum();

@@ -9,23 +9,21 @@ use std::{
     time::Duration,
 };
 
-use checkpoint::{
-    chunk::Chunking,
-    claim::{ClaimError, ClaimRequest, Claims, HeldClaim, Holder},
-    dispatcher::{Class, Dispatcher, Limits as Slots},
-    fingerprint::Fingerprint,
-    folder::{Folder, Limits},
-    generation::{self, CommitError, Generation},
-    hash::{self, ContentHash},
-    intent::{self, Intent, IntentState},
-    key::{LineageId, Workload},
-    lineage::{self, LineageState},
-    manifest::{self, FileEntry, Manifest, Parent, Source},
-    preflight::Conditions,
-    restore::{self, FetchProgress, FetchRequest, RestoreError, Verify},
-    save::{self, Identity, Progress, SaveError, SaveRequest, Saved, SourceFile},
-    store::{Store, StoreError, StoreOptions, open},
-};
+use checkpoint::chunk::Chunking;
+use checkpoint::claim::{ClaimError, ClaimRequest, Claims, HeldClaim, Holder};
+use checkpoint::dispatcher::{Class, Dispatcher, Limits as Slots};
+use checkpoint::fingerprint::Fingerprint;
+use checkpoint::folder::{Folder, WalkLimits};
+use checkpoint::generation::{self, CommitError, Generation};
+use checkpoint::hash::{self, ContentHash};
+use checkpoint::intent::{self, Intent, IntentState};
+use checkpoint::key::{LineageId, Workload};
+use checkpoint::lineage::{self, LineageState};
+use checkpoint::manifest::{self, FileEntry, Manifest, Parent, Source};
+use checkpoint::preflight::Conditions;
+use checkpoint::restore::{self, FetchProgress, FetchRequest, RestoreError, Verify};
+use checkpoint::save::{self, Identity, Progress, SaveError, SaveRequest, Saved, SourceFile};
+use checkpoint::store::{Store, StoreError, StoreOptions, open};
 use tokio::time::Instant;
 
 /// The smallest pack that a save makes: the more packs, the more moments to be struck at.
@@ -65,7 +63,7 @@ pub fn lay_out(folder: &Path, files: &Files) {
 /// What `folder` holds, without `.lifeboat/`.
 pub fn contents(folder: &Path) -> Files {
     let opened = Folder::open(folder).unwrap();
-    let found = opened.files(&Limits::default()).unwrap();
+    let found = opened.files(&WalkLimits::default()).unwrap();
     assert!(found.skipped.is_empty(), "{:?}", found.skipped);
     found.files.iter().map(|file| (file.path.clone(), fs::read(folder.join(&file.path)).unwrap())).collect()
 }
@@ -133,7 +131,7 @@ impl Replica {
 
     pub async fn save(&self, state: &Path, how: How<'_>) -> Result<Saved, SaveError> {
         let folder = Folder::open(state).unwrap();
-        let found = folder.files(&Limits::default()).unwrap().files;
+        let found = folder.files(&WalkLimits::default()).unwrap().files;
         let files = found.into_iter().map(|file| SourceFile {
             file: folder.read(&file.path).unwrap(),
             path: file.path,

@@ -9,7 +9,7 @@ use super::selector::Selector;
 use super::status::{Refusal, answer};
 use super::storage::Storage;
 use super::watching::{self, Wanted};
-use super::{Shared, lease, patch};
+use super::{ApiState, lease, patch};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -24,7 +24,7 @@ use std::time::Duration;
 const WATCH_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// A request, taken apart.
-struct Call {
+struct ApiCall {
     user: User,
     verb: &'static str,
     target: Target,
@@ -35,7 +35,7 @@ struct Call {
 
 /// Answers every path.
 pub(super) async fn any(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ApiState>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -71,7 +71,7 @@ pub(super) async fn any(
         }
     };
     let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let call = Call {
+    let call = ApiCall {
         user,
         verb,
         target,
@@ -128,7 +128,7 @@ pub(super) async fn any(
     response
 }
 
-fn serve(shared: &Shared, call: &Call) -> Result<Response, Refusal> {
+fn serve(shared: &ApiState, call: &ApiCall) -> Result<Response, Refusal> {
     let storage = &shared.storage;
     let Target { resource, kind, api_version, namespace, name, subresource } = &call.target;
     admission::admit(storage, &call.user, call.verb, &call.target)?;

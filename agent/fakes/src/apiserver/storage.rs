@@ -30,14 +30,14 @@ pub struct Change {
 /// Everything the API server holds.
 #[derive(Debug)]
 pub struct Storage {
-    inner: Mutex<Inner>,
+    inner: Mutex<Objects>,
     version: watch::Sender<u64>,
     /// Seconds by which this server's clock is ahead of the machine's.
     ahead: AtomicI64,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct Objects {
     version: u64,
     objects: BTreeMap<Key, Arc<Value>>,
     log: VecDeque<Change>,
@@ -50,7 +50,7 @@ impl Default for Storage {
     fn default() -> Self {
         // Resource versions are opaque; a start above zero shows who takes them for a count.
         let first = 1000;
-        let inner = Inner {
+        let inner = Objects {
             version: first,
             objects: BTreeMap::new(),
             log: VecDeque::new(),
@@ -201,7 +201,7 @@ impl Storage {
         Some(old)
     }
 
-    fn put(&self, inner: &mut Inner, key: Key, mut object: Value) -> Arc<Value> {
+    fn put(&self, inner: &mut Objects, key: Key, mut object: Value) -> Arc<Value> {
         inner.version += 1;
         let version = inner.version;
         object["metadata"]["resourceVersion"] = json!(version.to_string());
@@ -212,7 +212,7 @@ impl Storage {
         new
     }
 
-    fn log(&self, inner: &mut Inner, change: Change) {
+    fn log(&self, inner: &mut Objects, change: Change) {
         let version = change.version;
         inner.log.push_back(change);
         while inner.log.len() > LOG_LENGTH {
@@ -223,7 +223,7 @@ impl Storage {
         self.version.send_replace(version);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Objects> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

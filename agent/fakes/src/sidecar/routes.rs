@@ -27,7 +27,7 @@ const DIGEST: &str = "digest";
 
 /// What the requests share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SidecarState {
     pub(super) state: Mutex<State>,
     pub(super) behaviour: Mutex<Behaviour>,
     pub(super) calls: Mutex<Vec<Call>>,
@@ -60,7 +60,7 @@ impl IntoResponse for Refused {
 
 type Answered = Result<Response, Refused>;
 
-impl Shared {
+impl SidecarState {
     pub(super) fn new(options: SidecarOptions, stopping: CancellationToken) -> Self {
         Self {
             state: Mutex::new(options.state.map(State::from_seed).unwrap_or_default()),
@@ -112,7 +112,7 @@ impl Shared {
 }
 
 /// Every path, so that every request is recorded.
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+pub(super) fn router(shared: Arc<SidecarState>) -> Router {
     Router::new().fallback(move |method: Method, uri: Uri, headers: http::HeaderMap, body: Body| {
         let shared = Arc::clone(&shared);
         async move { answer(shared, method, uri, headers, body).await }
@@ -120,7 +120,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn answer(
-    shared: Arc<Shared>,
+    shared: Arc<SidecarState>,
     method: Method,
     uri: Uri,
     headers: http::HeaderMap,
@@ -156,7 +156,7 @@ async fn answer(
     route(&shared, &method, uri.path(), &body).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn route(shared: &Arc<Shared>, method: &Method, path: &str, body: &Bytes) -> Answered {
+async fn route(shared: &Arc<SidecarState>, method: &Method, path: &str, body: &Bytes) -> Answered {
     let unknown = || refuse(StatusCode::NOT_FOUND, "contract v1 has no such path");
     let verb = path.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('/')).ok_or_else(unknown)?;
     match (method.as_str(), verb) {
@@ -186,7 +186,7 @@ async fn route(shared: &Arc<Shared>, method: &Method, path: &str, body: &Bytes) 
     }
 }
 
-async fn flush(shared: &Arc<Shared>, request: FlushRequest) -> Answered {
+async fn flush(shared: &Arc<SidecarState>, request: FlushRequest) -> Answered {
     let id = operation_id("flush", &request.checkpoint_id);
     if !lock(&shared.operations).begin(&id) {
         return Ok(standing(shared, &id));
@@ -221,7 +221,7 @@ async fn flush(shared: &Arc<Shared>, request: FlushRequest) -> Answered {
     Ok(at_once_or_later(shared, &id, bytes, work).await)
 }
 
-async fn write(shared: &Arc<Shared>, state: &State, id: &str) -> std::io::Result<()> {
+async fn write(shared: &Arc<SidecarState>, state: &State, id: &str) -> std::io::Result<()> {
     let progress = |bytes_done| {
         let bytes_total = Some(state.bytes());
         lock(&shared.operations).set(id, Operation::Running { bytes_done, bytes_total });
@@ -233,7 +233,7 @@ async fn write(shared: &Arc<Shared>, state: &State, id: &str) -> std::io::Result
     }
 }
 
-async fn restore(shared: &Arc<Shared>, request: RestoreRequest) -> Answered {
+async fn restore(shared: &Arc<SidecarState>, request: RestoreRequest) -> Answered {
     let id = operation_id("restore", &request.checkpoint_id);
     if !lock(&shared.operations).begin(&id) {
         return Ok(standing(shared, &id));
@@ -262,7 +262,7 @@ async fn restore(shared: &Arc<Shared>, request: RestoreRequest) -> Answered {
 
 /// Small work is done before the answer; for large work the answer is where to ask.
 async fn at_once_or_later(
-    shared: &Arc<Shared>,
+    shared: &Arc<SidecarState>,
     id: &str,
     bytes: u64,
     work: impl Future<Output = ()> + Send + 'static,
@@ -276,7 +276,7 @@ async fn at_once_or_later(
 }
 
 /// How an operation stands, as the answer to the request that began it.
-fn standing(shared: &Arc<Shared>, id: &str) -> Response {
+fn standing(shared: &Arc<SidecarState>, id: &str) -> Response {
     match lock(&shared.operations).get(id) {
         Some(ended @ Operation::Done(_)) => Json(ended).into_response(),
         Some(Operation::Failed { error }) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),

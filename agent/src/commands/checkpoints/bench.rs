@@ -1,14 +1,14 @@
 //! What the tests look at: a directory store with checkpoints that were saved and committed as the agent does it.
 
 use super::target::Target;
-use super::{Answer, render};
+use super::{CommandOutput, render};
 use crate::commands::page::Output;
 use crate::runtime::config::StoreArgs;
 use checkpoint::chunk::Chunking;
 use checkpoint::claim::{ClaimRequest, Claims, HeldClaim, Holder};
 use checkpoint::dispatcher::{self, Class, Dispatcher};
 use checkpoint::fingerprint::Fingerprint;
-use checkpoint::folder::{Folder, Limits};
+use checkpoint::folder::{Folder, WalkLimits};
 use checkpoint::generation;
 use checkpoint::intent::{self, Intent, IntentState};
 use checkpoint::key::{LineageId, Workload};
@@ -31,7 +31,7 @@ struct Flags {
 }
 
 /// A store, and the state folder that is saved to it.
-pub(super) struct Bench {
+pub(super) struct StoreBench {
     pub(super) root: tempfile::TempDir,
     pub(super) args: StoreArgs,
     store: Store,
@@ -50,16 +50,16 @@ pub(super) fn target(text: &str) -> Target {
 }
 
 /// The answer as JSON, read back from the text that is printed.
-pub(super) fn json<T: Answer>(answer: &T) -> Value {
+pub(super) fn json<T: CommandOutput>(answer: &T) -> Value {
     serde_json::from_str(&render(Output::Json, answer).unwrap()).unwrap()
 }
 
 /// The answer for people.
-pub(super) fn text<T: Answer>(answer: &T) -> String {
+pub(super) fn text<T: CommandOutput>(answer: &T) -> String {
     render(Output::Text, answer).unwrap()
 }
 
-impl Bench {
+impl StoreBench {
     pub(super) async fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         for folder in ["store", "state"] {
@@ -102,7 +102,7 @@ impl Bench {
     ) -> Manifest {
         let workload = Workload::new("c", "chat", workload).unwrap();
         let folder = Folder::open(&self.path("state")).unwrap();
-        let files = folder.files(&Limits::default()).unwrap().files.into_iter();
+        let files = folder.files(&WalkLimits::default()).unwrap().files.into_iter();
         let open = |file: checkpoint::folder::FoundFile| SourceFile {
             file: folder.read(&file.path).unwrap(),
             path: file.path,

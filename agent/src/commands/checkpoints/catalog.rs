@@ -1,6 +1,6 @@
 //! Finds in the store what the command line names, or says what is near it.
 
-use super::Failure;
+use super::CheckpointsFailure;
 use super::near::{nearest, unknown_generation, unknown_lineage};
 use super::target::{Place, Target, short};
 use crate::runtime::config::StoreArgs;
@@ -76,45 +76,46 @@ pub(super) fn soon() -> Instant {
 
 impl Catalog {
     /// Opens the store. It is not asked to prove what only a writer needs.
-    pub(super) async fn open(args: &StoreArgs) -> Result<Self, Failure> {
+    pub(super) async fn open(args: &StoreArgs) -> Result<Self, CheckpointsFailure> {
         let url = args.url().ok_or_else(|| {
-            Failure::Usage(
+            CheckpointsFailure::Usage(
                 "--store is missing: give s3://bucket/prefix or dir:/absolute/path, or set LIFEBOAT_STORE"
                     .into(),
             )
         })?;
         // The cluster's name becomes part of keys: said with its flag, before anything is asked.
         Workload::new(&args.cluster_name, "any", "any")
-            .map_err(|error| Failure::Usage(format!("--cluster-name: {error}")))?;
-        let mac_key = args.mac_key().map_err(Failure::Usage)?;
+            .map_err(|error| CheckpointsFailure::Usage(format!("--cluster-name: {error}")))?;
+        let mac_key = args.mac_key().map_err(CheckpointsFailure::Usage)?;
         // To open a directory store makes it one; looking must not.
         let folder = url.strip_prefix("dir:").or_else(|| url.strip_prefix("file://"));
         if let Some(path) = folder.map(Path::new)
             && path.is_dir()
             && !path.join("objects").is_dir()
         {
-            return Err(Failure::Failed(format!(
+            return Err(CheckpointsFailure::Failed(format!(
                 "--store {url}: there is no store in this folder; name the one that the agents have"
             )));
         }
         let store = store::open(&url, args.options())
             .await
-            .map_err(|error| Failure::Failed(format!("--store {url}: {error}")))?;
+            .map_err(|error| CheckpointsFailure::Failed(format!("--store {url}: {error}")))?;
         Ok(Self { store, cluster: args.cluster_name.clone(), mac_key })
     }
 
     /// The same failure for every verb: the store by name, and what it said.
-    pub(super) fn failed(&self, error: &StoreError) -> Failure {
-        Failure::Failed(format!("--store {}: {error}", self.store.describe()))
+    pub(super) fn failed(&self, error: &StoreError) -> CheckpointsFailure {
+        CheckpointsFailure::Failed(format!("--store {}: {error}", self.store.describe()))
     }
 
     /// The key of a workload of this cluster.
-    pub(super) fn workload(&self, namespace: &str, name: &str) -> Result<Workload, Failure> {
-        Workload::new(&self.cluster, namespace, name).map_err(|error| Failure::Usage(error.to_string()))
+    pub(super) fn workload(&self, namespace: &str, name: &str) -> Result<Workload, CheckpointsFailure> {
+        Workload::new(&self.cluster, namespace, name)
+            .map_err(|error| CheckpointsFailure::Usage(error.to_string()))
     }
 
     /// Every workload that has a lineage, by namespace and name: one listing per shard, a few at a time.
-    pub(super) async fn workloads(&self) -> Result<BTreeSet<Workload>, Failure> {
+    pub(super) async fn workloads(&self) -> Result<BTreeSet<Workload>, CheckpointsFailure> {
         let shards = stream::iter(0..=u8::MAX).map(|shard| async move {
             let prefix = format!("v1/{}/{shard:02x}/", self.cluster);
             let listed = retry::list(self.store.as_ref(), &prefix, soon())
@@ -131,7 +132,7 @@ impl Catalog {
                     .ok()
                     .filter(|workload| key.starts_with(&workload.prefix()))
             };
-            Ok::<BTreeSet<Workload>, Failure>(
+            Ok::<BTreeSet<Workload>, CheckpointsFailure>(
                 listed.iter().filter_map(|object| workload(&object.key)).collect(),
             )
         });
@@ -146,7 +147,10 @@ impl Catalog {
 
     /// The workloads of a place that have anything, also those of which only remains are left. A workload that is named
     /// need not be there.
-    pub(super) async fn remains(&self, place: Option<&Place>) -> Result<BTreeSet<Workload>, Failure> {
+    pub(super) async fn remains(
+        &self,
+        place: Option<&Place>,
+    ) -> Result<BTreeSet<Workload>, CheckpointsFailure> {
         if let Some(Place { namespace, workload: Some(name) }) = place {
             return Ok(BTreeSet::from([self.workload(namespace, name)?]));
         }
@@ -156,7 +160,7 @@ impl Catalog {
     }
 
     /// The same store, opened by one who may remove.
-    pub(super) async fn for_removal(&self, args: &StoreArgs) -> Result<Remover, Failure> {
+    pub(super) async fn for_removal(&self, args: &StoreArgs) -> Result<Remover, CheckpointsFailure> {
         let url = args.url().unwrap_or_default();
         store::open_for_removal(&url, args.options()).await.map_err(|error| self.failed(&error))
     }
@@ -166,7 +170,7 @@ impl Catalog {
     pub(super) async fn history(
         &self,
         workload: &Workload,
-    ) -> Result<BTreeMap<LineageId, Vec<GenerationNumber>>, Failure> {
+    ) -> Result<BTreeMap<LineageId, Vec<GenerationNumber>>, CheckpointsFailure> {
         let prefix = workload.lineages();
         let listed =
             retry::list(self.store.as_ref(), &prefix, soon()).await.map_err(|error| self.failed(&error))?;
@@ -187,25 +191,28 @@ impl Catalog {
     }
 
     /// What is said of a workload that is not there.
-    pub(super) async fn unknown(&self, workload: &Workload) -> Result<Failure, Failure> {
+    pub(super) async fn unknown(
+        &self,
+        workload: &Workload,
+    ) -> Result<CheckpointsFailure, CheckpointsFailure> {
         let (cluster, store) = (&self.cluster, self.store.describe());
         let wanted = format!("{}/{}", workload.namespace(), workload.name());
         let known = self.workloads().await?;
         let names: Vec<String> = known.iter().map(|w| format!("{}/{}", w.namespace(), w.name())).collect();
         if names.is_empty() {
-            return Ok(Failure::Failed(format!(
+            return Ok(CheckpointsFailure::Failed(format!(
                 "{wanted} is unknown: cluster {cluster:?} has nothing in {store}; correct --cluster-name or --store"
             )));
         }
         let near = nearest(&wanted, &names).join(", ");
-        Ok(Failure::Failed(format!(
+        Ok(CheckpointsFailure::Failed(format!(
             "{wanted} is unknown in cluster {cluster:?}; the nearest: {near} (all: `list`)"
         )))
     }
 
     /// The one generation that `target` names. Without a lineage the one with the newest commit, without a generation
     /// the newest that can be read.
-    pub(super) async fn choose(&self, target: &Target) -> Result<Chosen, Failure> {
+    pub(super) async fn choose(&self, target: &Target) -> Result<Chosen, CheckpointsFailure> {
         let workload = self.workload(&target.namespace, &target.workload)?;
         let mut history = self.history(&workload).await?;
         let lineage = match &target.lineage {
@@ -219,7 +226,7 @@ impl Catalog {
             Some(number) if !others.contains(&number) => return Err(unknown_generation(target, &others)),
             Some(number) => {
                 let read = generation::read(self.store.as_ref(), &workload, &lineage, number, soon()).await;
-                (read.map_err(|error| Failure::Failed(format!("{target}: {error}")))?, Vec::new())
+                (read.map_err(|error| CheckpointsFailure::Failed(format!("{target}: {error}")))?, Vec::new())
             }
             None => self.head(&workload, &lineage, &others).await?,
         };
@@ -236,7 +243,9 @@ impl Catalog {
             let why = explain(&error);
             let (older, number) = (others.iter().find(|n| **n < generation.number), short(generation.number));
             let offer = older.map(|n| format!("; before it there is {}", short(*n))).unwrap_or_default();
-            Failure::Failed(format!("{target}: generation {number} of lineage {lineage}: {why}{offer}"))
+            CheckpointsFailure::Failed(format!(
+                "{target}: generation {number} of lineage {lineage}: {why}{offer}"
+            ))
         })?;
         Ok(Chosen { workload, lineage, generation, manifest, others, unreadable })
     }
@@ -246,14 +255,14 @@ impl Catalog {
         Claims::in_store(Arc::clone(&self.store))
     }
 
-    async fn newest(&self, workload: &Workload) -> Result<LineageId, Failure> {
+    async fn newest(&self, workload: &Workload) -> Result<LineageId, CheckpointsFailure> {
         let states = lineage::survey(self.store.as_ref(), &self.claims(), workload, soon())
             .await
             .map_err(|error| self.failed(&error))?;
         let heads = states.into_iter().filter_map(|state| Some((state.head?.created, state.id)));
         heads.max().map(|(_, id)| id).ok_or_else(|| {
             let name = format!("{}/{}", workload.namespace(), workload.name());
-            Failure::Failed(format!(
+            CheckpointsFailure::Failed(format!(
                 "{name}: no generation of it can be read; `list {name}` says how its lineages stand"
             ))
         })
@@ -265,7 +274,7 @@ impl Catalog {
         workload: &Workload,
         lineage: &LineageId,
         numbers: &[GenerationNumber],
-    ) -> Result<(Generation, Vec<String>), Failure> {
+    ) -> Result<(Generation, Vec<String>), CheckpointsFailure> {
         let mut unreadable = Vec::new();
         for number in numbers.iter().take(PASSED_OVER_MAX) {
             match generation::read(self.store.as_ref(), workload, lineage, *number, soon()).await {
@@ -278,6 +287,6 @@ impl Catalog {
         }
         let why = unreadable.first().map_or("nothing was committed yet", String::as_str);
         let name = format!("{}/{}/{lineage}", workload.namespace(), workload.name());
-        Err(Failure::Failed(format!("{name}: no generation of it can be read: {why}")))
+        Err(CheckpointsFailure::Failed(format!("{name}: no generation of it can be read: {why}")))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::catalog::Catalog;
 use super::target::Target;
-use super::{Answer, Failure};
+use super::{CheckpointsFailure, CommandOutput};
 use crate::commands::page::{Page, count, size};
 use crate::runtime::config::StoreArgs;
 use checkpoint::hash::{ContentHash, Crc64};
@@ -29,7 +29,7 @@ pub(super) struct Difference {
 #[derive(Debug, Serialize)]
 pub(super) struct Change {
     pub(super) path: String,
-    pub(super) change: Kind,
+    pub(super) change: ChangeKind,
     bytes_a: Option<u64>,
     bytes_b: Option<u64>,
     /// Bytes of it that `a` has nowhere.
@@ -39,7 +39,7 @@ pub(super) struct Change {
 /// What happened to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Kind {
+pub(super) enum ChangeKind {
     /// Only in `b`.
     Added,
     /// Only in `a`.
@@ -51,7 +51,7 @@ pub(super) enum Kind {
 }
 
 /// Compares `b` with `a`.
-pub(super) async fn diff(args: &StoreArgs, a: &Target, b: &Target) -> Result<Difference, Failure> {
+pub(super) async fn diff(args: &StoreArgs, a: &Target, b: &Target) -> Result<Difference, CheckpointsFailure> {
     let catalog = Catalog::open(args).await?;
     let (a, b) = (catalog.choose(a).await?, catalog.choose(b).await?);
     Ok(compare(a.name(), &a.manifest, b.name(), &b.manifest))
@@ -75,11 +75,11 @@ fn compare(a_name: String, a: &Manifest, b_name: String, b: &Manifest) -> Differ
         let bytes_new = new.map(|extent| extent.len).sum();
         let was = before.get(file.path.as_str());
         let change = match was {
-            None => Kind::Added,
+            None => ChangeKind::Added,
             Some(was) if !file.extents.iter().map(identity).eq(was.extents.iter().map(identity)) => {
-                Kind::Changed
+                ChangeKind::Changed
             }
-            Some(was) if was.mode != file.mode => Kind::Mode,
+            Some(was) if was.mode != file.mode => ChangeKind::Mode,
             Some(_) => {
                 unchanged += 1;
                 continue;
@@ -91,7 +91,7 @@ fn compare(a_name: String, a: &Manifest, b_name: String, b: &Manifest) -> Differ
     let removed = a.files.iter().filter(|file| !after.contains(file.path.as_str()));
     files.extend(removed.map(|file| Change {
         path: file.path.clone(),
-        change: Kind::Removed,
+        change: ChangeKind::Removed,
         bytes_a: Some(file.size),
         bytes_b: None,
         bytes_new: 0,
@@ -109,17 +109,17 @@ fn compare(a_name: String, a: &Manifest, b_name: String, b: &Manifest) -> Differ
     }
 }
 
-impl Answer for Difference {
+impl CommandOutput for Difference {
     fn page(&self, page: &mut Page) {
         page.line(&format!("from {} to {}", self.a, self.b));
         if !self.files.is_empty() {
             let bytes = |bytes: Option<u64>| bytes.map_or_else(|| "-".to_owned(), size);
             let row = |file: &Change| {
                 let change = match file.change {
-                    Kind::Added => "added",
-                    Kind::Removed => "removed",
-                    Kind::Changed => "changed",
-                    Kind::Mode => "mode",
+                    ChangeKind::Added => "added",
+                    ChangeKind::Removed => "removed",
+                    ChangeKind::Changed => "changed",
+                    ChangeKind::Mode => "mode",
                 };
                 let path = file.path.clone();
                 vec![change.to_owned(), path, bytes(file.bytes_a), bytes(file.bytes_b), size(file.bytes_new)]

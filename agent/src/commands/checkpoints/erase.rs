@@ -2,7 +2,7 @@
 
 use super::catalog::Catalog;
 use super::target::Place;
-use super::{Answer, Failure};
+use super::{CheckpointsFailure, CommandOutput};
 use crate::commands::page::{Page, count, size};
 use crate::runtime::config::StoreArgs;
 use checkpoint::erase::{self, EraseError, Erasure, Request};
@@ -30,7 +30,7 @@ pub(super) async fn erase(
     by: Option<&str>,
     yes: bool,
     force: bool,
-) -> Result<Erased, Failure> {
+) -> Result<Erased, CheckpointsFailure> {
     let catalog = Catalog::open(args).await?;
     let name = match &place.workload {
         Some(workload) => format!("{}/{workload}", place.namespace),
@@ -46,13 +46,13 @@ pub(super) async fn erase(
     let deadline = Instant::now() + WHOLE;
     let failed = |error: EraseError| {
         let hint = if matches!(error, EraseError::UnderWay(_)) { " (--force)" } else { "" };
-        Failure::Failed(format!("{name}: {error}{hint}"))
+        CheckpointsFailure::Failed(format!("{name}: {error}{hint}"))
     };
     if !yes {
         let extent = erase::extent(catalog.store.as_ref(), &request, deadline).await.map_err(failed)?;
         let (objects, bytes) = (extent.objects, size(extent.bytes));
         let workloads = count(extent.workloads.len(), "workload");
-        return Err(Failure::Usage(format!(
+        return Err(CheckpointsFailure::Usage(format!(
             "{objects} objects of {workloads}, {bytes}, would be erased below {name} in cluster {:?}, also what is claimed; \
              say --yes",
             catalog.cluster
@@ -61,7 +61,7 @@ pub(super) async fn erase(
     let store = catalog.for_removal(args).await?;
     preflight::prove_removal(store.as_ref(), Instant::now() + Duration::from_secs(60))
         .await
-        .map_err(|error| Failure::Failed(format!("--store: {error}")))?;
+        .map_err(|error| CheckpointsFailure::Failed(format!("--store: {error}")))?;
     let record = erase::erase(store.as_ref(), &request, deadline).await.map_err(failed)?;
     Ok(Erased { store: catalog.store.describe(), place: name, record })
 }
@@ -73,7 +73,7 @@ fn asker() -> String {
     variable(["HOSTNAME", "HOST"]).map_or(user.clone(), |host| format!("{user}@{host}"))
 }
 
-impl Answer for Erased {
+impl CommandOutput for Erased {
     fn page(&self, page: &mut Page) {
         let Some(record) = &self.record else {
             page.line(&format!("{} has nothing in {}", self.place, self.store));

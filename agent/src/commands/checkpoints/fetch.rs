@@ -2,7 +2,7 @@
 
 use super::catalog::Catalog;
 use super::target::Target;
-use super::{Answer, Failure};
+use super::{CheckpointsFailure, CommandOutput};
 use crate::commands::page::{Page, count, size};
 use crate::runtime::config::StoreArgs;
 use checkpoint::dispatcher::{Dispatcher, Limits};
@@ -37,9 +37,9 @@ pub(super) async fn fetch(
     target: &Target,
     directory: &Path,
     parallel: usize,
-) -> Result<Fetched, Failure> {
+) -> Result<Fetched, CheckpointsFailure> {
     let shown = directory.display();
-    let wrong = |why: String| Failure::Failed(format!("DIRECTORY {shown}: {why}"));
+    let wrong = |why: String| CheckpointsFailure::Failed(format!("DIRECTORY {shown}: {why}"));
     check_empty(directory).map_err(wrong)?;
     let catalog = Catalog::open(args).await?;
     let chosen = catalog.choose(target).await?;
@@ -81,7 +81,7 @@ pub(super) async fn fetch(
             }
             _ => "",
         };
-        return Err(Failure::Failed(format!("{}: {error}{again}", chosen.name())));
+        return Err(CheckpointsFailure::Failed(format!("{}: {error}{again}", chosen.name())));
     }
     Ok(Fetched {
         generation: chosen.name(),
@@ -109,7 +109,7 @@ fn check_empty(directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
-impl Answer for Fetched {
+impl CommandOutput for Fetched {
     fn page(&self, page: &mut Page) {
         let Self { generation, directory, .. } = self;
         let what = format!("{}, {}", count(self.files, "file"), size(self.bytes));

@@ -5,12 +5,12 @@
 
 use super::catalog::{Catalog, soon};
 use super::target::Place;
-use super::{Answer, FAILED, Failure};
+use super::{CheckpointsFailure, CommandOutput, FAILED};
 use crate::commands::page::{Page, count, short, size};
 use crate::runtime::config::StoreArgs;
 use crate::runtime::garbage_args::GarbageArgs;
 use checkpoint::garbage::PASS;
-use checkpoint::garbage::{self, Action, Collected, Plan, Skipped};
+use checkpoint::garbage::{self, Action, Collected, Plan, SkippedStep};
 use checkpoint::key::Workload;
 use checkpoint::preflight;
 use serde::Serialize;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 /// What `gc` answers.
 #[derive(Debug, Serialize)]
-pub(super) struct Swept {
+pub(super) struct GcOutput {
     store: String,
     cluster: String,
     pub(super) dry_run: bool,
@@ -32,9 +32,9 @@ pub(super) struct Workloads {
     namespace: String,
     workload: String,
     /// What was done, or with `--dry-run` would be.
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<GarbageStep>,
     /// What something else was in the way of.
-    skipped: Vec<Step>,
+    skipped: Vec<GarbageStep>,
     /// Marked, and not removed yet.
     waiting: Vec<garbage::Waiting>,
     generations_kept: usize,
@@ -50,7 +50,7 @@ pub(super) struct Workloads {
 
 /// One step.
 #[derive(Debug, Serialize)]
-pub(super) struct Step {
+pub(super) struct GarbageStep {
     /// `withdraw`, `generation`, `lineage`, `mark`, `remove` or `bury`.
     pub(super) action: &'static str,
     pub(super) name: String,
@@ -64,8 +64,8 @@ pub(super) async fn gc(
     place: Option<&Place>,
     keep: &GarbageArgs,
     dry_run: bool,
-) -> Result<Swept, Failure> {
-    let policy = keep.policy().map_err(|error| Failure::Usage(error.to_string()))?;
+) -> Result<GcOutput, CheckpointsFailure> {
+    let policy = keep.policy().map_err(|error| CheckpointsFailure::Usage(error.to_string()))?;
     let catalog = Catalog::open(args).await?;
     let workloads = catalog.remains(place).await?;
     let mut swept = Vec::with_capacity(workloads.len());
@@ -78,7 +78,7 @@ pub(super) async fn gc(
         let store = catalog.for_removal(args).await?;
         preflight::prove_removal(store.as_ref(), soon())
             .await
-            .map_err(|error| Failure::Failed(format!("--store: {error}")))?;
+            .map_err(|error| CheckpointsFailure::Failed(format!("--store: {error}")))?;
         for workload in &workloads {
             let deadline = Instant::now() + PASS;
             let collected =
@@ -86,7 +86,7 @@ pub(super) async fn gc(
             swept.push(Workloads::collected(workload, collected.map_err(|error| catalog.failed(&error))?));
         }
     }
-    Ok(Swept { store: catalog.store.describe(), cluster: catalog.cluster, dry_run, workloads: swept })
+    Ok(GcOutput { store: catalog.store.describe(), cluster: catalog.cluster, dry_run, workloads: swept })
 }
 
 impl Workloads {
@@ -101,10 +101,10 @@ impl Workloads {
             namespace: workload.namespace().to_owned(),
             workload: workload.name().to_owned(),
             bytes_freed: done.iter().map(|step| step.bytes).sum(),
-            steps: done.into_iter().map(Step::new).collect(),
+            steps: done.into_iter().map(GarbageStep::new).collect(),
             skipped: skipped
                 .into_iter()
-                .map(|Skipped { step, why }| Step::new(garbage::Step { why, ..step }))
+                .map(|SkippedStep { step, why }| GarbageStep::new(garbage::GarbageStep { why, ..step }))
                 .collect(),
             waiting: plan.waiting,
             generations_kept: plan.generations_kept,
@@ -116,8 +116,8 @@ impl Workloads {
     }
 }
 
-impl Step {
-    fn new(step: garbage::Step) -> Self {
+impl GarbageStep {
+    fn new(step: garbage::GarbageStep) -> Self {
         let (action, name) = match &step.action {
             Action::Withdraw(subject) => ("withdraw", subject.to_string()),
             Action::Generation { lineage, number } => {
@@ -132,7 +132,7 @@ impl Step {
     }
 }
 
-impl Answer for Swept {
+impl CommandOutput for GcOutput {
     fn page(&self, page: &mut Page) {
         if self.workloads.is_empty() {
             page.line(&format!("cluster {:?} has nothing in {}", self.cluster, self.store));
@@ -171,7 +171,7 @@ impl Answer for Swept {
 
 impl Workloads {
     fn rows(&self) -> Vec<Vec<String>> {
-        let row = |step: &Step, skipped: &str| {
+        let row = |step: &GarbageStep, skipped: &str| {
             let bytes = if step.bytes == 0 { "-".to_owned() } else { size(step.bytes) };
             let what = format!("{skipped}{}", step.action);
             vec![

@@ -1,9 +1,9 @@
 //! `list`: every lineage, newest first.
 
 use super::catalog::{Catalog, explain, soon};
-use super::standing::{self, Standing};
+use super::standing::{self, LineageStatus};
 use super::target::Place;
-use super::{Answer, Failure};
+use super::{CheckpointsFailure, CommandOutput};
 use crate::commands::page::{Page, count, short, size};
 use crate::runtime::config::StoreArgs;
 use checkpoint::key::Workload;
@@ -42,7 +42,7 @@ pub(super) struct Line {
     bytes: Option<u64>,
     partial: bool,
     #[serde(flatten)]
-    pub(super) standing: Standing,
+    pub(super) standing: LineageStatus,
     pod: Option<String>,
     node: Option<String>,
     /// What cannot be read, each with its reason.
@@ -50,7 +50,7 @@ pub(super) struct Line {
 }
 
 /// Looks at a workload, a namespace or the whole cluster.
-pub(super) async fn list(args: &StoreArgs, place: Option<&Place>) -> Result<Listing, Failure> {
+pub(super) async fn list(args: &StoreArgs, place: Option<&Place>) -> Result<Listing, CheckpointsFailure> {
     let catalog = Catalog::open(args).await?;
     let workloads: Vec<Workload> = match place {
         Some(Place { namespace, workload: Some(name) }) => vec![catalog.workload(namespace, name)?],
@@ -62,7 +62,7 @@ pub(super) async fn list(args: &StoreArgs, place: Option<&Place>) -> Result<List
                 known.dedup();
                 known.truncate(10);
                 let known = known.join(", ");
-                return Err(Failure::Failed(format!(
+                return Err(CheckpointsFailure::Failed(format!(
                     "namespace {namespace} has no checkpoints; these have: {known}"
                 )));
             }
@@ -132,7 +132,7 @@ pub(super) fn age(then: Timestamp, now: Timestamp) -> Duration {
     now.duration_since(then).try_into().unwrap_or_default()
 }
 
-impl Answer for Listing {
+impl CommandOutput for Listing {
     fn page(&self, page: &mut Page) {
         if self.lineages.is_empty() {
             page.line(&format!(

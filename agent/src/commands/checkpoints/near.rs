@@ -1,6 +1,6 @@
 //! What is said of a name that is not there: the names near it.
 
-use super::Failure;
+use super::CheckpointsFailure;
 use super::target::{Target, short};
 use checkpoint::key::{GenerationNumber, LineageId};
 
@@ -9,24 +9,24 @@ pub(super) fn unknown_lineage<'a>(
     target: &Target,
     lineage: &LineageId,
     known: impl Iterator<Item = &'a LineageId>,
-) -> Failure {
+) -> CheckpointsFailure {
     let names: Vec<String> = known.map(ToString::to_string).collect();
     let near = nearest(lineage.as_str(), &names).join(", ");
     let workload = format!("{}/{}", target.namespace, target.workload);
-    Failure::Failed(format!(
+    CheckpointsFailure::Failed(format!(
         "{target}: {workload} has no lineage {lineage}; the nearest: {near} (all: `list {workload}`)"
     ))
 }
 
 /// What is said of a generation that its lineage does not have.
-pub(super) fn unknown_generation(target: &Target, known: &[GenerationNumber]) -> Failure {
+pub(super) fn unknown_generation(target: &Target, known: &[GenerationNumber]) -> CheckpointsFailure {
     let there: Vec<String> = known.iter().take(5).map(|number| short(*number)).collect();
     let there = if there.is_empty() {
         "none was committed yet".to_owned()
     } else {
         format!("the newest: {}", there.join(", "))
     };
-    Failure::Failed(format!("{target}: there is no such generation; {there}"))
+    CheckpointsFailure::Failed(format!("{target}: there is no such generation; {there}"))
 }
 
 /// Up to three names, those first that need the fewest changes of a letter.

@@ -2,9 +2,9 @@
 
 use super::catalog::{Catalog, Chosen, soon};
 use super::list::age;
-use super::standing::{self, Standing};
+use super::standing::{self, LineageStatus};
 use super::target::{self, Target};
-use super::{Answer, Failure};
+use super::{CheckpointsFailure, CommandOutput};
 use crate::commands::page::{Page, count, size};
 use crate::runtime::config::StoreArgs;
 use checkpoint::fingerprint::{Fingerprint, Mismatch};
@@ -28,7 +28,7 @@ pub(super) struct Shown {
     age_seconds: u64,
     pub(super) partial: bool,
     #[serde(flatten)]
-    standing: Standing,
+    standing: LineageStatus,
     source: Source,
     revision: String,
     notice_id: Option<String>,
@@ -86,7 +86,7 @@ pub(super) async fn show(
     args: &StoreArgs,
     target: &Target,
     other: Option<&Target>,
-) -> Result<Shown, Failure> {
+) -> Result<Shown, CheckpointsFailure> {
     let catalog = Catalog::open(args).await?;
     let chosen = catalog.choose(target).await?;
     let against = match other {
@@ -184,7 +184,7 @@ fn packs(manifest: &Manifest, stored: Option<&HashMap<ContentHash, u64>>) -> Vec
     named.into_iter().map(pack).collect()
 }
 
-impl Answer for Shown {
+impl CommandOutput for Shown {
     fn page(&self, page: &mut Page) {
         let Self { source, standing, .. } = self;
         let none = || "-".to_owned();

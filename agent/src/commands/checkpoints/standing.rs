@@ -9,7 +9,7 @@ use serde::Serialize;
 /// One word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum State {
+pub(super) enum LineagePhase {
     /// Nothing was committed and nothing is announced.
     Empty,
     /// A checkpoint is being saved.
@@ -28,13 +28,13 @@ pub(super) enum State {
 
 /// How a lineage stands.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Standing {
-    pub(super) state: State,
+pub(super) struct LineageStatus {
+    pub(super) state: LineagePhase,
     /// Who, why, how long still.
     pub(super) note: String,
 }
 
-impl State {
+impl LineagePhase {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Empty => "empty",
@@ -53,13 +53,13 @@ pub(super) fn judge(
     head: Option<&Generation>,
     intent: Option<&FoundIntent>,
     claim: Option<&FoundClaim>,
-) -> Standing {
-    let standing = |state, note| Standing { state, note };
+) -> LineageStatus {
+    let standing = |state, note| LineageStatus { state, note };
     let holder = claim.map(|found| (found, &found.claim.holder));
     if let Some((found, holder)) = holder
         && let (ClaimState::Restoring, Some(left)) = (found.claim.state, found.expires_in)
     {
-        return standing(State::Claimed, format!("by {holder}, for {} unless renewed", short(left)));
+        return standing(LineagePhase::Claimed, format!("by {holder}, for {} unless renewed", short(left)));
     }
     // A claim may be taken while the checkpoint is still coming; then both have one epoch, and only a commit of the
     // holder itself is newer than its restore.
@@ -78,21 +78,24 @@ pub(super) fn judge(
         let from = format!("from pod {} on node {}", source.name, source.node);
         match (&found.intent.state, found.time_left()) {
             (IntentState::Coming, Some(left)) => {
-                return standing(State::Coming, format!("{from}, {} left", short(left)));
+                return standing(LineagePhase::Coming, format!("{from}, {} left", short(left)));
             }
             (IntentState::Coming, None) => {
-                return standing(State::Overdue, format!("{from}, announced {} ago", short(found.age)));
+                return standing(
+                    LineagePhase::Overdue,
+                    format!("{from}, announced {} ago", short(found.age)),
+                );
             }
             (IntentState::Abandoned { reason }, _) => {
-                return standing(State::Abandoned, format!("{from}: {reason}"));
+                return standing(LineagePhase::Abandoned, format!("{from}: {reason}"));
             }
             (IntentState::Committed { .. }, _) => {}
         }
     }
     if let Some((_, holder)) = restored {
-        return standing(State::Restored, format!("by {holder}"));
+        return standing(LineagePhase::Restored, format!("by {holder}"));
     }
     let lapsed = holder.filter(|(found, _)| found.expired());
     let note = lapsed.map(|(_, holder)| format!("the claim of {holder} ran out")).unwrap_or_default();
-    standing(if head.is_some() { State::Committed } else { State::Empty }, note)
+    standing(if head.is_some() { LineagePhase::Committed } else { LineagePhase::Empty }, note)
 }

@@ -1,20 +1,20 @@
 //! Each verb over a store that was written by the checkpoint crate itself.
 
-use super::bench::{Bench, args, flip, json, target, text};
+use super::bench::{StoreBench, args, flip, json, target, text};
 use super::target::Place;
-use super::verify::Kind;
-use super::{Answer, diff, erase, fetch, gc, list, show, verify};
+use super::verify::DefectKind;
+use super::{CommandOutput, diff, erase, fetch, gc, list, show, verify};
 use checkpoint::intent::IntentState;
 use serde_json::Value;
 use std::fs;
 
-async fn lines(bench: &Bench, place: Option<&str>) -> Value {
+async fn lines(bench: &StoreBench, place: Option<&str>) -> Value {
     let place: Option<Place> = place.map(|place| place.parse().unwrap());
     json(&list::list(&bench.args, place.as_ref()).await.unwrap())
 }
 
 /// The state of one lineage, and what is noted of it.
-async fn state(bench: &Bench, lineage: &str) -> (String, String) {
+async fn state(bench: &StoreBench, lineage: &str) -> (String, String) {
     let listing = lines(bench, Some("chat/llama")).await;
     let all = listing["lineages"].as_array().unwrap().clone();
     let line = all.into_iter().find(|line| line["lineage"] == lineage).unwrap();
@@ -24,7 +24,7 @@ async fn state(bench: &Bench, lineage: &str) -> (String, String) {
 
 #[tokio::test]
 async fn the_list_has_every_lineage_with_the_newest_first() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     bench.write("a", 3_000_000, 1);
     bench
         .checkpoint_as("llama", "llama-0", None, |m| m.created = "2026-01-01T00:00:00Z".parse().unwrap())
@@ -45,7 +45,7 @@ async fn the_list_has_every_lineage_with_the_newest_first() {
 
 #[tokio::test]
 async fn a_lineage_is_coming_overdue_abandoned_claimed_or_restored_and_says_by_whom() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     bench.write("a", 100, 1);
     bench.checkpoint("llama", "llama-0", None).await;
     bench.announce("llama", "llama-1", 60_000, IntentState::Coming).await;
@@ -65,7 +65,7 @@ async fn a_lineage_is_coming_overdue_abandoned_claimed_or_restored_and_says_by_w
 
 #[tokio::test]
 async fn a_claim_taken_while_the_checkpoint_was_coming_is_a_restore_until_its_holder_commits() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     bench.write("a", 100, 1);
     let claim = bench.claim("llama", "llama-0").await;
     bench.checkpoint("llama", "llama-0", None).await;
@@ -77,7 +77,7 @@ async fn a_claim_taken_while_the_checkpoint_was_coming_is_a_restore_until_its_ho
 
 #[tokio::test]
 async fn a_workload_a_lineage_or_a_generation_that_is_unknown_is_told_with_what_is_near_it() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     bench.write("a", 100, 1);
     bench.checkpoint("llama", "llama-0", None).await;
     for (wanted, near) in
@@ -99,7 +99,7 @@ async fn a_workload_a_lineage_or_a_generation_that_is_unknown_is_told_with_what_
 
 #[tokio::test]
 async fn a_store_that_is_none_is_named_with_its_flag_and_is_not_made_into_one() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     for (url, word) in [
         (format!("dir:{}", bench.path("state").display()), "no store"),
         ("dir:/nowhere".into(), "does not exist"),
@@ -116,7 +116,7 @@ async fn a_store_that_is_none_is_named_with_its_flag_and_is_not_made_into_one() 
 
 #[tokio::test]
 async fn show_tells_the_manifest_the_files_the_packs_and_the_parent() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     bench.write("slots/0.bin", 5_000_000, 1);
     let first = bench.checkpoint("llama", "llama-0", None).await;
     bench.write("slots/1.bin", 70, 2);
@@ -139,7 +139,7 @@ async fn show_tells_the_manifest_the_files_the_packs_and_the_parent() {
 
 #[tokio::test]
 async fn two_fingerprints_are_compared_and_the_first_fact_that_differs_is_named() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     bench.write("a", 100, 1);
     bench.checkpoint("llama", "llama-0", None).await;
     bench.checkpoint("llama", "llama-1", None).await;
@@ -166,7 +166,7 @@ async fn two_fingerprints_are_compared_and_the_first_fact_that_differs_is_named(
 
 #[tokio::test]
 async fn verify_reads_every_byte_once_and_finds_nothing_wrong_where_nothing_is() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     bench.write("a", 9_000_000, 1);
     bench.write("empty", 0, 0);
     let first = bench.checkpoint("llama", "llama-0", None).await;
@@ -180,7 +180,7 @@ async fn verify_reads_every_byte_once_and_finds_nothing_wrong_where_nothing_is()
 
 #[tokio::test]
 async fn a_flipped_byte_is_found_with_its_pack_and_the_file_that_needs_it() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     bench.write("good", 100, 1);
     let first = bench.checkpoint("llama", "llama-0", None).await;
     bench.write("bad", 3_000_000, 2);
@@ -193,7 +193,7 @@ async fn a_flipped_byte_is_found_with_its_pack_and_the_file_that_needs_it() {
     let problem = &verified.problems[0];
     assert_eq!(
         (problem.kind, problem.name.as_str()),
-        (Kind::Pack, pack.file_name().unwrap().to_str().unwrap())
+        (DefectKind::Pack, pack.file_name().unwrap().to_str().unwrap())
     );
     assert_eq!(problem.files, ["llama-0/1-2 bad"]);
     assert!(text(&verified).contains("needed by llama-0/1-2 bad"), "{}", text(&verified));
@@ -203,7 +203,7 @@ async fn a_flipped_byte_is_found_with_its_pack_and_the_file_that_needs_it() {
 
 #[tokio::test]
 async fn a_missing_and_a_short_pack_are_named_and_a_missing_one_is_seen_by_show() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     bench.write("a", 100, 1);
     let first = bench.checkpoint("llama", "llama-0", None).await;
     bench.write("b", 2_000_000, 2);
@@ -225,7 +225,7 @@ async fn a_missing_and_a_short_pack_are_named_and_a_missing_one_is_seen_by_show(
 
 #[tokio::test]
 async fn a_manifest_and_a_commit_that_are_damaged_are_named_and_the_rest_is_read_all_the_same() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     bench.write("a", 100, 1);
     bench.checkpoint("llama", "llama-0", None).await;
     bench.checkpoint("llama", "llama-1", None).await;
@@ -240,14 +240,15 @@ async fn a_manifest_and_a_commit_that_are_damaged_are_named_and_the_rest_is_read
         }
     }
     let verified = verify::verify(&bench.args, &target("chat/llama"), 1).await.unwrap();
-    let named: Vec<(Kind, &str)> = verified.problems.iter().map(|p| (p.kind, p.name.as_str())).collect();
-    assert_eq!(named, [(Kind::Generation, "llama-1/1-1"), (Kind::Manifest, "llama-2/1-1")]);
+    let named: Vec<(DefectKind, &str)> =
+        verified.problems.iter().map(|p| (p.kind, p.name.as_str())).collect();
+    assert_eq!(named, [(DefectKind::Generation, "llama-1/1-1"), (DefectKind::Manifest, "llama-2/1-1")]);
     assert_eq!((verified.generations, verified.packs), (3, 1));
 }
 
 #[tokio::test]
 async fn diff_tells_what_was_added_removed_and_changed_and_how_many_bytes_are_new() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     for (path, seed) in [("same", 1), ("grows", 2), ("goes", 3)] {
         bench.write(path, 2 << 20, seed);
     }
@@ -260,11 +261,15 @@ async fn diff_tells_what_was_added_removed_and_changed_and_how_many_bytes_are_ne
     bench.checkpoint("llama", "llama-0", Some(&first)).await;
     let (a, b) = (target("chat/llama/llama-0/1-1"), target("chat/llama/llama-0"));
     let difference = diff::diff(&bench.args, &a, &b).await.unwrap();
-    let changes: Vec<(&str, diff::Kind)> =
+    let changes: Vec<(&str, diff::ChangeKind)> =
         difference.files.iter().map(|change| (change.path.as_str(), change.change)).collect();
     assert_eq!(
         changes,
-        [("comes", diff::Kind::Added), ("goes", diff::Kind::Removed), ("grows", diff::Kind::Changed)]
+        [
+            ("comes", diff::ChangeKind::Added),
+            ("goes", diff::ChangeKind::Removed),
+            ("grows", diff::ChangeKind::Changed)
+        ]
     );
     assert_eq!(difference.bytes_new, 1_500);
     let document = json(&difference);
@@ -275,7 +280,7 @@ async fn diff_tells_what_was_added_removed_and_changed_and_how_many_bytes_are_ne
 
 #[tokio::test]
 async fn fetch_writes_the_files_as_they_were_and_nothing_else() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     bench.write("slots/0.bin", 3_000_000, 1);
     bench.write("index", 10, 2);
     bench.checkpoint("llama", "llama-0", None).await;
@@ -295,7 +300,7 @@ async fn fetch_writes_the_files_as_they_were_and_nothing_else() {
 
 #[tokio::test]
 async fn fetch_of_damaged_bytes_fails_by_name_installs_nothing_and_goes_on_once_they_are_mended() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     bench.write("a", 6_000_000, 1);
     bench.checkpoint("llama", "llama-0", None).await;
     let pack =
@@ -315,7 +320,7 @@ async fn fetch_of_damaged_bytes_fails_by_name_installs_nothing_and_goes_on_once_
 }
 
 /// Makes everything in the store so much older, by the store's clock.
-fn age(bench: &Bench, hours: u64) {
+fn age(bench: &StoreBench, hours: u64) {
     for path in bench.objects("") {
         let then = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3_600);
         fs::File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
@@ -335,7 +340,7 @@ fn keep(arguments: &[&str]) -> crate::runtime::garbage_args::GarbageArgs {
 
 #[tokio::test]
 async fn gc_says_what_would_go_and_why_and_then_does_it() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     for seed in 0..3 {
         bench.write("a", 100, seed);
         bench.checkpoint("llama", "llama-0", None).await;
@@ -365,7 +370,7 @@ async fn gc_says_what_would_go_and_why_and_then_does_it() {
 
 #[tokio::test]
 async fn a_policy_that_could_lose_something_is_refused_before_the_store_is_asked() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     let said = gc::gc(&bench.args, None, &keep(&["--grace", "1m"]), true).await.unwrap_err().to_string();
     assert!(said.contains("grace"), "{said}");
     for wrong in [["--keep", "0"], ["--grace", "10"], ["--retention", "1w"]] {
@@ -378,7 +383,7 @@ async fn a_policy_that_could_lose_something_is_refused_before_the_store_is_asked
 
 #[tokio::test]
 async fn erase_says_how_much_it_is_until_yes_is_said_and_refuses_while_a_checkpoint_comes() {
-    let bench = Bench::new().await;
+    let bench = StoreBench::new().await;
     bench.write("a", 100, 1);
     bench.checkpoint("llama", "llama-0", None).await;
     bench.claim("llama", "llama-0").await;
@@ -387,7 +392,7 @@ async fn erase_says_how_much_it_is_until_yes_is_said_and_refuses_while_a_checkpo
     let ask = async |yes, force| erase::erase(&bench.args, &place, Some("me"), yes, force).await;
     let said = ask(false, false).await.unwrap_err();
     assert!(
-        matches!(&said, super::Failure::Usage(said) if said.contains("4 objects") && said.contains("--yes"))
+        matches!(&said, super::CheckpointsFailure::Usage(said) if said.contains("4 objects") && said.contains("--yes"))
     );
     bench.announce("llama", "llama-1", 60_000, IntentState::Coming).await;
     let said = ask(true, false).await.unwrap_err().to_string();

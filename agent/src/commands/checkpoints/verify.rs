@@ -7,11 +7,11 @@
 mod pack;
 mod wanted;
 
-use self::wanted::{Piece, Wanted};
+use self::wanted::{Piece, WantedExtents};
 use super::catalog::{Catalog, explain, soon};
 use super::near::{unknown_generation, unknown_lineage};
 use super::target::{Target, short};
-use super::{Answer, Failure};
+use super::{CheckpointsFailure, CommandOutput};
 use crate::commands::page::{Page, count, size};
 use crate::runtime::config::StoreArgs;
 use checkpoint::generation::{self, ReadError};
@@ -43,7 +43,7 @@ pub(super) struct Verified {
 /// Something that is not as it was saved.
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
-    pub(super) kind: Kind,
+    pub(super) kind: DefectKind,
     /// The pack, the manifest's generation, or the file.
     pub(super) name: String,
     pub(super) problem: String,
@@ -56,7 +56,7 @@ pub(super) struct Problem {
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Kind {
+pub(super) enum DefectKind {
     /// The document that is the commit.
     Generation,
     /// What it names.
@@ -68,7 +68,11 @@ pub(super) enum Kind {
 }
 
 /// Verifies what `target` names, reading `parallel` packs at the same time.
-pub(super) async fn verify(args: &StoreArgs, target: &Target, parallel: usize) -> Result<Verified, Failure> {
+pub(super) async fn verify(
+    args: &StoreArgs,
+    target: &Target,
+    parallel: usize,
+) -> Result<Verified, CheckpointsFailure> {
     let catalog = Catalog::open(args).await?;
     let workload = catalog.workload(&target.namespace, &target.workload)?;
     let generations = named(&catalog, &workload, target).await?;
@@ -81,7 +85,7 @@ pub(super) async fn verify(args: &StoreArgs, target: &Target, parallel: usize) -
         bytes_read: 0,
         problems: Vec::new(),
     };
-    let mut wanted = Wanted::default();
+    let mut wanted = WantedExtents::default();
     for (lineage, number) in generations {
         verified.generations += 1;
         verified.take(&catalog, &workload, &lineage, number, &mut wanted).await?;
@@ -100,7 +104,7 @@ async fn named(
     catalog: &Catalog,
     workload: &Workload,
     target: &Target,
-) -> Result<Vec<(LineageId, GenerationNumber)>, Failure> {
+) -> Result<Vec<(LineageId, GenerationNumber)>, CheckpointsFailure> {
     let mut history = catalog.history(workload).await?;
     if let Some(lineage) = &target.lineage {
         let Some(numbers) = history.remove(lineage) else {
@@ -127,8 +131,8 @@ impl Verified {
         workload: &Workload,
         lineage: &LineageId,
         number: GenerationNumber,
-        wanted: &mut Wanted,
-    ) -> Result<(), Failure> {
+        wanted: &mut WantedExtents,
+    ) -> Result<(), CheckpointsFailure> {
         let name = format!("{lineage}/{}", short(number));
         let generation =
             match generation::read(catalog.store.as_ref(), workload, lineage, number, soon()).await {
@@ -137,7 +141,7 @@ impl Verified {
                     return Err(catalog.failed(&error));
                 }
                 Err(error) => {
-                    self.problem(Kind::Generation, name, error.to_string(), Vec::new());
+                    self.problem(DefectKind::Generation, name, error.to_string(), Vec::new());
                     return Ok(());
                 }
             };
@@ -145,16 +149,16 @@ impl Verified {
         match restore::load_manifest(&catalog.store, workload, hash, catalog.mac_key.as_ref(), soon()).await {
             Ok(manifest) if manifest.lineage != *lineage => {
                 let what = format!("manifest {hash}: it belongs to lineage {}", manifest.lineage);
-                self.problem(Kind::Manifest, name, what, Vec::new());
+                self.problem(DefectKind::Manifest, name, what, Vec::new());
             }
             Ok(manifest) => {
                 self.files += manifest.files.len();
                 wanted.add(&name, &manifest);
             }
             Err(error @ (RestoreError::Store(_) | RestoreError::OutOfTime { .. })) => {
-                return Err(Failure::Failed(format!("{name}: {}", explain(&error))));
+                return Err(CheckpointsFailure::Failed(format!("{name}: {}", explain(&error))));
             }
-            Err(error) => self.problem(Kind::Manifest, name, error.to_string(), Vec::new()),
+            Err(error) => self.problem(DefectKind::Manifest, name, error.to_string(), Vec::new()),
         }
         Ok(())
     }
@@ -164,9 +168,9 @@ impl Verified {
         &mut self,
         catalog: &Catalog,
         workload: &Workload,
-        wanted: Wanted,
+        wanted: WantedExtents,
         parallel: usize,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CheckpointsFailure> {
         let (packs, names) = wanted.into_parts();
         let reading =
             stream::iter(packs)
@@ -184,10 +188,10 @@ impl Verified {
         Ok(())
     }
 
-    fn judge(&mut self, hash: ContentHash, read: pack::Read, names: &wanted::Names) {
+    fn judge(&mut self, hash: ContentHash, read: pack::PackRead, names: &wanted::Names) {
         if let Some(what) = read.wrong {
             let files = names.of(read.bad.iter().flat_map(|piece| &piece.users));
-            self.problem(Kind::Pack, hash.to_string(), what, files);
+            self.problem(DefectKind::Pack, hash.to_string(), what, files);
             return;
         }
         for Piece { extent, users } in &read.bad {
@@ -196,29 +200,29 @@ impl Verified {
             for file in names.of(users) {
                 let what =
                     format!("its checksum is not the one of {at}, though the pack is what its name says");
-                self.problem(Kind::File, file.clone(), what, vec![file]);
+                self.problem(DefectKind::File, file.clone(), what, vec![file]);
             }
         }
     }
 
-    fn problem(&mut self, kind: Kind, name: String, problem: String, mut files: Vec<String>) {
+    fn problem(&mut self, kind: DefectKind, name: String, problem: String, mut files: Vec<String>) {
         let files_total = files.len();
         files.truncate(NAMED_MAX);
         self.problems.push(Problem { kind, name, problem, files, files_total });
     }
 }
 
-impl Answer for Verified {
+impl CommandOutput for Verified {
     fn page(&self, page: &mut Page) {
         for problem in &self.problems {
             let kind = match problem.kind {
-                Kind::Generation => "generation",
-                Kind::Manifest => "manifest of",
-                Kind::Pack => "pack",
-                Kind::File => "file",
+                DefectKind::Generation => "generation",
+                DefectKind::Manifest => "manifest of",
+                DefectKind::Pack => "pack",
+                DefectKind::File => "file",
             };
             page.line(&format!("{kind} {}: {}", problem.name, problem.problem));
-            if problem.kind == Kind::Pack {
+            if problem.kind == DefectKind::Pack {
                 for file in &problem.files {
                     page.line(&format!("  needed by {file}"));
                 }

@@ -8,7 +8,7 @@ mod placement;
 
 use super::control_plane::not_read;
 use super::finding::Finding;
-use crate::commands::doctor::cluster_reads::{Sight, is_ours, name, opted_in};
+use crate::commands::doctor::cluster_reads::{ClusterReads, is_ours, name, opted_in};
 use crate::pods::conditions::is_true;
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
 use placement::{Land, lands, tolerates_key};
@@ -23,7 +23,7 @@ const GRACE: i64 = 110;
 const FARGATE: (&str, &str) = ("eks.amazonaws.com/compute-type", "fargate");
 
 /// How it is installed, by its DaemonSet or, where that cannot be read, by the pod of this node.
-pub fn installed(sight: &Sight, node: Option<&str>) -> Vec<Finding> {
+pub fn installed(sight: &ClusterReads, node: Option<&str>) -> Vec<Finding> {
     let own = sight.pods.iter().flatten().find(|pod| is_ours(pod, "agent")).and_then(|pod| pod.spec.as_ref());
     let template = match &sight.daemon_set {
         Ok(Some(set)) => set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()),
@@ -90,7 +90,7 @@ fn judge_template(spec: &PodSpec) -> Vec<Finding> {
 }
 
 /// Where an agent is missing.
-pub fn missing(sight: &Sight, node: Option<&str>) -> Vec<Finding> {
+pub fn missing(sight: &ClusterReads, node: Option<&str>) -> Vec<Finding> {
     let (Ok(pods), Ok(nodes)) = (&sight.pods, &sight.nodes) else {
         let unread = [sight.pods.as_ref().err(), sight.nodes.as_ref().err()].into_iter().flatten().next();
         return unread.map(|unread| not_read(AGENTS, "pods and nodes", unread)).into_iter().collect();
@@ -166,7 +166,7 @@ fn counts(node: &Node) -> bool {
 }
 
 /// The fleet role: only where the whole cluster is looked at.
-pub fn fleet(sight: &Sight) -> Finding {
+pub fn fleet(sight: &ClusterReads) -> Finding {
     const WHY: &str = "where an agent is missing, a pod with our readiness gate never gets traffic";
     match &sight.fleet {
         Err(unread) => not_read(FLEET, "Deployment lifeboat-fleet", unread),
@@ -188,7 +188,7 @@ pub fn fleet(sight: &Sight) -> Finding {
 }
 
 /// The agents of nodes with opted-in pods: whom to ask for facts.
-pub fn to_ask(sight: &Sight) -> Vec<&Pod> {
+pub fn to_ask(sight: &ClusterReads) -> Vec<&Pod> {
     let Ok(pods) = &sight.pods else { return vec![] };
     let wanted: BTreeSet<&str> = pods.iter().filter(|pod| opted_in(pod)).filter_map(on).collect();
     pods.iter()

@@ -2,7 +2,7 @@
 
 use super::control_plane::not_read;
 use super::finding::Finding;
-use crate::commands::doctor::cluster_reads::{Read, name, opted_in};
+use crate::commands::doctor::cluster_reads::{ReadResult, name, opted_in};
 use evacuation::policy::RespectPdb;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -13,8 +13,8 @@ const CHECK: &str = "budgets";
 
 /// Judges the budgets of pods that opted in.
 pub fn check(
-    budgets: &Read<Vec<PodDisruptionBudget>>,
-    pods: &Read<Vec<Pod>>,
+    budgets: &ReadResult<Vec<PodDisruptionBudget>>,
+    pods: &ReadResult<Vec<Pod>>,
     respect: RespectPdb,
 ) -> Vec<Finding> {
     let Ok(pods) = pods else { return vec![] };

@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use super::pods::record;
-use crate::commands::doctor::cluster_reads::{Read, name, opted_in};
+use crate::commands::doctor::cluster_reads::{ReadResult, name, opted_in};
 use bytesize::ByteSize;
 use evacuation::facts::{Facts, PodState};
 use evacuation::moment::Span;
@@ -20,7 +20,7 @@ const COMMIT: Span = Span::from_secs(2);
 const MARGIN_PERCENT: u64 = 110;
 
 /// Judges the pods of one node by what its agent says, or without it by what they say themselves.
-pub fn check(pods: &Read<Vec<Pod>>, facts: &[Facts]) -> Vec<Finding> {
+pub fn check(pods: &ReadResult<Vec<Pod>>, facts: &[Facts]) -> Vec<Finding> {
     let Ok(pods) = pods else { return vec![] };
     let mut found: Vec<Finding> = Vec::new();
     for pod in pods.iter().filter(|pod| opted_in(pod)) {

@@ -30,7 +30,7 @@ pub struct Unread {
 }
 
 /// Something that was read, or not.
-pub type Read<T> = Result<T, Unread>;
+pub type ReadResult<T> = Result<T, Unread>;
 
 /// Who asks, as the API server sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,29 +52,29 @@ pub struct Version {
 
 /// Everything that was read.
 #[derive(Debug)]
-pub struct Sight {
+pub struct ClusterReads {
     /// Who asks.
-    pub who: Read<Who>,
+    pub who: ReadResult<Who>,
     /// Which API server.
-    pub version: Read<Version>,
+    pub version: ReadResult<Version>,
     /// By how much its clock is ahead of this machine's, milliseconds.
     pub ahead: Option<i64>,
     /// The API groups that there are.
-    pub groups: Read<Vec<String>>,
+    pub groups: ReadResult<Vec<String>>,
     /// The pods that concern us: opted in, ours, other handlers'. Of the one node, or of all.
-    pub pods: Read<Vec<Pod>>,
+    pub pods: ReadResult<Vec<Pod>>,
     /// The nodes, or the one.
-    pub nodes: Read<Vec<Node>>,
+    pub nodes: ReadResult<Vec<Node>>,
     /// All disruption budgets.
-    pub budgets: Read<Vec<PodDisruptionBudget>>,
+    pub budgets: ReadResult<Vec<PodDisruptionBudget>>,
     /// The agents' DaemonSet.
-    pub daemon_set: Read<Option<DaemonSet>>,
+    pub daemon_set: ReadResult<Option<DaemonSet>>,
     /// The fleet role's Deployment.
-    pub fleet: Read<Option<Deployment>>,
+    pub fleet: ReadResult<Option<Deployment>>,
 }
 
 /// Reads everything at once, of one node or of all.
-pub async fn look(cluster: &Cluster, node: Option<&str>, namespace: &str) -> Sight {
+pub async fn look(cluster: &Cluster, node: Option<&str>, namespace: &str) -> ClusterReads {
     let apps = format!("/apis/apps/v1/namespaces/{namespace}");
     let (who, version, groups, pods, nodes, budgets, daemon_set, fleet) = tokio::join!(
         who(cluster),
@@ -90,11 +90,11 @@ pub async fn look(cluster: &Cluster, node: Option<&str>, namespace: &str) -> Sig
         Ok((who, ahead)) => (Ok(who), ahead),
         Err(unread) => (Err(unread), None),
     };
-    Sight { who, version, ahead, groups, pods, nodes, budgets, daemon_set, fleet }
+    ClusterReads { who, version, ahead, groups, pods, nodes, budgets, daemon_set, fleet }
 }
 
 /// One object; `None` where there is none.
-pub async fn one<T: DeserializeOwned>(cluster: &Cluster, path: String, what: &str) -> Read<Option<T>> {
+pub async fn one<T: DeserializeOwned>(cluster: &Cluster, path: String, what: &str) -> ReadResult<Option<T>> {
     match cluster.send(Call::get(path, what), soon()).await {
         Ok(object) => Ok(Some(object)),
         Err(error) if error.is_not_found() => Ok(None),
@@ -126,7 +126,7 @@ pub(super) fn unread(error: &ClusterError) -> Unread {
     Unread { why, forbidden }
 }
 
-async fn who(cluster: &Cluster) -> Read<(Who, Option<i64>)> {
+async fn who(cluster: &Cluster) -> ReadResult<(Who, Option<i64>)> {
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
     let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews".to_owned();
     let before = Timestamp::now();
@@ -139,7 +139,7 @@ async fn who(cluster: &Cluster) -> Read<(Who, Option<i64>)> {
     Ok((Who { name: user["username"].as_str().unwrap_or_default().to_owned(), node }, ahead))
 }
 
-async fn version(cluster: &Cluster) -> Read<Version> {
+async fn version(cluster: &Cluster) -> ReadResult<Version> {
     let call = Call::get("/version".into(), "the API server's version");
     let answer: Value = cluster.send(call, soon()).await.map_err(|error| unread(&error))?;
     // EKS says "36+".
@@ -150,14 +150,14 @@ async fn version(cluster: &Cluster) -> Read<Version> {
     Ok(Version { minor: digits.parse().map_err(|_| strange())?, text })
 }
 
-async fn groups(cluster: &Cluster) -> Read<Vec<String>> {
+async fn groups(cluster: &Cluster) -> ReadResult<Vec<String>> {
     let call = Call::get("/apis".into(), "the API groups");
     let answer: Value = cluster.send(call, soon()).await.map_err(|error| unread(&error))?;
     let names = answer["groups"].as_array().into_iter().flatten().filter_map(|group| group["name"].as_str());
     Ok(names.map(str::to_owned).collect())
 }
 
-async fn all<T>(cluster: &Cluster, path: &str, what: &str) -> Read<Vec<T>>
+async fn all<T>(cluster: &Cluster, path: &str, what: &str) -> ReadResult<Vec<T>>
 where
     T: k8s_openapi::ListableResource + DeserializeOwned,
 {
@@ -166,7 +166,7 @@ where
     Ok(list.items)
 }
 
-async fn nodes(cluster: &Cluster, node: Option<&str>) -> Read<Vec<Node>> {
+async fn nodes(cluster: &Cluster, node: Option<&str>) -> ReadResult<Vec<Node>> {
     let Some(node) = node else { return all(cluster, "/api/v1/nodes", "nodes").await };
     let found = one(cluster, format!("/api/v1/nodes/{node}"), &format!("node {node}")).await?;
     let absent = || Unread {
@@ -177,7 +177,7 @@ async fn nodes(cluster: &Cluster, node: Option<&str>) -> Read<Vec<Node>> {
 }
 
 /// Page by page, and of each page only what concerns us: a cluster may have many thousands.
-async fn pods(cluster: &Cluster, node: Option<&str>) -> Read<Vec<Pod>> {
+async fn pods(cluster: &Cluster, node: Option<&str>) -> ReadResult<Vec<Pod>> {
     let deadline = clock::now() + LONG;
     let on = node.filter(|node| is_name(node)).map(|node| format!("&fieldSelector=spec.nodeName%3D{node}"));
     let on = on.unwrap_or_default();

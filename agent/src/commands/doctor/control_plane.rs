@@ -3,7 +3,7 @@
 
 use super::finding::Finding;
 use super::rights::Way;
-use crate::commands::doctor::cluster_reads::{Read, Sight, Unread, Version, one};
+use crate::commands::doctor::cluster_reads::{ClusterReads, ReadResult, Unread, Version, one};
 use crate::kube::Cluster;
 use futures::future::join_all;
 use serde_json::Value;
@@ -25,7 +25,7 @@ const OPT_IN: &str = "lifeboat-opt-in";
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 
 /// It answers, and is one that lifeboat runs on.
-pub fn check(sight: &Sight, way: Way) -> Vec<Finding> {
+pub fn check(sight: &ClusterReads, way: Way) -> Vec<Finding> {
     const CHECK: &str = "api-server";
     match (&sight.who, &sight.version) {
         (Err(unread), _) => vec![
@@ -86,8 +86,8 @@ pub async fn policies(cluster: &Cluster, minor: Option<u32>, account: &str) -> V
 
 fn judge_policy(
     name: &str,
-    policy: &Read<Option<Value>>,
-    binding: &Read<Option<Value>>,
+    policy: &ReadResult<Option<Value>>,
+    binding: &ReadResult<Option<Value>>,
     account: &str,
 ) -> Finding {
     const CHECK: &str = "policies";
@@ -132,7 +132,7 @@ fn judge_policy(
     Finding::ok(CHECK, "the admission policies are there and deny").about(name)
 }
 
-fn judge_opt_in(policy: &Read<Option<Value>>, binding: &Read<Option<Value>>) -> Finding {
+fn judge_opt_in(policy: &ReadResult<Option<Value>>, binding: &ReadResult<Option<Value>>) -> Finding {
     const CHECK: &str = "opt-in-policy";
     match (policy, binding) {
         (Err(unread), _) | (_, Err(unread)) => not_read(CHECK, "the policy that completes pods", unread),

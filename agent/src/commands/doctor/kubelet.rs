@@ -2,7 +2,7 @@
 
 use super::control_plane::not_read;
 use super::finding::Finding;
-use crate::commands::doctor::cluster_reads::{PATIENCE, Read, Sight, opted_in, unread};
+use crate::commands::doctor::cluster_reads::{ClusterReads, PATIENCE, ReadResult, opted_in, unread};
 use crate::kube::Cluster;
 use crate::kube::call::Call;
 use futures::{StreamExt, stream};
@@ -17,7 +17,7 @@ const NODES: usize = 20;
 const AT_ONCE: usize = 4;
 
 /// Asks the kubelets of nodes with opted-in pods.
-pub async fn check(cluster: &Cluster, sight: &Sight, node: Option<&str>) -> Vec<Finding> {
+pub async fn check(cluster: &Cluster, sight: &ClusterReads, node: Option<&str>) -> Vec<Finding> {
     let with_pods = sight
         .pods
         .iter()
@@ -36,7 +36,8 @@ pub async fn check(cluster: &Cluster, sight: &Sight, node: Option<&str>) -> Vec<
             (name, answer.map_err(|error| unread(&error)))
         }
     };
-    let answers: Vec<(String, Read<Value>)> = stream::iter(asked).map(ask).buffered(AT_ONCE).collect().await;
+    let answers: Vec<(String, ReadResult<Value>)> =
+        stream::iter(asked).map(ask).buffered(AT_ONCE).collect().await;
     let mut found: Vec<Finding> = Vec::new();
     for (name, answer) in &answers {
         match answer {

@@ -2,7 +2,7 @@
 
 use super::finding::Finding;
 use super::pods::record;
-use crate::commands::doctor::cluster_reads::{Read, name, opted_in};
+use crate::commands::doctor::cluster_reads::{ReadResult, name, opted_in};
 use crate::pods::annotations::EngineSettings;
 use crate::pods::reader::PodRecord;
 use crate::runtime::config::Config;
@@ -65,7 +65,7 @@ fn judge_unready(why: &str) -> Finding {
 }
 
 /// The kubelet's folder, and the state volume and engine of each pod that opted in here.
-pub async fn pods(config: &Config, pods: &Read<Vec<Pod>>) -> Vec<Finding> {
+pub async fn pods(config: &Config, pods: &ReadResult<Vec<Pod>>) -> Vec<Finding> {
     let Ok(pods) = pods else { return vec![] };
     let mut found = Vec::new();
     if let Some(finding) = pods_folder(&config.kubelet_root) {
@@ -152,7 +152,7 @@ async fn engine_answers(
             .mend("correct lifeboat.dev/engine, port, container and auth-file; a NetworkPolicy must let the node's agent in; docs/protocol.md has the contract")
     };
     let ip = match record.pod_ip {
-        _ if !settings.engine.is_asked() => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        _ if !settings.engine.has_api() => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         Some(ip) => ip,
         None => return Finding::skipped(ENGINES, "its engine", "the pod has no address yet"),
     };

@@ -2,7 +2,7 @@
 //! pods, by labels of nodes, and by Karpenter's API group.
 
 use super::finding::Finding;
-use crate::commands::doctor::cluster_reads::{Read, name};
+use crate::commands::doctor::cluster_reads::{ReadResult, name};
 use k8s_openapi::api::core::v1::{Container, Node, Pod};
 use std::collections::BTreeSet;
 
@@ -50,9 +50,9 @@ pub fn is_one(pod: &Pod) -> bool {
 
 /// Says who is there. `groups` are the API's.
 pub fn check(
-    pods: &Read<Vec<Pod>>,
-    nodes: &Read<Vec<Node>>,
-    groups: &Read<Vec<String>>,
+    pods: &ReadResult<Vec<Pod>>,
+    nodes: &ReadResult<Vec<Node>>,
+    groups: &ReadResult<Vec<String>>,
     all: bool,
 ) -> Vec<Finding> {
     let Ok(pods) = pods else { return vec![] };

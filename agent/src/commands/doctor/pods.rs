@@ -2,10 +2,10 @@
 
 use super::control_plane::not_read;
 use super::finding::Finding;
-use crate::commands::doctor::cluster_reads::{Read, name, opted_in};
+use crate::commands::doctor::cluster_reads::{ReadResult, name, opted_in};
 use crate::pods::conditions::is_gated;
 use crate::pods::daemonset::DaemonRules;
-use crate::pods::reader::{Distiller, PodRecord};
+use crate::pods::reader::{PodReader, PodRecord};
 use engines::EngineKind;
 use evacuation::names::PREFIX;
 use evacuation::names::RESTORED_CONDITION;
@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use std::collections::BTreeSet;
 
 /// Judges them.
-pub fn check(pods: &Read<Vec<Pod>>, node: Option<&str>) -> Vec<Finding> {
+pub fn check(pods: &ReadResult<Vec<Pod>>, node: Option<&str>) -> Vec<Finding> {
     const CHECK: &str = "pods";
     let pods = match pods {
         Ok(pods) => pods,
@@ -41,7 +41,7 @@ pub fn check(pods: &Read<Vec<Pod>>, node: Option<&str>) -> Vec<Finding> {
 
 /// The pod as the agent reads it.
 pub fn record(pod: &Pod) -> Option<PodRecord> {
-    Distiller::new(DaemonRules::default(), false).distil(pod, clock::now()).map(|(record, _)| record)
+    PodReader::new(DaemonRules::default(), false).distil(pod, clock::now()).map(|(record, _)| record)
 }
 
 fn said<'p>(pod: &'p Pod, annotation: &str) -> Option<&'p str> {
@@ -50,7 +50,7 @@ fn said<'p>(pod: &'p Pod, annotation: &str) -> Option<&'p str> {
 }
 
 fn judge(pod: &Pod) -> Vec<Finding> {
-    let Some((record, errors)) = Distiller::new(DaemonRules::default(), false).distil(pod, clock::now())
+    let Some((record, errors)) = PodReader::new(DaemonRules::default(), false).distil(pod, clock::now())
     else {
         return vec![];
     };

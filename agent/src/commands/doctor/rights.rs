@@ -5,7 +5,7 @@
 //! show here.
 
 use super::finding::Finding;
-use crate::commands::doctor::cluster_reads::{PATIENCE, Read, Unread, Version, Who, unread};
+use crate::commands::doctor::cluster_reads::{PATIENCE, ReadResult, Unread, Version, Who, unread};
 use crate::kube::Cluster;
 use crate::kube::call::Call;
 use futures::{StreamExt, stream};
@@ -122,13 +122,13 @@ pub enum Way {
 }
 
 /// The answers, in the order of the questions.
-type Answers = Vec<(Right, Read<bool>)>;
+type Answers = Vec<(Right, ReadResult<bool>)>;
 
 /// Asks, and judges.
 pub async fn check(
     cluster: &Cluster,
-    who: &Read<Who>,
-    version: &Read<Version>,
+    who: &ReadResult<Who>,
+    version: &ReadResult<Version>,
     account: &str,
     namespace: &str,
     way: Way,
@@ -153,7 +153,12 @@ pub async fn check(
     found
 }
 
-async fn allowed(cluster: &Cluster, right: Right, account: Option<&str>, namespace: &str) -> Read<bool> {
+async fn allowed(
+    cluster: &Cluster,
+    right: Right,
+    account: Option<&str>,
+    namespace: &str,
+) -> ReadResult<bool> {
     let (resource, subresource) = right.resource.split_once('/').unwrap_or((right.resource, ""));
     let mut spec = json!({"resourceAttributes": {
         "namespace": if right.own_namespace { namespace } else { "" },

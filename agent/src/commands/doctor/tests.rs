@@ -93,7 +93,7 @@ async fn an_api_server_that_is_down_hides_nothing_of_the_node() {
 async fn a_wrong_setting_is_a_usage_error_that_names_it() {
     for (wrong, flag) in [("--pack-size=1KiB", "--pack-size"), ("--namespace=../x", "--namespace")] {
         match examine(args(&[wrong])).await {
-            Err(Failure::Usage(why)) => assert!(why.contains(flag), "{why}"),
+            Err(DoctorFailure::Usage(why)) => assert!(why.contains(flag), "{why}"),
             other => panic!("{wrong}: {other:?}"),
         }
     }
@@ -102,7 +102,7 @@ async fn a_wrong_setting_is_a_usage_error_that_names_it() {
 #[tokio::test]
 async fn with_neither_node_nor_cluster_there_is_nothing_to_look_at() {
     let failure = examine(args(&["--kubeconfig=/nowhere"])).await.unwrap_err();
-    assert!(matches!(&failure, Failure::Failed(why) if why.contains("/nowhere")), "{failure}");
+    assert!(matches!(&failure, DoctorFailure::Failed(why) if why.contains("/nowhere")), "{failure}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@
 
 use crate::commands::page;
 use crate::commands::plan::{self, PlanArgs};
-use crate::kube::drill_request::Rehearsal;
+use crate::kube::drill_request::DrillRequest;
 use crate::kube::{Cluster, ClusterError};
 use crate::runtime::drill_scope::DrillScope;
 use clap::Args;
@@ -59,7 +59,7 @@ pub struct LiveArgs {
 
 /// Why there was no drill.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum LiveDrillFailure {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     #[error(
@@ -82,18 +82,18 @@ pub(super) async fn run(args: &LiveArgs, node: &str, as_json: bool) -> u8 {
         Ok(false) => INCOMPLETE,
         Err(failure) => {
             eprintln!("lifeboat drill: {}", page::plain(&failure.to_string()));
-            if matches!(failure, Failure::Usage(_)) { USAGE } else { FAILED }
+            if matches!(failure, LiveDrillFailure::Usage(_)) { USAGE } else { FAILED }
         }
     }
 }
 
-async fn held(args: &LiveArgs, node: &str, as_json: bool) -> Result<bool, Failure> {
+async fn held(args: &LiveArgs, node: &str, as_json: bool) -> Result<bool, LiveDrillFailure> {
     let extent = if args.save_only { DrillScope::Save } else { DrillScope::Full };
     let id = format!("drill-{:08x}", fastrand::u32(..));
-    let asked = Rehearsal { id, extent, left_ms: args.left.as_millis() };
+    let asked = DrillRequest { id, extent, left_ms: args.left.as_millis() };
     // What the agent would refuse is refused here, with the flag's name.
-    Rehearsal::read(&serde_json::to_string(&asked).unwrap_or_default())
-        .map_err(|_| Failure::Usage("--left must be between 10s and 10m".to_owned()))?;
+    DrillRequest::read(&serde_json::to_string(&asked).unwrap_or_default())
+        .map_err(|_| LiveDrillFailure::Usage("--left must be between 10s and 10m".to_owned()))?;
     let cluster = Cluster::outside(args.kubeconfig.as_deref(), node).await?;
     let mut story = Story::begin(&cluster, node, as_json).await?;
     let before = match extent {
@@ -118,24 +118,28 @@ fn soon() -> Moment {
     clock::now() + Span::from_secs(10)
 }
 
-async fn taken(cluster: &Cluster, story: &mut Story, node: &str) -> Result<(), Failure> {
+async fn taken(cluster: &Cluster, story: &mut Story, node: &str) -> Result<(), LiveDrillFailure> {
     let until = clock::now() + TAKEN_WITHIN;
     while clock::now() < until {
         tokio::time::sleep(LOOK_EVERY).await;
         let gone = !cluster.asks_for_rehearsal(soon()).await?;
         story.go_on(cluster).await?;
         if let Some(why) = story.note_of("DrillRefused") {
-            return Err(Failure::Refused(why));
+            return Err(LiveDrillFailure::Refused(why));
         }
         if gone {
             return Ok(());
         }
     }
-    Err(Failure::NotTaken { node: node.to_owned() })
+    Err(LiveDrillFailure::NotTaken { node: node.to_owned() })
 }
 
 /// Until the report is written and nothing stands on the node any more.
-async fn evacuated(cluster: &Cluster, story: &mut Story, asked: &Rehearsal) -> Result<bool, Failure> {
+async fn evacuated(
+    cluster: &Cluster,
+    story: &mut Story,
+    asked: &DrillRequest,
+) -> Result<bool, LiveDrillFailure> {
     let until = clock::now() + asked.left() + AFTERWARDS;
     let mut begun = false;
     while clock::now() < until {
@@ -143,7 +147,7 @@ async fn evacuated(cluster: &Cluster, story: &mut Story, asked: &Rehearsal) -> R
         // The drill goes on, whether we can look or not.
         let looked = async {
             story.go_on(cluster).await?;
-            Ok::<_, Failure>(cluster.stands(soon()).await?)
+            Ok::<_, LiveDrillFailure>(cluster.stands(soon()).await?)
         };
         let stands = match looked.await {
             Ok(stands) => stands,
@@ -153,7 +157,7 @@ async fn evacuated(cluster: &Cluster, story: &mut Story, asked: &Rehearsal) -> R
             }
         };
         if let Some(why) = story.note_of("DrillRefused") {
-            return Err(Failure::Refused(why));
+            return Err(LiveDrillFailure::Refused(why));
         }
         begun |= story.note_of("EvacuationStarted").is_some();
         if begun && story.note_of("EvacuationReport").is_some() && !stands {
@@ -164,7 +168,12 @@ async fn evacuated(cluster: &Cluster, story: &mut Story, asked: &Rehearsal) -> R
 }
 
 /// Until every engine that has state has a generation that it had not before.
-async fn saved(cluster: &Cluster, story: &mut Story, before: &Value, left: Span) -> Result<bool, Failure> {
+async fn saved(
+    cluster: &Cluster,
+    story: &mut Story,
+    before: &Value,
+    left: Span,
+) -> Result<bool, LiveDrillFailure> {
     let until = clock::now() + left + AFTERWARDS;
     let old: BTreeSet<String> = copies(before).filter_map(|copy| copy.generation).collect();
     let mut waiting = vec!["the agent's word".to_owned()];
@@ -172,7 +181,7 @@ async fn saved(cluster: &Cluster, story: &mut Story, before: &Value, left: Span)
         tokio::time::sleep(LOOK_EVERY).await;
         let looked = async {
             story.go_on(cluster).await?;
-            Ok::<_, Failure>(cluster.agent_status(soon()).await?)
+            Ok::<_, LiveDrillFailure>(cluster.agent_status(soon()).await?)
         };
         let now = match looked.await {
             Ok(now) => now,
@@ -230,7 +239,7 @@ struct Story {
 }
 
 impl Story {
-    async fn begin(cluster: &Cluster, node: &str, as_json: bool) -> Result<Self, Failure> {
+    async fn begin(cluster: &Cluster, node: &str, as_json: bool) -> Result<Self, LiveDrillFailure> {
         let before = cluster.lifeboat_events(soon()).await?;
         let seen = before.iter().map(uid).collect();
         Ok(Self {
@@ -243,7 +252,7 @@ impl Story {
         })
     }
 
-    async fn go_on(&mut self, cluster: &Cluster) -> Result<(), Failure> {
+    async fn go_on(&mut self, cluster: &Cluster) -> Result<(), LiveDrillFailure> {
         let mut events = cluster.lifeboat_events(soon()).await?;
         events.retain(|event| {
             event["source"]["host"] == self.node.as_str() && !self.seen.contains(&uid(event))
@@ -270,7 +279,7 @@ impl Story {
     }
 
     /// It cannot be looked at now: said once for each reason.
-    fn trouble(&mut self, failure: &Failure) {
+    fn trouble(&mut self, failure: &LiveDrillFailure) {
         let why = format!("it cannot be looked at: {}", page::chain(failure));
         if self.results.insert(why.clone()) {
             self.line(&why);
@@ -300,7 +309,7 @@ impl Story {
         last.is_some_and(|(.., warning)| !warning)
     }
 
-    fn end(&self, asked: &Rehearsal, complete: bool) {
+    fn end(&self, asked: &DrillRequest, complete: bool) {
         let took = clock::now().since(self.began);
         let text = if self.as_json {
             let events = self.told.iter().map(|(about, reason, note, warning)| {

@@ -78,7 +78,7 @@ async fn facts_that_are_wrong_are_one_error_that_names_the_field_and_the_fix() {
     let error = async |text: &str| {
         let (_folder, path) = written(text);
         let failure = tell(&parse(&["--facts", &path])).await.unwrap_err();
-        assert!(matches!(failure, Failure::Usage(_)), "{failure}");
+        assert!(matches!(failure, PlanFailure::Usage(_)), "{failure}");
         failure.to_string()
     };
     let wrong = error(r#"{"node":"n","pods":[{"pod":{"name":"a","priorty":1}}]}"#).await;
@@ -94,7 +94,7 @@ async fn facts_that_are_wrong_are_one_error_that_names_the_field_and_the_fix() {
 #[tokio::test]
 async fn an_agent_that_does_not_answer_is_said_with_the_other_ways() {
     let failure = tell(&parse(&["--agent", "http://127.0.0.1:1"])).await.unwrap_err();
-    assert!(matches!(&failure, Failure::Failed(what) if what.contains("--node")), "{failure}");
+    assert!(matches!(&failure, PlanFailure::Failed(what) if what.contains("--node")), "{failure}");
 }
 
 #[test]

@@ -49,8 +49,8 @@ pub(super) enum SourceError {
 /// # Errors
 /// [`SourceError`].
 pub(super) fn read(path: &Path) -> Result<Source, SourceError> {
-    match document::<Head>(path) {
-        Some(Head { format, .. }) if format != FORMAT => {
+    match document::<SourceHead>(path) {
+        Some(SourceHead { format, .. }) if format != FORMAT => {
             Err(SourceError::Format { path: path.to_owned(), format })
         }
         Some(_) | None => match document(path) {
@@ -62,7 +62,7 @@ pub(super) fn read(path: &Path) -> Result<Source, SourceError> {
 
 /// What a report of any format has, and no line of a journal.
 #[derive(Deserialize)]
-struct Head {
+struct SourceHead {
     format: u32,
     #[serde(rename = "pods")]
     _pods: Vec<IgnoredAny>,

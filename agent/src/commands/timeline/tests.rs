@@ -338,13 +338,14 @@ fn every_evacuation_of_a_journal_is_drawn_and_a_journal_without_any_is_no_error_
     });
     assert!(charts(&source::read(nothing.path()).unwrap()).is_empty());
     let asked = |output, replay| run(&TimelineArgs { journal: nothing.path().to_owned(), replay, output });
-    assert_eq!((asked(Output::Svg, false), asked(Output::Html, false)), (FAILED, 0));
-    assert_eq!((asked(Output::Svg, true), asked(Output::Html, true)), (USAGE, USAGE));
+    assert_eq!((asked(TimelineOutput::Svg, false), asked(TimelineOutput::Html, false)), (FAILED, 0));
+    assert_eq!((asked(TimelineOutput::Svg, true), asked(TimelineOutput::Html, true)), (USAGE, USAGE));
     let report = written(&stored_report(1));
     let asked = |output, replay| run(&TimelineArgs { journal: report.path().to_owned(), replay, output });
-    assert_eq!(asked(Output::Text, true), FAILED, "a report cannot be replayed");
+    assert_eq!(asked(TimelineOutput::Text, true), FAILED, "a report cannot be replayed");
     assert_eq!(
-        [Output::Text, Output::Json, Output::Svg, Output::Html].map(|output| asked(output, false)),
+        [TimelineOutput::Text, TimelineOutput::Json, TimelineOutput::Svg, TimelineOutput::Html]
+            .map(|output| asked(output, false)),
         [0; 4]
     );
 }

@@ -26,17 +26,18 @@ impl Stage {
     }
 
     /// A replica before whose eyes node-a fell silent and was deleted, with these faults of its store.
-    fn replica(&self, faults: &str) -> Adoption {
+    fn replica(&self, faults: &str) -> ReportCounter {
         let faults = (!faults.is_empty()).then(|| FaultPlan::parse(faults).unwrap());
         let options = StoreOptions { faults, ..StoreOptions::default() };
         let place = StorePlace { url: self.url(), options, cluster: "c".into() };
         let (well, silent) = (node(|_| ()), node(|sight| sight.ready = false));
-        let (mut vanished, now) = (Vanished::default(), clock::now());
+        let (mut vanished, now) = (LostNodes::default(), clock::now());
         let agents = BTreeSet::from(["node-a".to_owned()]);
         vanished.handle(now, &BTreeMap::from([(UID.into(), well)]), Vec::new(), &agents);
         vanished.handle(now, &BTreeMap::new(), vec![(UID.into(), silent)], &agents);
         let nodes = Arc::new(Mutex::new(Some(vanished)));
-        Adoption::new(place, Duration::ZERO, Metrics::new(), nodes, self.lead.clone(), "fleet-1").unwrap()
+        ReportCounter::new(place, Duration::ZERO, Metrics::new(), nodes, self.lead.clone(), "fleet-1")
+            .unwrap()
     }
 
     async fn report(&self, node: &str) {
@@ -51,11 +52,11 @@ impl Stage {
     }
 }
 
-async fn round(replica: &mut Adoption) -> Result<(), RoundError> {
+async fn round(replica: &mut ReportCounter) -> Result<(), RoundError> {
     replica.round(Instant::now() + ROUND).await
 }
 
-fn value(replica: &Adoption, series: &str) -> u64 {
+fn value(replica: &ReportCounter, series: &str) -> u64 {
     let text = replica.metrics.render();
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
@@ -88,7 +89,7 @@ async fn a_node_that_another_replica_counted_is_no_suspect_any_more() {
     assert_eq!(value(&first, GONE), 1);
     round(&mut second).await.unwrap();
     assert_eq!(value(&second, GONE), 0);
-    let sightings = lock(&second.nodes).as_ref().and_then(Vanished::sightings).unwrap();
+    let sightings = lock(&second.nodes).as_ref().and_then(LostNodes::sightings).unwrap();
     assert!(sightings.suspects.is_empty(), "once the ledger forgets it, it would be counted again");
 }
 

@@ -1,9 +1,9 @@
 //! The commit of what was saved: from then on it can be found.
 
-use super::Tools;
-use super::failure::Failure;
+use super::Clients;
+use super::failure::EffectFailure;
 use crate::node::executor::pod::{opened, save_flushed, settle_intent};
-use crate::node::executor::pod_context::{Baseline, Bench, SourceSide};
+use crate::node::executor::pod_context::{Baseline, PodContext, SourceSide};
 use crate::node::store::Opened;
 use checkpoint::claim::{ClaimError, ClaimRequest, Holder};
 use checkpoint::dispatcher::Rank;
@@ -22,22 +22,22 @@ use std::sync::Arc;
 const CONFIRMATIONS: u32 = 3;
 
 pub(super) async fn commit(
-    tools: &Tools,
-    bench: &Bench,
+    clients: &Clients,
+    context: &PodContext,
     kind: FlushKind,
     partial: bool,
     deadline: Moment,
-) -> Result<Done, Failure> {
-    let mut side = bench.source.lock().await;
-    let opened = opened(tools).await?;
-    let (workload, lineage) = (bench.workload(tools)?, bench.lineage()?);
+) -> Result<Done, EffectFailure> {
+    let mut side = context.source.lock().await;
+    let opened = opened(clients).await?;
+    let (workload, lineage) = (context.workload(clients)?, context.lineage()?);
     let until = clock::instant(deadline);
     if side.final_commit.is_none() || kind == FlushKind::PreCopy {
-        let epoch = writing_epoch(tools, bench, &opened, &mut side, until).await?;
+        let epoch = writing_epoch(clients, context, &opened, &mut side, until).await?;
         let manifest =
-            confirmed(tools, bench, &mut side, &opened, (&workload, &lineage), (kind, partial), until)
+            confirmed(clients, context, &mut side, &opened, (&workload, &lineage), (kind, partial), until)
                 .await?;
-        let writer = bench.record().facts.uid.0;
+        let writer = context.record().facts.uid.0;
         let Opened { store, conditions, .. } = &opened;
         let until = until.min(tokio::time::Instant::now() + reuse::GOOD_FOR);
         let committed = generation::commit(
@@ -45,7 +45,7 @@ pub(super) async fn commit(
             &manifest,
             epoch,
             &writer,
-            tools.mac_key.as_ref(),
+            clients.mac_key.as_ref(),
             conditions,
             until,
         );
@@ -60,41 +60,41 @@ pub(super) async fn commit(
         });
         side.flushed = None;
         side.saved = None;
-        bench.set_unsaved(false);
+        context.set_unsaved(false);
         if kind == FlushKind::PreCopy {
             return Ok(Done::Committed { generation: format!("{lineage}/{}", generation.number), bytes });
         }
         side.final_commit = Some((generation.number, bytes));
     }
     let Some((number, bytes)) = side.final_commit else {
-        return Err(Failure::new(FailureKind::NotFound, "nothing is committed"));
+        return Err(EffectFailure::new(FailureKind::NotFound, "nothing is committed"));
     };
-    settle_intent(tools, bench, IntentState::Committed { number }, deadline).await?;
+    settle_intent(clients, context, IntentState::Committed { number }, deadline).await?;
     Ok(Done::Committed { generation: format!("{lineage}/{number}"), bytes })
 }
 
 /// The manifest of what was saved, once it is certain that none of its packs is being removed as garbage. What is, is
 /// saved once more.
 async fn confirmed(
-    tools: &Tools,
-    bench: &Bench,
+    clients: &Clients,
+    context: &PodContext,
     side: &mut SourceSide,
     opened: &Opened,
     (workload, lineage): (&Workload, &LineageId),
     (kind, partial): (FlushKind, bool),
     until: tokio::time::Instant,
-) -> Result<Manifest, Failure> {
+) -> Result<Manifest, EffectFailure> {
     let mut refused = None;
     for _ in 0..CONFIRMATIONS {
-        let manifest = manifest_of(tools, bench, side, workload, lineage, partial)?;
+        let manifest = manifest_of(clients, context, side, workload, lineage, partial)?;
         let Some(reusable) = &mut side.reusable else { return Ok(manifest) };
-        let (_, name) = manifest.encode(tools.mac_key.as_ref()).map_err(generation::CommitError::from)?;
+        let (_, name) = manifest.encode(clients.mac_key.as_ref()).map_err(generation::CommitError::from)?;
         match reusable.confirm(opened.store.as_ref(), &manifest, name, until).await {
             Ok(()) => return Ok(manifest),
             Err(NotReusable::Store(error)) => return Err(error.into()),
             Err(error @ NotReusable::Packs { .. }) => {
                 tracing::warn!(%error, "saving once more");
-                save_flushed(tools, side, &opened.store, workload, (kind, &Rank::default()), until).await?;
+                save_flushed(clients, side, &opened.store, workload, (kind, &Rank::default()), until).await?;
                 refused = Some(error);
             }
             // The next one has another `created`, and so another name.
@@ -102,31 +102,31 @@ async fn confirmed(
         }
     }
     let why = refused.map_or_else(String::new, |error| error.to_string());
-    Err(Failure::new(FailureKind::Transient, why))
+    Err(EffectFailure::new(FailureKind::Transient, why))
 }
 
 fn manifest_of(
-    tools: &Tools,
-    bench: &Bench,
+    clients: &Clients,
+    context: &PodContext,
     side: &SourceSide,
     workload: &Workload,
     lineage: &LineageId,
     partial: bool,
-) -> Result<Manifest, Failure> {
+) -> Result<Manifest, EffectFailure> {
     let Some(saved) = side.saved.as_ref().filter(|saved| !saved.files.is_empty() || saved.is_whole()) else {
-        return Err(Failure::new(FailureKind::NotFound, "no whole file of the state is in the store"));
+        return Err(EffectFailure::new(FailureKind::NotFound, "no whole file of the state is in the store"));
     };
-    let (flushed, record) = (side.flushed.as_ref(), bench.record());
+    let (flushed, record) = (side.flushed.as_ref(), context.record());
     let missing = flushed.is_some_and(|flushed| !flushed.missing.is_empty());
     let parent = side.baseline.as_ref();
     Ok(Manifest {
         format: manifest::FORMAT,
         workload: workload.clone(),
         lineage: lineage.clone(),
-        source: bench.as_source(tools),
+        source: context.as_source(clients),
         revision: record.image_id.clone().unwrap_or_default(),
         spec_key: record.workload.spec_key.clone(),
-        fingerprint: bench.fingerprint().unwrap_or_default(),
+        fingerprint: context.fingerprint().unwrap_or_default(),
         notice_id: side.departure.clone(),
         parent: parent.map(|parent| Parent { lineage: parent.lineage.clone(), generation: parent.number }),
         created: jiff::Timestamp::now(),
@@ -143,19 +143,19 @@ fn manifest_of(
 /// StatefulSet pod's name has one after the other, and each takes over with a claim of its own, also
 /// where it restored nothing: else its commits could not be told from its predecessor's.
 async fn writing_epoch(
-    tools: &Tools,
-    bench: &Bench,
+    clients: &Clients,
+    context: &PodContext,
     opened: &Opened,
     side: &mut SourceSide,
     until: tokio::time::Instant,
-) -> Result<u64, Failure> {
+) -> Result<u64, EffectFailure> {
     if let Some(epoch) = side.epoch {
         return Ok(epoch);
     }
-    let record = bench.record();
+    let record = context.record();
     let epoch = if record.workload.named {
-        let request = claim_request(tools, bench, bench.lineage()?);
-        let workload = bench.workload(tools)?;
+        let request = claim_request(clients, context, context.lineage()?);
+        let workload = context.workload(clients)?;
         match opened.claims.take(opened.store.as_ref(), &workload, &request, until).await {
             Ok(mut held) => {
                 held.finish(until).await?;
@@ -173,15 +173,19 @@ async fn writing_epoch(
 
 /// A claim of this pod on `lineage`.
 pub(crate) fn claim_request(
-    tools: &Tools,
-    bench: &Bench,
+    clients: &Clients,
+    context: &PodContext,
     lineage: checkpoint::key::LineageId,
 ) -> ClaimRequest {
-    let record = bench.record();
+    let record = context.record();
     ClaimRequest {
         named: record.workload.named && lineage.as_str() == record.workload.lineage,
         lineage,
-        holder: Holder { pod_uid: record.facts.uid.0, pod_name: record.facts.name, node: tools.node.clone() },
-        lease: tools.claim_lease,
+        holder: Holder {
+            pod_uid: record.facts.uid.0,
+            pod_name: record.facts.name,
+            node: clients.node.clone(),
+        },
+        lease: clients.claim_lease,
     }
 }

@@ -3,25 +3,30 @@
 //!
 //! <https://kubernetes.io/docs/concepts/storage/volumes/#emptydir>
 
-use super::failure::Failure;
+use super::failure::EffectFailure;
 use bytesize::ByteSize;
-use checkpoint::folder::{Folder, Limits};
+use checkpoint::folder::{Folder, WalkLimits};
 use evacuation::event::FailureKind;
 
 /// Refuses a flush that would break the limit or fill the disk, by name and with what would do.
 ///
 /// # Errors
 /// There is no room, or the folder cannot be listed.
-pub(super) fn check(volume: &str, limit: Option<u64>, folder: &Folder, state: u64) -> Result<(), Failure> {
+pub(super) fn check(
+    volume: &str,
+    limit: Option<u64>,
+    folder: &Folder,
+    state: u64,
+) -> Result<(), EffectFailure> {
     let free = folder.free()?;
     if limit.is_none() && state <= free {
         return Ok(());
     }
-    let contents = folder.files(&Limits::default())?;
+    let contents = folder.files(&WalkLimits::default())?;
     let sizes = || contents.files.iter().map(|file| file.size);
     let used = sizes().sum();
     let peak = peak(used, sizes().max().unwrap_or(0), state);
-    let refuse = |why: String| Err(Failure::new(FailureKind::Permanent, format!("no flush: {why}")));
+    let refuse = |why: String| Err(EffectFailure::new(FailureKind::Permanent, format!("no flush: {why}")));
     match limit {
         Some(limit) if peak > limit => refuse(format!(
             "with {} of state volume {volume} would hold about {}, over its sizeLimit of {}, and the kubelet would evict \

@@ -17,12 +17,12 @@ use std::error::Error;
 
 /// A failed effect.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct EffectFailure {
     pub(crate) kind: FailureKind,
     pub(crate) why: String,
 }
 
-impl Failure {
+impl EffectFailure {
     pub(crate) fn new(kind: FailureKind, why: impl Into<String>) -> Self {
         Self { kind, why: why.into() }
     }
@@ -43,49 +43,49 @@ impl Failure {
     }
 }
 
-impl From<ClusterError> for Failure {
+impl From<ClusterError> for EffectFailure {
     fn from(error: ClusterError) -> Self {
         Self::of(error.failure_kind(), &error)
     }
 }
 
-impl From<EngineError> for Failure {
+impl From<EngineError> for EffectFailure {
     fn from(error: EngineError) -> Self {
         Self::of(error.kind(), &error)
     }
 }
 
-impl From<VolumeError> for Failure {
+impl From<VolumeError> for EffectFailure {
     fn from(error: VolumeError) -> Self {
         Self::of(error.kind(), &error)
     }
 }
 
-impl From<KeptError> for Failure {
+impl From<KeptError> for EffectFailure {
     fn from(error: KeptError) -> Self {
         Self::of(error.kind(), &error)
     }
 }
 
-impl From<SmallFileError> for Failure {
+impl From<SmallFileError> for EffectFailure {
     fn from(error: SmallFileError) -> Self {
         VolumeError::from(error).into()
     }
 }
 
-impl From<FolderError> for Failure {
+impl From<FolderError> for EffectFailure {
     fn from(error: FolderError) -> Self {
         Self::of(FailureKind::Permanent, &error)
     }
 }
 
-impl From<KeyError> for Failure {
+impl From<KeyError> for EffectFailure {
     fn from(error: KeyError) -> Self {
         Self::of(FailureKind::Permanent, &error)
     }
 }
 
-impl From<Unusable> for Failure {
+impl From<Unusable> for EffectFailure {
     fn from(unusable: Unusable) -> Self {
         let kind = if unusable.passing { FailureKind::Transient } else { FailureKind::Permanent };
         Self::new(kind, unusable.why.as_ref())
@@ -102,13 +102,13 @@ fn store_kind(error: &StoreError) -> FailureKind {
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for EffectFailure {
     fn from(error: StoreError) -> Self {
         Self::of(store_kind(&error), &error)
     }
 }
 
-impl From<ReadError> for Failure {
+impl From<ReadError> for EffectFailure {
     fn from(error: ReadError) -> Self {
         let kind = match &error {
             ReadError::Store(store) => store_kind(store),
@@ -118,7 +118,7 @@ impl From<ReadError> for Failure {
     }
 }
 
-impl From<CommitError> for Failure {
+impl From<CommitError> for EffectFailure {
     fn from(error: CommitError) -> Self {
         let kind = match &error {
             CommitError::Fenced { .. } => FailureKind::Refused,
@@ -129,7 +129,7 @@ impl From<CommitError> for Failure {
     }
 }
 
-impl From<ClaimError> for Failure {
+impl From<ClaimError> for EffectFailure {
     fn from(error: ClaimError) -> Self {
         let kind = match &error {
             ClaimError::Held { .. } | ClaimError::Finished { .. } | ClaimError::Fenced { .. } => {
@@ -142,7 +142,7 @@ impl From<ClaimError> for Failure {
     }
 }
 
-impl From<RestoreError> for Failure {
+impl From<RestoreError> for EffectFailure {
     fn from(error: RestoreError) -> Self {
         let kind = match &error {
             RestoreError::Corrupt { .. } | RestoreError::Manifest { .. } => FailureKind::Mismatch,

@@ -1,6 +1,7 @@
 //! Effects about the node itself.
 
-use super::{Tools, failure::Failure, lock};
+use super::failure::EffectFailure;
+use super::{Clients, lock};
 use crate::kube::About;
 use bytes::Bytes;
 use checkpoint::store::{Condition, StoreError};
@@ -15,52 +16,60 @@ use host::clock;
 /// The largest report that is read back, bytes.
 const REPORT_MAX: u64 = 4 << 20;
 
-pub(super) async fn perform(tools: &Tools, action: Action, deadline: Moment) -> Result<Done, Failure> {
+pub(super) async fn perform(
+    clients: &Clients,
+    action: Action,
+    deadline: Moment,
+) -> Result<Done, EffectFailure> {
     match action {
         Action::MarkNode(active_notice) => {
-            tools.cluster.mark(&active_notice, deadline).await?;
+            clients.cluster.mark(&active_notice, deadline).await?;
             if active_notice.is_hard() {
-                tools.metrics.cordoned(clock::now().since(active_notice.began));
+                clients.metrics.cordoned(clock::now().since(active_notice.began));
             }
             Ok(Done::Nothing)
         }
         Action::ClearNodeMark { uncordon } => {
-            tools.cluster.unmark(uncordon, deadline).await?;
+            clients.cluster.unmark(uncordon, deadline).await?;
             Ok(Done::Nothing)
         }
-        Action::WriteReport(report) => write_report(tools, &report, deadline).await,
+        Action::WriteReport(report) => write_report(clients, &report, deadline).await,
         Action::Publish { reason, note, warning, .. } => {
-            tools.cluster.publish(About::Node, &reason, &note, warning, deadline).await?;
+            clients.cluster.publish(About::Node, &reason, &note, warning, deadline).await?;
             Ok(Done::Nothing)
         }
         Action::Anomaly { what } => {
             tracing::error!(what, "anomaly: please report this with the journal");
-            tools.metrics.anomaly();
+            clients.metrics.anomaly();
             Ok(Done::Nothing)
         }
-        other => {
-            Err(Failure::new(FailureKind::Permanent, format!("{} is no effect about the node", other.name())))
-        }
+        other => Err(EffectFailure::new(
+            FailureKind::Permanent,
+            format!("{} is no effect about the node", other.name()),
+        )),
     }
 }
 
 /// The report goes where it outlives the node: to the store, and in short to a Node Event. The whole
 /// of it is in the journal already, as part of this effect.
-async fn write_report(tools: &Tools, report: &Report, deadline: Moment) -> Result<Done, Failure> {
-    let key = key::report(&tools.cluster_name, &report.node, &report_id(report))?;
+async fn write_report(clients: &Clients, report: &Report, deadline: Moment) -> Result<Done, EffectFailure> {
+    let key = key::report(&clients.cluster_name, &report.node, &report_id(report))?;
     let summary = summary(report);
     let event = async {
         // A store that is away makes the core ask again; the Event is written once for what it says.
         let news = (report.notice.clone(), report.complete);
-        if *lock(&tools.reported) == Some(news.clone()) {
+        if *lock(&clients.reported) == Some(news.clone()) {
             return Ok(());
         }
-        tools.cluster.publish(About::Node, "EvacuationReport", &summary, !report.complete, deadline).await?;
-        *lock(&tools.reported) = Some(news);
+        clients
+            .cluster
+            .publish(About::Node, "EvacuationReport", &summary, !report.complete, deadline)
+            .await?;
+        *lock(&clients.reported) = Some(news);
         Ok(())
     };
     let object = async {
-        let store = tools.store.get().await?;
+        let store = clients.store.get().await?;
         let until = clock::instant(deadline);
         let earlier: Option<Report> = match retry::get(store.as_ref(), &key, REPORT_MAX, until).await {
             Ok(object) => serde_json::from_slice(&object.bytes).ok(),
@@ -68,17 +77,17 @@ async fn write_report(tools: &Tools, report: &Report, deadline: Moment) -> Resul
             Err(error) => return Err(error.into()),
         };
         // What this agent's earlier lives knew, and what they could still write.
-        let told = tools.earlier.iter().filter(|told| told.notice == report.notice).cloned();
+        let told = clients.earlier.iter().filter(|told| told.notice == report.notice).cloned();
         let whole = told.chain(earlier).fold(report.clone(), with_earlier);
         let body = serde_json::to_vec_pretty(&whole);
-        let body = body.map_err(|error| Failure::new(FailureKind::Permanent, error.to_string()))?;
+        let body = body.map_err(|error| EffectFailure::new(FailureKind::Permanent, error.to_string()))?;
         retry::put(store.as_ref(), &key, Bytes::from(body), Condition::Always, until).await?;
         Ok(())
     };
-    let (event, object): (Result<(), Failure>, Result<(), Failure>) = tokio::join!(event, object);
+    let (event, object): (Result<(), EffectFailure>, Result<(), EffectFailure>) = tokio::join!(event, object);
     tracing::info!(summary, complete = report.complete, "report");
     if report.complete || report.written >= report.deadline {
-        count(tools, report);
+        count(clients, report);
     }
     // One of the two is enough to outlive the node; the store is the one that is read by machines, and it is
     // tried again as long as that may help.
@@ -90,19 +99,19 @@ async fn write_report(tools: &Tools, report: &Report, deadline: Moment) -> Resul
 }
 
 /// Counts an evacuation once, however often its report is written.
-fn count(tools: &Tools, report: &Report) {
-    let counted = lock(&tools.counted).replace(report.notice.clone());
+fn count(clients: &Clients, report: &Report) {
+    let counted = lock(&clients.counted).replace(report.notice.clone());
     if counted.as_ref() == Some(&report.notice) {
         return;
     }
     if report.kind == NoticeKind::Drill {
         // What was rehearsed is no interruption.
-        return tools.metrics.rehearsed(report.complete);
+        return clients.metrics.rehearsed(report.complete);
     }
-    tools.metrics.evacuated(report.complete, report.written.since(report.noticed));
+    clients.metrics.evacuated(report.complete, report.written.since(report.noticed));
     for pod in &report.pods {
-        tools.metrics.departure(pod.departure);
-        tools.metrics.state(pod.state);
+        clients.metrics.departure(pod.departure);
+        clients.metrics.state(pod.state);
     }
 }
 

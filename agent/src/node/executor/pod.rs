@@ -1,10 +1,10 @@
 //! Effects about a pod of this node that serves or leaves: hold, look, flush, save, commit, evict.
 
-use super::Tools;
+use super::Clients;
 use super::commit::commit;
-use super::failure::Failure;
+use super::failure::EffectFailure;
 use crate::kube::About;
-use crate::node::executor::pod_context::{Baseline, Bench, FlushedState, SourceSide};
+use crate::node::executor::pod_context::{Baseline, FlushedState, PodContext, SourceSide};
 use crate::node::store::Opened;
 use crate::volume::kept::Kept;
 use checkpoint::dispatcher::{Class, Rank};
@@ -27,83 +27,85 @@ const TO_ANSWER: Span = Span::from_millis(300);
 const LOOK_FIRST: Span = Span::from_secs(2);
 
 pub(super) async fn perform(
-    tools: &Tools,
-    bench: &Bench,
+    clients: &Clients,
+    context: &PodContext,
     action: Action,
     deadline: Moment,
-) -> Result<Done, Failure> {
-    let pod = bench.pod_ref();
+) -> Result<Done, EffectFailure> {
+    let pod = context.pod_ref();
     match action {
-        Action::SetHold { hold, .. } => hold::write_hold(&bench.folder(tools)?, hold).await?,
-        Action::InspectEngine { .. } => return look(tools, bench, deadline).await,
+        Action::SetHold { hold, .. } => hold::write_hold(&context.folder(clients)?, hold).await?,
+        Action::InspectEngine { .. } => return look(clients, context, deadline).await,
         Action::WriteIntent { departure, by, .. } => {
-            return intend(tools, bench, &departure, by, deadline).await;
+            return intend(clients, context, &departure, by, deadline).await;
         }
-        Action::AbandonIntent { why, .. } => abandon(tools, bench, why, deadline).await?,
-        Action::Quiesce { .. } => bench.engine(tools).await?.quiesce(deadline).await?,
-        Action::Resume { .. } => bench.engine(tools).await?.resume(deadline).await?,
-        Action::Flush { kind, .. } => return flush(tools, bench, kind, deadline).await,
+        Action::AbandonIntent { why, .. } => abandon(clients, context, why, deadline).await?,
+        Action::Quiesce { .. } => context.engine(clients).await?.quiesce(deadline).await?,
+        Action::Resume { .. } => context.engine(clients).await?.resume(deadline).await?,
+        Action::Flush { kind, .. } => return flush(clients, context, kind, deadline).await,
         Action::Save { kind, rank, .. } => {
-            bench.rank.set(rank);
-            return save(tools, bench, kind, deadline).await;
+            context.rank.set(rank);
+            return save(clients, context, kind, deadline).await;
         }
-        Action::Reprioritise { rank, .. } => bench.rank.set(rank),
-        Action::Commit { kind, partial, .. } => return commit(tools, bench, kind, partial, deadline).await,
-        Action::Evict { grace, .. } => tools.cluster.evict(&pod, grace, deadline).await?,
+        Action::Reprioritise { rank, .. } => context.rank.set(rank),
+        Action::Commit { kind, partial, .. } => {
+            return commit(clients, context, kind, partial, deadline).await;
+        }
+        Action::Evict { grace, .. } => clients.cluster.evict(&pod, grace, deadline).await?,
         Action::MarkDisrupted { .. } => {
-            tools.cluster.mark_disrupted(&pod, "the Spot instance is being interrupted", deadline).await?;
+            clients.cluster.mark_disrupted(&pod, "the Spot instance is being interrupted", deadline).await?;
         }
-        Action::DeletePod { grace, .. } => tools.cluster.delete(&pod, grace, deadline).await?,
+        Action::DeletePod { grace, .. } => clients.cluster.delete(&pod, grace, deadline).await?,
         Action::OpenGate { outcome, message, .. } => {
-            crate::node::executor::restore::tell_the_pod(tools, bench, outcome.as_str(), &message).await;
-            tools.cluster.open_gate(&pod, outcome, &message, deadline).await?;
-            let bytes = bench.restore.lock().await.as_ref().map_or(0, |material| material.bytes);
-            tools.metrics.restore(outcome, clock::now().since(bench.first_seen()), bytes);
+            crate::node::executor::restore::tell_the_pod(clients, context, outcome.as_str(), &message).await;
+            clients.cluster.open_gate(&pod, outcome, &message, deadline).await?;
+            let bytes = context.restore.lock().await.as_ref().map_or(0, |material| material.bytes);
+            clients.metrics.restore(outcome, clock::now().since(context.first_seen()), bytes);
             let reason = outcome.as_str();
             let ordinary = matches!(reason, "Restored" | "NothingToRestore");
             let note = format!("restore: {reason}: {message}");
             // The condition says it already: an Event that is not written is no failure.
-            let _ = tools.cluster.publish(About::Pod(&pod), reason, &note, !ordinary, deadline).await;
+            let _ = clients.cluster.publish(About::Pod(&pod), reason, &note, !ordinary, deadline).await;
         }
         Action::Publish { reason, note, warning, .. } => {
-            tools.cluster.publish(About::Pod(&pod), &reason, &note, warning, deadline).await?;
+            clients.cluster.publish(About::Pod(&pod), &reason, &note, warning, deadline).await?;
         }
         other => {
             let why = format!("{} is no effect about a leaving pod", other.name());
-            return Err(Failure::new(FailureKind::Permanent, why));
+            return Err(EffectFailure::new(FailureKind::Permanent, why));
         }
     }
     Ok(Done::Nothing)
 }
 
-async fn look(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
-    let looked = bench.engine(tools).await?.look(deadline).await?;
-    bench.set_fingerprint(looked.fingerprint);
-    tools.metrics.tokens_found(looked.tokens_found);
+async fn look(clients: &Clients, context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {
+    let looked = context.engine(clients).await?.look(deadline).await?;
+    context.set_fingerprint(looked.fingerprint);
+    clients.metrics.tokens_found(looked.tokens_found);
     Ok(Done::Inspected { state_bytes: looked.state_bytes, busy: looked.busy })
 }
 
-pub(crate) async fn store(tools: &Tools) -> Result<Store, Failure> {
-    Ok(tools.store.get().await?)
+pub(crate) async fn store(clients: &Clients) -> Result<Store, EffectFailure> {
+    Ok(clients.store.get().await?)
 }
 
-pub(crate) async fn opened(tools: &Tools) -> Result<Opened, Failure> {
-    Ok(tools.store.opened().await?)
+pub(crate) async fn opened(clients: &Clients) -> Result<Opened, EffectFailure> {
+    Ok(clients.store.opened().await?)
 }
 
 async fn intend(
-    tools: &Tools,
-    bench: &Bench,
+    clients: &Clients,
+    context: &PodContext,
     departure: &str,
     by: Moment,
     deadline: Moment,
-) -> Result<Done, Failure> {
-    let mut side = bench.source.lock().await;
+) -> Result<Done, EffectFailure> {
+    let mut side = context.source.lock().await;
     side.departure = Some(departure.to_owned());
-    let store = store(tools).await?;
-    let (workload, lineage) = (bench.workload(tools)?, bench.lineage()?);
+    let store = store(clients).await?;
+    let (workload, lineage) = (context.workload(clients)?, context.lineage()?);
     let until = clock::instant(deadline);
-    let source = bench.as_source(tools);
+    let source = context.as_source(clients);
     // The agent may have been restarted after the commit of this very departure.
     if let Some(found) = Intent::read(store.as_ref(), &workload, &lineage, until).await?
         && let IntentState::Committed { number } = found.intent.state
@@ -112,7 +114,7 @@ async fn intend(
     {
         let generation = generation::read(store.as_ref(), &workload, &lineage, number, until).await?;
         let manifest =
-            restore::load_manifest(&store, &workload, generation.manifest, tools.mac_key.as_ref(), until)
+            restore::load_manifest(&store, &workload, generation.manifest, clients.mac_key.as_ref(), until)
                 .await?;
         let committed = Some((format!("{lineage}/{number}"), manifest.bytes_total()));
         return Ok(Done::IntentWritten { committed });
@@ -126,7 +128,7 @@ async fn intend(
         nonce: String::new(),
         notice_id: Some(departure.to_owned()),
         time_left_ms: by.left(clock::now()).as_millis(),
-        spec_key: bench.record().workload.spec_key,
+        spec_key: context.record().workload.spec_key,
         packs,
         state: IntentState::Coming,
     };
@@ -134,22 +136,27 @@ async fn intend(
     Ok(Done::IntentWritten { committed: None })
 }
 
-async fn abandon(tools: &Tools, bench: &Bench, why: String, deadline: Moment) -> Result<(), Failure> {
-    settle_intent(tools, bench, IntentState::Abandoned { reason: why }, deadline).await
+async fn abandon(
+    clients: &Clients,
+    context: &PodContext,
+    why: String,
+    deadline: Moment,
+) -> Result<(), EffectFailure> {
+    settle_intent(clients, context, IntentState::Abandoned { reason: why }, deadline).await
 }
 
 /// Tells whoever waits for the announced checkpoint how it ended.
 pub(super) async fn settle_intent(
-    tools: &Tools,
-    bench: &Bench,
+    clients: &Clients,
+    context: &PodContext,
     state: IntentState,
     deadline: Moment,
-) -> Result<(), Failure> {
-    let store = store(tools).await?;
-    let (workload, lineage) = (bench.workload(tools)?, bench.lineage()?);
+) -> Result<(), EffectFailure> {
+    let store = store(clients).await?;
+    let (workload, lineage) = (context.workload(clients)?, context.lineage()?);
     let until = clock::instant(deadline);
     let Some(found) = Intent::read(store.as_ref(), &workload, &lineage, until).await? else { return Ok(()) };
-    if found.intent.writer != bench.record().facts.uid.0 {
+    if found.intent.writer != context.record().facts.uid.0 {
         return Ok(());
     }
     let mut intent = found.intent;
@@ -158,29 +165,34 @@ pub(super) async fn settle_intent(
     Ok(())
 }
 
-async fn flush(tools: &Tools, bench: &Bench, kind: FlushKind, deadline: Moment) -> Result<Done, Failure> {
-    let mut side = bench.source.lock().await;
-    let engine = bench.engine(tools).await?;
-    if bench.fingerprint().is_none() {
+async fn flush(
+    clients: &Clients,
+    context: &PodContext,
+    kind: FlushKind,
+    deadline: Moment,
+) -> Result<Done, EffectFailure> {
+    let mut side = context.source.lock().await;
+    let engine = context.engine(clients).await?;
+    if context.fingerprint().is_none() {
         // Without evidence of the weights nothing can be restored; but the state comes first.
         let short = deadline.min(clock::now() + Span::from_secs(2));
         match engine.look(short).await {
-            Ok(looked) => bench.set_fingerprint(looked.fingerprint),
+            Ok(looked) => context.set_fingerprint(looked.fingerprint),
             Err(error) => tracing::warn!(%error, "no fingerprint: the checkpoint will carry no evidence"),
         }
     }
     // The same for every attempt of one round of one departure: the engine writes once.
     let name = match kind {
-        FlushKind::PreCopy => format!("{}-{}", bench.record().facts.uid, clock::now().as_millis()),
+        FlushKind::PreCopy => format!("{}-{}", context.record().facts.uid, clock::now().as_millis()),
         FlushKind::Final => {
             let departure = side.departure.as_deref().unwrap_or("final");
-            format!("{}-{}", bench.record().facts.uid, &blake3::hash(departure.as_bytes()).to_hex()[..16])
+            format!("{}-{}", context.record().facts.uid, &blake3::hash(departure.as_bytes()).to_hex()[..16])
         }
     };
-    let folder = bench.folder(tools)?;
-    let settings = bench.settings()?;
+    let folder = context.folder(clients)?;
+    let settings = context.settings()?;
     // The files of one that is not asked are there already.
-    if let Some(volume) = settings.state_volume.filter(|_| settings.engine.is_asked())
+    if let Some(volume) = settings.state_volume.filter(|_| settings.engine.has_api())
         // How much it will be is only known from the engine. One that does not say flushes all the same.
         && let Ok(looked) = engine.look(deadline.min(clock::now() + LOOK_FIRST)).await
     {
@@ -194,13 +206,14 @@ async fn flush(tools: &Tools, bench: &Bench, kind: FlushKind, deadline: Moment) 
                 looked.state_bytes,
             )
         });
-        checked.await.map_err(|error| Failure::new(FailureKind::Transient, error.to_string()))??;
+        checked.await.map_err(|error| EffectFailure::new(FailureKind::Transient, error.to_string()))??;
     }
     let flushed = engine.flush(kind, &name, deadline).await?;
     let mut files = Vec::with_capacity(flushed.files.len());
     for flushed_file in &flushed.files {
         let file = folder.read(&flushed_file.path)?;
-        let metadata = file.metadata().map_err(|e| Failure::new(FailureKind::Transient, e.to_string()))?;
+        let metadata =
+            file.metadata().map_err(|e| EffectFailure::new(FailureKind::Transient, e.to_string()))?;
         files.push(SourceFile {
             path: flushed_file.path.clone(),
             mode: std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777,
@@ -211,59 +224,66 @@ async fn flush(tools: &Tools, bench: &Bench, kind: FlushKind, deadline: Moment) 
     }
     let bytes = flushed.bytes;
     if let Some(tokens) = flushed.facts.get("tokens").and_then(serde_json::Value::as_u64) {
-        tools.metrics.tokens_saved(tokens);
+        clients.metrics.tokens_saved(tokens);
     }
     if !flushed.missing.is_empty() {
         tracing::warn!(missing = ?flushed.missing, "the flush is partial");
     }
-    if let Some(fingerprint) = bench.fingerprint().filter(|_| settings.engine.is_asked() && !files.is_empty())
+    if let Some(fingerprint) =
+        context.fingerprint().filter(|_| settings.engine.has_api() && !files.is_empty())
     {
         let paths = files.iter().map(|file| file.path.clone()).collect();
         Kept::record(&folder, fingerprint, flushed.facts.clone(), paths).await;
     }
     side.saved = None;
     side.flushed = Some(FlushedState { files, facts: flushed.facts, missing: flushed.missing });
-    bench.set_unsaved(kind == FlushKind::Final);
+    context.set_unsaved(kind == FlushKind::Final);
     Ok(Done::Flushed { bytes })
 }
 
-async fn save(tools: &Tools, bench: &Bench, kind: FlushKind, deadline: Moment) -> Result<Done, Failure> {
-    let mut side = bench.source.lock().await;
-    let store = store(tools).await?;
-    let workload = bench.workload(tools)?;
+async fn save(
+    clients: &Clients,
+    context: &PodContext,
+    kind: FlushKind,
+    deadline: Moment,
+) -> Result<Done, EffectFailure> {
+    let mut side = context.source.lock().await;
+    let store = store(clients).await?;
+    let workload = context.workload(clients)?;
     let until = clock::instant((deadline - TO_ANSWER).max(clock::now() + Span::from_millis(50)));
-    look_back(tools, bench, &store, &workload, &mut side, until).await;
+    look_back(clients, context, &store, &workload, &mut side, until).await;
     if !side.reusable.as_ref().is_some_and(Reusable::is_good) {
         // What may be built on: also packs that an earlier life of this agent had sent, and nothing that is being removed.
         // Without it the parent is trusted, as it was committed: the store has other troubles then.
-        let listed = reuse::list(store.as_ref(), &workload, tools.lifecycle, until).await;
+        let listed = reuse::list(store.as_ref(), &workload, clients.lifecycle, until).await;
         let listed =
             listed.inspect_err(|error| tracing::warn!(%error, "what the store has could not be listed"));
         side.reusable = listed.ok();
     }
     let (bytes, sent, left_out) =
-        save_flushed(tools, &mut side, &store, &workload, (kind, &bench.rank), until).await?;
+        save_flushed(clients, &mut side, &store, &workload, (kind, &context.rank), until).await?;
     Ok(Done::Saved { bytes, sent, left_out })
 }
 
 /// Saves what is flushed, and keeps the account in `side`.
 pub(super) async fn save_flushed(
-    tools: &Tools,
+    clients: &Clients,
     side: &mut SourceSide,
     store: &Store,
     workload: &checkpoint::key::Workload,
     (kind, rank): (FlushKind, &Rank),
     until: tokio::time::Instant,
-) -> Result<(u64, u64, Option<String>), Failure> {
+) -> Result<(u64, u64, Option<String>), EffectFailure> {
     let Some(flushed) = &side.flushed else {
-        return Err(Failure::new(
+        return Err(EffectFailure::new(
             FailureKind::Transient,
             "nothing is flushed: the agent was restarted in between",
         ));
     };
     let mut files = Vec::with_capacity(flushed.files.len());
     for file in &flushed.files {
-        let again = file.file.try_clone().map_err(|e| Failure::new(FailureKind::Transient, e.to_string()))?;
+        let again =
+            file.file.try_clone().map_err(|e| EffectFailure::new(FailureKind::Transient, e.to_string()))?;
         files.push(SourceFile {
             path: file.path.clone(),
             mode: file.mode,
@@ -282,7 +302,7 @@ pub(super) async fn save_flushed(
         round: baseline.as_ref().map(|baseline| baseline.round.as_ref()),
         remember: kind == FlushKind::PreCopy,
         identity: Identity::Blake3,
-        pack_size: usize::try_from(tools.pack_size).unwrap_or(save::PACK_SIZE),
+        pack_size: usize::try_from(clients.pack_size).unwrap_or(save::PACK_SIZE),
         class: match kind {
             FlushKind::PreCopy => Class::PreCopy,
             FlushKind::Final => Class::Drain,
@@ -291,7 +311,7 @@ pub(super) async fn save_flushed(
         deadline: until,
     };
     let progress = Arc::new(Progress::default());
-    let saved = match save::save(store, request, &tools.dispatcher, &progress).await {
+    let saved = match save::save(store, request, &clients.dispatcher, &progress).await {
         Ok(saved) => saved,
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "the save is not whole");
@@ -310,7 +330,7 @@ pub(super) async fn save_flushed(
         false => left_out.iter().take(4).map(String::as_str).collect::<Vec<_>>().join("; "),
     });
     if let Some(rate) = progress.read_rate() {
-        tools.metrics.read_rate(rate);
+        clients.metrics.read_rate(rate);
     }
     let bytes = saved.files.iter().map(|file| file.size).sum();
     let sent = saved.bytes_sent;
@@ -327,8 +347,8 @@ pub(super) async fn save_flushed(
 /// The newest generation of this lineage, if this life of the agent does not know it yet: what it
 /// names is not sent again.
 async fn look_back(
-    tools: &Tools,
-    bench: &Bench,
+    clients: &Clients,
+    context: &PodContext,
     store: &Store,
     workload: &checkpoint::key::Workload,
     side: &mut SourceSide,
@@ -339,12 +359,12 @@ async fn look_back(
         return;
     }
     side.looked_back = true;
-    let Ok(lineage) = bench.lineage() else { return };
+    let Ok(lineage) = context.lineage() else { return };
     let found = async {
         let number = generation::newest(store.as_ref(), workload, &lineage, until).await.ok()??;
         let generation = generation::read(store.as_ref(), workload, &lineage, number, until).await.ok()?;
         let manifest =
-            restore::load_manifest(store, workload, generation.manifest, tools.mac_key.as_ref(), until)
+            restore::load_manifest(store, workload, generation.manifest, clients.mac_key.as_ref(), until)
                 .await
                 .ok()?;
         Some(Baseline {

@@ -1,9 +1,10 @@
 //! The workbench of one pod: what the shell must remember between two effects about it.
 //!
-//! None of it is truth. A restarted agent begins with an empty bench and finds everything again: in the
+//! None of it is truth. A restarted agent begins with an empty context and finds everything again: in the
 //! pod, in its volume and in the store.
 
-use super::{Tools, failure::Failure};
+use super::Clients;
+use super::failure::EffectFailure;
 use crate::pods::PodRef;
 use crate::pods::annotations::EngineSettings;
 use crate::pods::reader::PodRecord;
@@ -15,7 +16,7 @@ use checkpoint::folder::Folder;
 use checkpoint::key::{GenerationNumber, LineageId, Workload};
 use checkpoint::manifest::{Manifest, Source};
 use checkpoint::reuse::Reusable;
-use checkpoint::save::{Round, Saved, SourceFile};
+use checkpoint::save::{BlockIndex, Saved, SourceFile};
 use engines::{Engine, EngineTarget, Scheme};
 use evacuation::event::FailureKind;
 use evacuation::moment::Moment;
@@ -27,8 +28,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::Notify;
 
-/// One pod's bench.
-pub(crate) struct Bench {
+/// One pod's context.
+pub(crate) struct PodContext {
     first_seen: Moment,
     record: RwLock<PodRecord>,
     changed: Notify,
@@ -85,7 +86,7 @@ pub(crate) struct Baseline {
     pub(crate) lineage: LineageId,
     pub(crate) number: GenerationNumber,
     /// What the save of it saw.
-    pub(crate) round: Arc<Round>,
+    pub(crate) round: Arc<BlockIndex>,
 }
 
 /// What the engine flushed: opened at once, so that it survives the volume.
@@ -107,7 +108,7 @@ pub(crate) struct Material {
     pub(crate) files: Vec<String>,
     pub(crate) bytes: u64,
     /// The generation it is; `None` for what has never left the pod's own volume.
-    pub(crate) fetched: Option<Fetched>,
+    pub(crate) fetched: Option<FetchedGeneration>,
 }
 
 /// A generation whose fetch was begun.
@@ -119,7 +120,7 @@ pub(crate) struct Prefetched {
 
 /// A generation fetched for this pod.
 #[derive(Debug)]
-pub(crate) struct Fetched {
+pub(crate) struct FetchedGeneration {
     pub(crate) manifest: Arc<Manifest>,
     pub(crate) lineage: LineageId,
     pub(crate) number: GenerationNumber,
@@ -127,13 +128,13 @@ pub(crate) struct Fetched {
     pub(crate) installed: bool,
 }
 
-impl std::fmt::Debug for Bench {
+impl std::fmt::Debug for PodContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bench").field("pod", &self.display_name()).finish_non_exhaustive()
     }
 }
 
-impl Bench {
+impl PodContext {
     pub(super) fn new(record: PodRecord) -> Self {
         Self {
             first_seen: clock::now(),
@@ -216,26 +217,26 @@ impl Bench {
         *self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint);
     }
 
-    pub(crate) fn settings(&self) -> Result<EngineSettings, Failure> {
+    pub(crate) fn settings(&self) -> Result<EngineSettings, EffectFailure> {
         self.record().settings.ok_or_else(|| {
-            Failure::new(FailureKind::Permanent, "the pod is not opted in (lifeboat.dev/engine)")
+            EffectFailure::new(FailureKind::Permanent, "the pod is not opted in (lifeboat.dev/engine)")
         })
     }
 
     /// Its state volume. Opened once, and kept open: the pod may be gone before its bytes are.
-    pub(crate) fn folder(&self, tools: &Tools) -> Result<Arc<Folder>, Failure> {
+    pub(crate) fn folder(&self, clients: &Clients) -> Result<Arc<Folder>, EffectFailure> {
         let mut kept = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(folder) = &*kept {
             return Ok(Arc::clone(folder));
         }
         let record = self.record();
         let volume = self.settings()?.state_volume.ok_or_else(|| {
-            Failure::new(
+            EffectFailure::new(
                 FailureKind::Permanent,
                 "lifeboat.dev/state-volume is missing: name an emptyDir of the pod",
             )
         })?;
-        let folder = tools.volumes.state_folder(&record.facts.uid.0, &volume.name)?;
+        let folder = clients.volumes.state_folder(&record.facts.uid.0, &volume.name)?;
         *kept = Some(Arc::clone(&folder));
         Ok(folder)
     }
@@ -255,14 +256,14 @@ impl Bench {
     }
 
     /// Its engine.
-    pub(crate) async fn engine(&self, tools: &Tools) -> Result<Arc<dyn Engine>, Failure> {
+    pub(crate) async fn engine(&self, clients: &Clients) -> Result<Arc<dyn Engine>, EffectFailure> {
         let record = self.record();
         let settings = self.settings()?;
-        let not_yet = || Failure::new(FailureKind::Transient, "the pod has no IP yet");
+        let not_yet = || EffectFailure::new(FailureKind::Transient, "the pod has no IP yet");
         // One that is never dialled needs no address, and its files outlive its container.
-        let nowhere = || (!settings.engine.is_asked()).then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let nowhere = || (!settings.engine.has_api()).then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let ip = nowhere().or(record.pod_ip).ok_or_else(not_yet)?;
-        let (restarts, image) = match settings.engine.is_asked() {
+        let (restarts, image) = match settings.engine.has_api() {
             true => (record.restarts, record.image_id.clone()),
             false => (0, None),
         };
@@ -272,7 +273,7 @@ impl Bench {
         {
             return Ok(Arc::clone(engine));
         }
-        let folder = self.folder(tools)?;
+        let folder = self.folder(clients)?;
         let token = match &settings.auth_file {
             Some(path) => Some(volume::auth_token(&folder, &path.to_string_lossy()).await?),
             None => None,
@@ -288,8 +289,8 @@ impl Bench {
             max_bytes: settings.max_bytes,
             facts: image.collect::<BTreeMap<_, _>>(),
             compat_key: settings.compat_key.clone(),
-            life: format!("{}/{}/{}", record.facts.uid, record.restarts, tools.boot),
-            allow_loopback: tools.allow_loopback,
+            life: format!("{}/{}/{}", record.facts.uid, record.restarts, clients.boot),
+            allow_loopback: clients.allow_loopback,
         };
         let engine = engines::connect(settings.engine, target)?;
         *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = Some((key, Arc::clone(&engine)));
@@ -297,19 +298,19 @@ impl Bench {
     }
 
     /// Its workload in the store. The namespace is the pod's own: no annotation changes it.
-    pub(crate) fn workload(&self, tools: &Tools) -> Result<Workload, Failure> {
+    pub(crate) fn workload(&self, clients: &Clients) -> Result<Workload, EffectFailure> {
         let record = self.record();
-        Ok(Workload::new(&tools.cluster_name, &record.facts.namespace, &record.workload.name)?)
+        Ok(Workload::new(&clients.cluster_name, &record.facts.namespace, &record.workload.name)?)
     }
 
     /// The lineage it writes.
-    pub(crate) fn lineage(&self) -> Result<LineageId, Failure> {
+    pub(crate) fn lineage(&self) -> Result<LineageId, EffectFailure> {
         Ok(LineageId::new(&self.record().workload.lineage)?)
     }
 
     /// Itself, as the source of what it writes.
-    pub(crate) fn as_source(&self, tools: &Tools) -> Source {
+    pub(crate) fn as_source(&self, clients: &Clients) -> Source {
         let facts = self.record().facts;
-        Source { namespace: facts.namespace, name: facts.name, uid: facts.uid.0, node: tools.node.clone() }
+        Source { namespace: facts.namespace, name: facts.name, uid: facts.uid.0, node: clients.node.clone() }
     }
 }

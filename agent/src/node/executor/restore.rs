@@ -7,11 +7,11 @@
 //!   recall ─► prove ─► hand over ─► verify      after a restart of the container: from the pod's own volume
 //! ```
 
-use crate::node::executor::Tools;
+use crate::node::executor::Clients;
 use crate::node::executor::commit::claim_request;
-use crate::node::executor::failure::Failure;
+use crate::node::executor::failure::EffectFailure;
 use crate::node::executor::pod::{opened, store};
-use crate::node::executor::pod_context::{Baseline, Bench, Fetched, Material, Prefetched};
+use crate::node::executor::pod_context::{Baseline, FetchedGeneration, Material, PodContext, Prefetched};
 use crate::node::store::Opened;
 use crate::pods::reader::PodRecord;
 use crate::volume::kept::Kept;
@@ -34,53 +34,53 @@ use host::small_file;
 use std::sync::Arc;
 
 pub(crate) async fn perform(
-    tools: &Tools,
-    bench: &Bench,
+    clients: &Clients,
+    context: &PodContext,
     action: Action,
     deadline: Moment,
-) -> Result<Done, Failure> {
+) -> Result<Done, EffectFailure> {
     match action {
-        Action::FindLineage { .. } => find(tools, bench, deadline).await,
-        Action::Claim { lineage, .. } => claim(tools, bench, &lineage, deadline).await,
+        Action::FindLineage { .. } => find(clients, context, deadline).await,
+        Action::Claim { lineage, .. } => claim(clients, context, &lineage, deadline).await,
         Action::RenewClaim { .. } => {
-            let mut held = bench.claim.lock().await;
+            let mut held = context.claim.lock().await;
             let held = held.as_mut().ok_or_else(not_held)?;
             held.renew(clock::instant(deadline)).await?;
             Ok(Done::Nothing)
         }
         Action::Prefetch { lineage, generation, .. } => {
-            let wanted = Wanted::read(tools, bench, &lineage, &generation, deadline).await?;
-            prefetch(tools, bench, wanted).await
+            let wanted = WantedGeneration::read(clients, context, &lineage, &generation, deadline).await?;
+            prefetch(clients, context, wanted).await
         }
         Action::Fetch { lineage, generation, .. } => {
-            let wanted = Wanted::read(tools, bench, &lineage, &generation, deadline).await?;
-            fetch(tools, bench, wanted).await
+            let wanted = WantedGeneration::read(clients, context, &lineage, &generation, deadline).await?;
+            fetch(clients, context, wanted).await
         }
-        Action::ReloadLocal { .. } => recall(tools, bench).await,
-        Action::CheckFingerprint { .. } => prove(tools, bench, deadline).await,
-        Action::ImportState { .. } => hand_over(tools, bench, deadline).await,
-        Action::Verify { .. } => verify(tools, bench, deadline).await,
-        Action::FinishClaim { .. } => finish(bench, deadline).await,
+        Action::ReloadLocal { .. } => recall(clients, context).await,
+        Action::CheckFingerprint { .. } => prove(clients, context, deadline).await,
+        Action::ImportState { .. } => hand_over(clients, context, deadline).await,
+        Action::Verify { .. } => verify(clients, context, deadline).await,
+        Action::FinishClaim { .. } => finish(context, deadline).await,
         other => {
             let why = format!("{} is no effect about a restore", other.name());
-            Err(Failure::new(FailureKind::Permanent, why))
+            Err(EffectFailure::new(FailureKind::Permanent, why))
         }
     }
 }
 
-fn not_held() -> Failure {
-    Failure::new(FailureKind::Refused, "the claim is not held: the agent was restarted")
+fn not_held() -> EffectFailure {
+    EffectFailure::new(FailureKind::Refused, "the claim is not held: the agent was restarted")
 }
 
-fn nothing_fetched() -> Failure {
-    Failure::new(FailureKind::Transient, "nothing is fetched: the agent was restarted")
+fn nothing_fetched() -> EffectFailure {
+    EffectFailure::new(FailureKind::Transient, "nothing is fetched: the agent was restarted")
 }
 
 /// Tells an init container that waits for the state (`lifeboat wait`) that there is an agent here. Without it that one waits
 /// for nobody for a minute; a failure is no more than that.
-async fn announce(tools: &Tools, bench: &Bench) {
-    if bench.settings().is_ok_and(|settings| !settings.engine.is_asked())
-        && let Ok(folder) = bench.folder(tools)
+async fn announce(clients: &Clients, context: &PodContext) {
+    if context.settings().is_ok_and(|settings| !settings.engine.has_api())
+        && let Ok(folder) = context.folder(clients)
         && let Err(error) = small_file::write(&folder, OURS, restored::RESTORING, Vec::new()).await
     {
         tracing::debug!(%error, "the pod is not told that its state is looked for");
@@ -88,14 +88,16 @@ async fn announce(tools: &Tools, bench: &Bench) {
 }
 
 /// Tells it how it ended.
-pub(crate) async fn tell_the_pod(tools: &Tools, bench: &Bench, outcome: &str, message: &str) {
-    if bench.settings().map_or(true, |settings| settings.engine.is_asked()) {
+pub(crate) async fn tell_the_pod(clients: &Clients, context: &PodContext, outcome: &str, message: &str) {
+    if context.settings().map_or(true, |settings| settings.engine.has_api()) {
         return;
     }
-    let decision = restored::Decision { outcome: outcome.to_owned(), message: message.to_owned() };
+    let decision = restored::RestoreDecision { outcome: outcome.to_owned(), message: message.to_owned() };
     let written = async {
         let bytes = serde_json::to_vec(&decision).unwrap_or_default();
-        Ok::<_, Failure>(small_file::write(&bench.folder(tools)?, OURS, restored::RESTORED, bytes).await?)
+        Ok::<_, EffectFailure>(
+            small_file::write(&context.folder(clients)?, OURS, restored::RESTORED, bytes).await?,
+        )
     };
     if let Err(failure) = written.await {
         tracing::warn!(why = %failure.why, "the pod is not told how its restore ended: its init container waits in vain");
@@ -103,12 +105,12 @@ pub(crate) async fn tell_the_pod(tools: &Tools, bench: &Bench, outcome: &str, me
 }
 
 /// The lineages of the pod's workload.
-async fn find(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
-    announce(tools, bench).await;
-    let Opened { store, claims, .. } = opened(tools).await?;
-    let workload = bench.workload(tools)?;
+async fn find(clients: &Clients, context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {
+    announce(clients, context).await;
+    let Opened { store, claims, .. } = opened(clients).await?;
+    let workload = context.workload(clients)?;
     let states = lineage::survey(store.as_ref(), &claims, &workload, clock::instant(deadline)).await?;
-    let record = bench.record();
+    let record = context.record();
     let mut candidates = Vec::with_capacity(states.len());
     let mut fitting = Vec::new();
     for found in states {
@@ -130,7 +132,7 @@ async fn find(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Fa
                 .head
                 .as_ref()
                 .map_or(0, |head| u64::try_from(head.created.as_millisecond()).unwrap_or(0)),
-            source: source(tools, &found, &record.facts.uid.0, deadline).await?,
+            source: source(clients, &found, &record.facts.uid.0, deadline).await?,
             intent: intent(&found),
             taken: is_taken(&found, &record.facts.uid.0, own_name),
             lineage: found.id.to_string(),
@@ -142,8 +144,8 @@ async fn find(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Fa
     if choose(&candidates).is_none() {
         // A replacement died in the middle of its restore. Its claim runs out soon: until then there is something to wait for.
         for found in &fitting {
-            if let Some(why) = orphan(tools, found, &record, deadline).await {
-                return Err(Failure::new(FailureKind::Transient, why));
+            if let Some(why) = orphan(clients, found, &record, deadline).await {
+                return Err(EffectFailure::new(FailureKind::Transient, why));
             }
         }
     }
@@ -151,12 +153,17 @@ async fn find(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Fa
 }
 
 /// Why a lineage will be free soon: the pod that is to restore it is gone, and nobody renews its claim.
-async fn orphan(tools: &Tools, found: &LineageState, record: &PodRecord, deadline: Moment) -> Option<String> {
+async fn orphan(
+    clients: &Clients,
+    found: &LineageState,
+    record: &PodRecord,
+    deadline: Moment,
+) -> Option<String> {
     let claim = found.claim.as_ref()?;
     let holder = &claim.claim.holder;
     let left = claim.expires_in.filter(|_| holder.pod_uid != record.facts.uid.0)?;
     let namespace = &record.facts.namespace;
-    match tools.cluster.named_pod(namespace, &holder.pod_name, deadline).await {
+    match clients.cluster.named_pod(namespace, &holder.pod_name, deadline).await {
         Ok(Some(pod)) if pod.uid.0 == holder.pod_uid && !pod.finished && !pod.terminating => None,
         Ok(_) => {
             let left = left.as_millis();
@@ -198,11 +205,11 @@ fn intent(found: &LineageState) -> IntentState {
 
 /// Whether the pod that wrote it still needs it: by its intent, else by looking for that very pod.
 async fn source(
-    tools: &Tools,
+    clients: &Clients,
     found: &LineageState,
     own_uid: &str,
     deadline: Moment,
-) -> Result<Source, Failure> {
+) -> Result<Source, EffectFailure> {
     if let Some(intent) = &found.intent
         && !matches!(intent.intent.state, Intent::Abandoned { .. })
         && intent.intent.writer != own_uid
@@ -213,7 +220,7 @@ async fn source(
     if writer.uid == own_uid {
         return Ok(Source::Living);
     }
-    Ok(match tools.cluster.named_pod(&writer.namespace, &writer.name, deadline).await {
+    Ok(match clients.cluster.named_pod(&writer.namespace, &writer.name, deadline).await {
         Ok(None) => Source::Gone,
         Ok(Some(pod)) if pod.uid.0 != writer.uid || pod.finished => Source::Gone,
         Ok(Some(pod)) if pod.terminating => Source::Leaving,
@@ -226,7 +233,7 @@ async fn source(
                 "cannot tell whether {} lives, which wrote lineage {}: {error}",
                 writer.name, found.id
             );
-            return Err(Failure::new(FailureKind::Transient, why));
+            return Err(EffectFailure::new(FailureKind::Transient, why));
         }
     })
 }
@@ -241,23 +248,28 @@ fn is_taken(found: &LineageState, own_uid: &str, own_name: bool) -> bool {
     }
 }
 
-async fn claim(tools: &Tools, bench: &Bench, lineage: &str, deadline: Moment) -> Result<Done, Failure> {
-    let Opened { store, claims, .. } = opened(tools).await?;
-    let workload = bench.workload(tools)?;
-    let request = claim_request(tools, bench, LineageId::new(lineage)?);
+async fn claim(
+    clients: &Clients,
+    context: &PodContext,
+    lineage: &str,
+    deadline: Moment,
+) -> Result<Done, EffectFailure> {
+    let Opened { store, claims, .. } = opened(clients).await?;
+    let workload = context.workload(clients)?;
+    let request = claim_request(clients, context, LineageId::new(lineage)?);
     let named = request.named;
     let held = claims.take(store.as_ref(), &workload, &request, clock::instant(deadline)).await?;
     let epoch = held.epoch();
     if named {
         // The lineage goes on under this pod: what it commits is of this epoch.
-        bench.source.lock().await.epoch = Some(epoch);
+        context.source.lock().await.epoch = Some(epoch);
     }
-    *bench.claim.lock().await = Some(held);
+    *context.claim.lock().await = Some(held);
     Ok(Done::Claimed { epoch })
 }
 
 /// A generation that is to be fetched.
-struct Wanted {
+struct WantedGeneration {
     store: Store,
     lineage: LineageId,
     number: GenerationNumber,
@@ -265,75 +277,83 @@ struct Wanted {
     until: tokio::time::Instant,
 }
 
-impl Wanted {
+impl WantedGeneration {
     async fn read(
-        tools: &Tools,
-        bench: &Bench,
+        clients: &Clients,
+        context: &PodContext,
         lineage: &str,
         generation: &str,
         deadline: Moment,
-    ) -> Result<Self, Failure> {
-        let store = store(tools).await?;
-        let workload = bench.workload(tools)?;
+    ) -> Result<Self, EffectFailure> {
+        let store = store(clients).await?;
+        let workload = context.workload(clients)?;
         let lineage = LineageId::new(lineage)?;
         let number = GenerationNumber::parse(generation).ok_or_else(|| {
-            Failure::new(FailureKind::Mismatch, format!("{generation:?} is no generation's number"))
+            EffectFailure::new(FailureKind::Mismatch, format!("{generation:?} is no generation's number"))
         })?;
         let until = clock::instant(deadline);
         let found = generation::read(store.as_ref(), &workload, &lineage, number, until).await?;
         let manifest =
-            state::load_manifest(&store, &workload, found.manifest, tools.mac_key.as_ref(), until).await?;
+            state::load_manifest(&store, &workload, found.manifest, clients.mac_key.as_ref(), until).await?;
         Ok(Self { store, lineage, number, manifest: Arc::new(manifest), until })
     }
 
     /// Into a folder of its own, with what is there of the one before it.
     async fn fetch(
         &self,
-        tools: &Tools,
-        bench: &Bench,
+        clients: &Clients,
+        context: &PodContext,
         before: Option<&Prefetched>,
         announced: bool,
-    ) -> Result<(), Failure> {
-        let folder = bench.folder(tools)?;
+    ) -> Result<(), EffectFailure> {
+        let folder = context.folder(clients)?;
         let request = FetchRequest {
             manifest: &self.manifest,
             folder: &folder,
             into: &state::staging(self.number),
             earlier: before.map(|it| Earlier { manifest: &it.manifest, staging: &it.staging }),
-            verify: if tools.mac_key.is_some() { Verify::Names } else { Verify::Checksums },
+            verify: if clients.mac_key.is_some() { Verify::Names } else { Verify::Checksums },
             // Those of a higher priority first.
-            rank: u64::from(i32::MAX.abs_diff(bench.record().facts.priority)),
+            rank: u64::from(i32::MAX.abs_diff(context.record().facts.priority)),
             deadline: self.until,
         };
         let progress = Arc::new(FetchProgress::default());
-        let done = state::fetch(&self.store, request, &tools.dispatcher, &progress).await;
+        let done = state::fetch(&self.store, request, &clients.dispatcher, &progress).await;
         let (fetched, kept) = (progress.bytes_fetched(), progress.bytes_kept());
         tracing::info!(generation = %self.number, announced, fetched, kept, "fetched");
-        tools.metrics.fetched(announced, fetched);
+        clients.metrics.fetched(announced, fetched);
         Ok(done?)
     }
 }
 
 /// What is committed already of a checkpoint that is still coming.
-async fn prefetch(tools: &Tools, bench: &Bench, wanted: Wanted) -> Result<Done, Failure> {
+async fn prefetch(
+    clients: &Clients,
+    context: &PodContext,
+    wanted: WantedGeneration,
+) -> Result<Done, EffectFailure> {
     let (manifest, staging) = (Arc::clone(&wanted.manifest), state::staging(wanted.number));
     // Before it begins: a part of it counts too.
-    *bench.prefetched.lock().await = Some(Prefetched { manifest, staging });
-    wanted.fetch(tools, bench, None, true).await?;
+    *context.prefetched.lock().await = Some(Prefetched { manifest, staging });
+    wanted.fetch(clients, context, None, true).await?;
     Ok(Done::Fetched { bytes: wanted.manifest.bytes_total() })
 }
 
-async fn fetch(tools: &Tools, bench: &Bench, wanted: Wanted) -> Result<Done, Failure> {
-    let before = bench.prefetched.lock().await.clone();
-    wanted.fetch(tools, bench, before.as_ref(), false).await?;
-    let Wanted { lineage, number, manifest, .. } = wanted;
+async fn fetch(
+    clients: &Clients,
+    context: &PodContext,
+    wanted: WantedGeneration,
+) -> Result<Done, EffectFailure> {
+    let before = context.prefetched.lock().await.clone();
+    wanted.fetch(clients, context, before.as_ref(), false).await?;
+    let WantedGeneration { lineage, number, manifest, .. } = wanted;
     let bytes = manifest.bytes_total();
-    *bench.restore.lock().await = Some(Material {
+    *context.restore.lock().await = Some(Material {
         fingerprint: manifest.fingerprint.clone(),
         facts: manifest.engine.clone(),
         files: manifest.files.iter().map(|file| file.path.clone()).collect(),
         bytes,
-        fetched: Some(Fetched {
+        fetched: Some(FetchedGeneration {
             manifest,
             lineage,
             number,
@@ -345,43 +365,43 @@ async fn fetch(tools: &Tools, bench: &Bench, wanted: Wanted) -> Result<Done, Fai
 }
 
 /// What the engine's own last flush left in its pod's volume.
-async fn recall(tools: &Tools, bench: &Bench) -> Result<Done, Failure> {
-    if !bench.settings()?.engine.is_asked() {
+async fn recall(clients: &Clients, context: &PodContext) -> Result<Done, EffectFailure> {
+    if !context.settings()?.engine.has_api() {
         // Its files are where it left them.
-        return Err(Failure::new(FailureKind::NotFound, "nothing has to be handed to it"));
+        return Err(EffectFailure::new(FailureKind::NotFound, "nothing has to be handed to it"));
     }
-    let kept = Kept::read(&bench.folder(tools)?).await?;
+    let kept = Kept::read(&context.folder(clients)?).await?;
     let (files, bytes) = (kept.paths(), kept.bytes());
     let Kept { fingerprint, facts, .. } = kept;
-    *bench.restore.lock().await = Some(Material { fingerprint, facts, files, bytes, fetched: None });
+    *context.restore.lock().await = Some(Material { fingerprint, facts, files, bytes, fetched: None });
     Ok(Done::Fetched { bytes })
 }
 
-async fn prove(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
+async fn prove(clients: &Clients, context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {
     let expected = {
-        let fetched = bench.restore.lock().await;
+        let fetched = context.restore.lock().await;
         fetched.as_ref().ok_or_else(nothing_fetched)?.fingerprint.clone()
     };
-    if bench.settings()?.engine.is_asked() {
+    if context.settings()?.engine.has_api() {
         // What is not known yet is no mismatch.
-        bench.has_started(expected.facts.contains_key("image")).await;
+        context.has_started(expected.facts.contains_key("image")).await;
     }
-    let proven = bench.engine(tools).await?.prove(&expected, deadline).await?;
-    bench.set_fingerprint(proven.fingerprint);
+    let proven = context.engine(clients).await?.prove(&expected, deadline).await?;
+    context.set_fingerprint(proven.fingerprint);
     Ok(Done::FingerprintMatches { state_bytes: proven.state_bytes })
 }
 
-async fn hand_over(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
-    let mut material = bench.restore.lock().await;
+async fn hand_over(clients: &Clients, context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {
+    let mut material = context.restore.lock().await;
     let material = material.as_mut().ok_or_else(nothing_fetched)?;
-    let folder = bench.folder(tools)?;
+    let folder = context.folder(clients)?;
     if let Some(fetched) = material.fetched.as_mut().filter(|fetched| !fetched.installed) {
         state::install(folder.as_ref(), &fetched.staging, &fetched.manifest).await?;
         fetched.installed = true;
     }
-    let count = bench.engine(tools).await?.hand_over(&material.facts, &material.files, deadline).await?;
+    let count = context.engine(clients).await?.hand_over(&material.facts, &material.files, deadline).await?;
     if let Some(tokens) = count {
-        tools.metrics.tokens_restored(tokens);
+        clients.metrics.tokens_restored(tokens);
     }
     if material.fetched.is_some() {
         // From here on its container can be restarted without the store.
@@ -391,26 +411,26 @@ async fn hand_over(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Don
     Ok(Done::Tokens { count })
 }
 
-async fn verify(tools: &Tools, bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
-    let material = bench.restore.lock().await;
+async fn verify(clients: &Clients, context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {
+    let material = context.restore.lock().await;
     let material = material.as_ref().ok_or_else(nothing_fetched)?;
-    let count = bench.engine(tools).await?.verify(&material.facts, deadline).await?;
+    let count = context.engine(clients).await?.verify(&material.facts, deadline).await?;
     if let Some(tokens) = count {
-        tools.metrics.tokens_verified(tokens);
+        clients.metrics.tokens_verified(tokens);
     }
     Ok(Done::Tokens { count })
 }
 
-async fn finish(bench: &Bench, deadline: Moment) -> Result<Done, Failure> {
+async fn finish(context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {
     {
-        let mut held = bench.claim.lock().await;
+        let mut held = context.claim.lock().await;
         held.as_mut().ok_or_else(not_held)?.finish(clock::instant(deadline)).await?;
     }
-    let material = bench.restore.lock().await;
+    let material = context.restore.lock().await;
     let fetched = material.as_ref().and_then(|material| material.fetched.as_ref());
     let fetched = fetched.ok_or_else(nothing_fetched)?;
     // The pod's own first generation names this one as its parent, and shares its packs.
-    let mut side = bench.source.lock().await;
+    let mut side = context.source.lock().await;
     side.baseline = Some(Baseline {
         manifest: Arc::clone(&fetched.manifest),
         lineage: fetched.lineage.clone(),

@@ -59,7 +59,7 @@ pub(super) fn engine(reader: &mut Reader<'_>, pod: &Pod) -> Option<EngineSetting
     });
     reader.choice("inject", &known::INJECT);
     let container = container(reader, spec);
-    let asked = engine.is_none_or(EngineKind::is_asked);
+    let asked = engine.is_none_or(EngineKind::has_api);
     let port = if asked { port(reader, container) } else { not_asked(reader) };
     let state_volume = state_volume(reader, spec, container);
     let auth_file = reader.parsed("auth-file", value::relative_path);

@@ -43,7 +43,7 @@ fn with(change: impl FnOnce(&mut Value)) -> PodRecord {
 
 fn distilled(pod: &Value) -> PodRecord {
     let pod: Pod = serde_json::from_value(pod.clone()).unwrap();
-    let (record, errors) = Distiller::default().distil(&pod, Moment::from_millis(0)).unwrap();
+    let (record, errors) = PodReader::default().distil(&pod, Moment::from_millis(0)).unwrap();
     assert_eq!(errors, []);
     record
 }
@@ -87,7 +87,7 @@ fn a_pod_that_says_nothing_has_the_defaults_of_kubernetes() {
         "metadata": { "uid": "u", "name": "p", "namespace": "n" }, "spec": { "containers": [{ "name": "c" }] },
     }))
     .unwrap();
-    let (record, _) = Distiller::default().distil(&pod, Moment::from_millis(0)).unwrap();
+    let (record, _) = PodReader::default().distil(&pod, Moment::from_millis(0)).unwrap();
     assert_eq!((record.facts.priority, record.facts.grace), (0, Span::from_secs(30)));
     assert_eq!(record.facts.owner, Owner::Bare { may_go: false });
     assert!(!record.facts.running);
@@ -164,7 +164,7 @@ fn a_daemon_that_tolerates_our_taint_would_come_straight_back() {
 
 #[test]
 fn a_termination_ends_when_it_was_first_seen_to_end() {
-    let mut distiller = Distiller::default();
+    let mut distiller = PodReader::default();
     let mut look = |now: u64, grace: Option<i64>| {
         let mut pod = base();
         if let Some(grace) = grace {

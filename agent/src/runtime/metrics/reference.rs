@@ -1,6 +1,6 @@
 //! `docs/metrics.md`, written from the table.
 
-use super::table::{Kind, Row, TABLE};
+use super::table::{MetricKind, Row, TABLE};
 
 /// The whole document.
 pub fn markdown() -> String {
@@ -35,9 +35,9 @@ fn labels(row: &Row) -> String {
     }
     let described = row.labels.iter().map(|label| match row.kind {
         // The document should not change with every version.
-        Kind::Info => format!("`{}`", label.name),
+        MetricKind::Info => format!("`{}`", label.name),
         _ if label.is_open() => format!("`{}`", label.name),
-        Kind::Counter | Kind::Gauge | Kind::Histogram => {
+        MetricKind::Counter | MetricKind::Gauge | MetricKind::Histogram => {
             let values: Vec<String> = label.values.iter().map(|value| format!("`{value}`")).collect();
             format!("`{}`: {}", label.name, values.join(", "))
         }

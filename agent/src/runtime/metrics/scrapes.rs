@@ -6,17 +6,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Scrapes so far.
 #[derive(Debug, Default)]
-pub(crate) struct Scrapes(Mutex<State>);
+pub(crate) struct Scrapes(Mutex<ScrapeState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ScrapeState {
     answered: u64,
     closed: bool,
 }
 
 /// When something was counted, in scrapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen(u64);
+pub struct CountedAt(u64);
 
 impl Scrapes {
     /// Answers one; `None` once they are closed.
@@ -31,13 +31,13 @@ impl Scrapes {
     }
 
     /// Counts while no scrape is being answered.
-    pub(crate) fn between(&self, count: impl FnOnce()) -> Seen {
+    pub(crate) fn between(&self, count: impl FnOnce()) -> CountedAt {
         let state = self.lock();
         count();
-        Seen(state.answered)
+        CountedAt(state.answered)
     }
 
-    pub(crate) fn seen(&self, counted: Seen) -> bool {
+    pub(crate) fn seen(&self, counted: CountedAt) -> bool {
         self.lock().answered > counted.0
     }
 
@@ -45,7 +45,7 @@ impl Scrapes {
         self.lock().closed = true;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ScrapeState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

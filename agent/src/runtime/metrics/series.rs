@@ -1,6 +1,6 @@
 //! The table's metrics in a registry of their own.
 
-use super::table::{Id, Kind, Label, OUTCOME, Row, TABLE, Unit};
+use super::table::{Id, Label, MetricKind, OUTCOME, Row, TABLE, Unit};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -94,18 +94,18 @@ fn labels(id: Id, values: &[&str]) -> Labels {
 
 fn register(registry: &mut Registry, row: &Row) -> One {
     let one = match row.kind {
-        Kind::Counter => One::Counter(Family::default()),
-        Kind::Gauge => One::Gauge(Family::default()),
-        Kind::Histogram => One::Histogram(Family::new_with_constructor(|| Histogram::new(BUCKETS))),
+        MetricKind::Counter => One::Counter(Family::default()),
+        MetricKind::Gauge => One::Gauge(Family::default()),
+        MetricKind::Histogram => One::Histogram(Family::new_with_constructor(|| Histogram::new(BUCKETS))),
         // OpenMetrics renders an info as a gauge of the same name with `_info`.
-        Kind::Info => One::Gauge(Family::default()),
+        MetricKind::Info => One::Gauge(Family::default()),
     };
     let unit = match row.unit {
         Unit::Seconds => Some(registry::Unit::Seconds),
         Unit::Bytes => Some(registry::Unit::Bytes),
         Unit::None => None,
     };
-    let name = if row.kind == Kind::Info { format!("{}_info", row.name) } else { row.name.to_owned() };
+    let name = if row.kind == MetricKind::Info { format!("{}_info", row.name) } else { row.name.to_owned() };
     match (&one, unit) {
         (One::Counter(family), Some(unit)) => {
             registry.register_with_unit(name, row.help, unit, family.clone())
@@ -140,7 +140,7 @@ fn begin_at_zero(one: &One, row: &Row) {
     for set in sets {
         match one {
             One::Counter(family) => drop(family.get_or_create(&set)),
-            One::Gauge(family) if row.kind == Kind::Info => {
+            One::Gauge(family) if row.kind == MetricKind::Info => {
                 family.get_or_create(&set).set(1.0);
             }
             One::Histogram(family) if row.labels.iter().all(|label| label.name == OUTCOME.name) => {
@@ -181,15 +181,15 @@ mod tests {
             let values: Vec<&str> =
                 row.labels.iter().map(|label| *label.values.first().unwrap_or(&"any")).collect();
             match row.kind {
-                Kind::Counter => series.count(row.id, &values, 1),
-                Kind::Gauge | Kind::Info => series.set(row.id, &values, 1.0),
-                Kind::Histogram => series.observe(row.id, &values, 1.0),
+                MetricKind::Counter => series.count(row.id, &values, 1),
+                MetricKind::Gauge | MetricKind::Info => series.set(row.id, &values, 1.0),
+                MetricKind::Histogram => series.observe(row.id, &values, 1.0),
             }
         }
         let text = series.render();
         for row in &TABLE {
             let name = row.full_name();
-            let name = if row.kind == Kind::Histogram { format!("{name}_bucket") } else { name };
+            let name = if row.kind == MetricKind::Histogram { format!("{name}_bucket") } else { name };
             let shown = text.lines().any(|line| {
                 line.strip_prefix(&name).is_some_and(|rest| rest.starts_with('{') || rest.starts_with(' '))
             });

@@ -5,7 +5,7 @@ use evacuation::event::Event;
 
 /// A Prometheus type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows; its name ends in `_total`.
     Counter,
     /// Goes up and down.
@@ -16,13 +16,13 @@ pub enum Kind {
     Info,
 }
 
-impl Kind {
+impl MetricKind {
     /// As Prometheus names it.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Kind::Counter => "counter",
-            Kind::Gauge | Kind::Info => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge | MetricKind::Info => "gauge",
+            MetricKind::Histogram => "histogram",
         }
     }
 }
@@ -73,7 +73,7 @@ pub struct Row {
     /// Its name, without prefix, unit and suffix.
     pub name: &'static str,
     /// Its type.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Its unit.
     pub unit: Unit,
     /// Its labels.
@@ -90,9 +90,9 @@ impl Row {
             Unit::None => String::new(),
         };
         let suffix = match self.kind {
-            Kind::Counter => "_total",
-            Kind::Info => "_info",
-            Kind::Gauge | Kind::Histogram => "",
+            MetricKind::Counter => "_total",
+            MetricKind::Info => "_info",
+            MetricKind::Gauge | MetricKind::Histogram => "",
         };
         format!("lifeboat_{}{unit}{suffix}", self.name)
     }
@@ -212,7 +212,7 @@ const CODE: Label = Label {
 const fn row(
     id: Id,
     name: &'static str,
-    kind: Kind,
+    kind: MetricKind,
     unit: Unit,
     labels: &'static [Label],
     help: &'static str,
@@ -225,7 +225,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::ImdsPolls,
         "imds_polls",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[],
         "Polls of the instance metadata service",
@@ -233,7 +233,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::ImdsErrors,
         "imds_errors",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label {
             name: "kind",
@@ -250,11 +250,18 @@ pub const TABLE: [Row; 64] = [
         }],
         "Polls of the instance metadata service that failed",
     ),
-    row(Id::ImdsReachable, "imds_reachable", Kind::Gauge, Unit::None, &[], "1 if the last poll was answered"),
+    row(
+        Id::ImdsReachable,
+        "imds_reachable",
+        MetricKind::Gauge,
+        Unit::None,
+        &[],
+        "1 if the last poll was answered",
+    ),
     row(
         Id::Notices,
         "notices",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label {
             name: "kind",
@@ -265,7 +272,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::NoticeAge,
         "notice_age",
-        Kind::Histogram,
+        MetricKind::Histogram,
         Unit::Seconds,
         &[],
         "How long a notice may have stood before it was seen",
@@ -273,7 +280,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::NoticeLeft,
         "notice_left",
-        Kind::Histogram,
+        MetricKind::Histogram,
         Unit::Seconds,
         &[],
         "Time left to the moment that a notice names, when it was first seen",
@@ -281,16 +288,23 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::NoticeToCordon,
         "notice_to_cordon",
-        Kind::Histogram,
+        MetricKind::Histogram,
         Unit::Seconds,
         &[],
         "From the first sight of a notice to the acknowledged cordon",
     ),
-    row(Id::Evacuating, "evacuating", Kind::Gauge, Unit::None, &[], "1 while this node is being evacuated"),
+    row(
+        Id::Evacuating,
+        "evacuating",
+        MetricKind::Gauge,
+        Unit::None,
+        &[],
+        "1 while this node is being evacuated",
+    ),
     row(
         Id::PodDisrupted,
         "pod_disrupted",
-        Kind::Gauge,
+        MetricKind::Gauge,
         Unit::None,
         &[
             // Not `namespace` and `pod`: those are the agent's own wherever Prometheus finds it as a pod.
@@ -307,7 +321,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::Evacuations,
         "evacuations",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label { name: "outcome", values: &["complete", "incomplete"] }],
         "Evacuations that have ended; complete if everything that was to happen has",
@@ -315,7 +329,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::EvacuationSeconds,
         "evacuation",
-        Kind::Histogram,
+        MetricKind::Histogram,
         Unit::Seconds,
         &[],
         "From the first sight of a notice to the end of its evacuation",
@@ -323,7 +337,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::Drills,
         "drills",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label { name: "outcome", values: &["complete", "incomplete"] }],
         "Evacuations that were rehearsed on this node (lifeboat drill --node); in no other metric of evacuations or pods",
@@ -331,7 +345,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::Evictions,
         "evictions",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[OUTCOME],
         "Attempts to evict; refused by a PodDisruptionBudget is not throttled by the API server",
@@ -339,7 +353,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::Departures,
         "departures",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label {
             name: "outcome",
@@ -350,7 +364,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::States,
         "states",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label { name: "outcome", values: &["none", "pending", "saved", "partial", "earlier", "lost"] }],
         "Pods of departures, by what became of their state",
@@ -358,7 +372,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::SaveSeconds,
         "save",
-        Kind::Histogram,
+        MetricKind::Histogram,
         Unit::Seconds,
         &[OUTCOME],
         "Time to bring a flushed state into the store",
@@ -366,7 +380,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::CommitSeconds,
         "commit",
-        Kind::Histogram,
+        MetricKind::Histogram,
         Unit::Seconds,
         &[OUTCOME],
         "Time to write a manifest and its generation",
@@ -374,25 +388,39 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::SavedBytes,
         "state_saved",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::Bytes,
         &[],
         "State held by checkpoints that were saved",
     ),
-    row(Id::SentBytes, "state_sent", Kind::Counter, Unit::Bytes, &[], "Bytes sent to the store for them"),
+    row(
+        Id::SentBytes,
+        "state_sent",
+        MetricKind::Counter,
+        Unit::Bytes,
+        &[],
+        "Bytes sent to the store for them",
+    ),
     row(
         Id::FetchedBytes,
         "state_fetched",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::Bytes,
         &[Label { name: "when", values: &["announced", "committed"] }],
         "Bytes of state that came from the store: while a checkpoint was still announced, and after its commit",
     ),
-    row(Id::RestoredBytes, "state_restored", Kind::Counter, Unit::Bytes, &[], "State put back into engines"),
+    row(
+        Id::RestoredBytes,
+        "state_restored",
+        MetricKind::Counter,
+        Unit::Bytes,
+        &[],
+        "State put back into engines",
+    ),
     row(
         Id::Restores,
         "restores",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label {
             name: "reason",
@@ -413,7 +441,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::RestoreSeconds,
         "restore",
-        Kind::Histogram,
+        MetricKind::Histogram,
         Unit::Seconds,
         &[],
         "From the first sight of a pod to its decided restore",
@@ -421,7 +449,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::Tokens,
         "tokens",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label { name: "stage", values: &["saved", "restored", "verified", "found"] }],
         "Tokens in committed checkpoints, taken by engines, shown to be used by them, and found in their cache by the first \
@@ -430,7 +458,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::Link,
         "link_bytes_per_second",
-        Kind::Gauge,
+        MetricKind::Gauge,
         Unit::None,
         &[],
         "The uplink to the store as last measured",
@@ -438,7 +466,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::Headroom,
         "headroom",
-        Kind::Gauge,
+        MetricKind::Gauge,
         Unit::Seconds,
         &[],
         "Time to spare if a notice came now: negative on a node that would not make it; NaN with nothing to save",
@@ -446,7 +474,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::PlanState,
         "plan_state",
-        Kind::Gauge,
+        MetricKind::Gauge,
         Unit::Bytes,
         &[Label { name: "fate", values: &["safe", "at_risk", "unknown"] }],
         "State by what would become of it if a notice came now, as `lifeboat plan` says it: whole in the store by its \
@@ -455,7 +483,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::Read,
         "state_read_bytes_per_second",
-        Kind::Gauge,
+        MetricKind::Gauge,
         Unit::None,
         &[],
         "How fast the last state was read from its volume: the disk, or the page cache",
@@ -463,7 +491,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::Pods,
         "pods",
-        Kind::Gauge,
+        MetricKind::Gauge,
         Unit::None,
         &[Label { name: "kind", values: &["stateful", "stateless"] }],
         "Pods of this node; stateful are those that opted in with valid annotations",
@@ -471,7 +499,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::AnnotationErrors,
         "annotation_errors",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[],
         "Annotations that could not be followed, each counted once for each pod and value",
@@ -479,7 +507,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::EngineErrors,
         "engine_errors",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[
             Label { name: "engine", values: &["http", "llama-server", "files"] },
@@ -490,11 +518,18 @@ pub const TABLE: [Row; 64] = [
         ],
         "Calls to engines that failed",
     ),
-    row(Id::Effects, "effects", Kind::Counter, Unit::None, &[ACTION, OUTCOME], "Effects that were answered"),
+    row(
+        Id::Effects,
+        "effects",
+        MetricKind::Counter,
+        Unit::None,
+        &[ACTION, OUTCOME],
+        "Effects that were answered",
+    ),
     row(
         Id::EffectSeconds,
         "effect",
-        Kind::Histogram,
+        MetricKind::Histogram,
         Unit::Seconds,
         &[ACTION],
         "Time from an effect's start to its answer",
@@ -502,7 +537,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::LateAnswers,
         "late_answers",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[],
         "Answers that came after their effect had been answered",
@@ -510,7 +545,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::Anomalies,
         "anomalies",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[],
         "Things that should not happen and did; the log names them",
@@ -518,7 +553,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::Events,
         "events",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label { name: "event", values: &Event::NAMES }],
         "Events handed to the core",
@@ -526,7 +561,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::KubeRequests,
         "kube_requests",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[VERB, CODE],
         "Requests to the API server, but for the watches",
@@ -534,7 +569,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::KubeSeconds,
         "kube_request",
-        Kind::Histogram,
+        MetricKind::Histogram,
         Unit::Seconds,
         &[VERB],
         "Time to the answer of the API server",
@@ -542,7 +577,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::WatchRestarts,
         "watch_restarts",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label { name: "resource", values: &["nodes", "pods", "agents"] }],
         "Watches that failed and were started again",
@@ -550,7 +585,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::StoreUsable,
         "store_usable",
-        Kind::Gauge,
+        MetricKind::Gauge,
         Unit::None,
         &[],
         "1 once the store has proven what it must be able to do, 0 until then; not there without --store",
@@ -558,7 +593,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::Claims,
         "claims",
-        Kind::Info,
+        MetricKind::Info,
         Unit::None,
         &[
             Label { name: "place", values: &["store", "lease"] },
@@ -570,7 +605,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetLeader,
         "fleet_leader",
-        Kind::Gauge,
+        MetricKind::Gauge,
         Unit::None,
         &[],
         "1 on the replica of the fleet role that acts, 0 on the others; no agent has it",
@@ -578,7 +613,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetWaiting,
         "fleet_pods_without_agent",
-        Kind::Gauge,
+        MetricKind::Gauge,
         Unit::None,
         &[],
         "Pods whose readiness gate is closed on a node where no agent is ready, as the acting replica of the fleet role sees them",
@@ -586,7 +621,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetGatesOpened,
         "fleet_gates_opened",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[],
         "Readiness gates that the fleet role opened, since no agent was there to do it",
@@ -594,7 +629,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetReports,
         "fleet_reports",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label { name: "outcome", values: &["adopted", "drill", "unreadable"] }],
         "Reports in the store that the fleet role has taken in, each once: of evacuations, which are in the next metrics; \
@@ -603,7 +638,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetReportsWaiting,
         "fleet_reports_waiting",
-        Kind::Gauge,
+        MetricKind::Gauge,
         Unit::None,
         &[],
         "Reports that are not taken in yet, as the acting replica last saw it: they may still be written to, or the \
@@ -612,7 +647,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetRounds,
         "fleet_adoptions",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label { name: "outcome", values: &["done", "failed"] }],
         "Times the acting replica looked for reports; failed if the store did not answer as it should",
@@ -620,7 +655,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetEvacuations,
         "fleet_evacuations",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[
             Label { name: "kind", values: &["terminate", "stop", "hibernate", "rebalance", "maintenance"] },
@@ -632,7 +667,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetEvacuationSeconds,
         "fleet_evacuation",
-        Kind::Histogram,
+        MetricKind::Histogram,
         Unit::Seconds,
         &[],
         "By the reports: from the first sight of a notice to the last report of its evacuation",
@@ -640,7 +675,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetNoticeToCordon,
         "fleet_notice_to_cordon",
-        Kind::Histogram,
+        MetricKind::Histogram,
         Unit::Seconds,
         &[],
         "By the reports: from the first sight of a notice to the acknowledged cordon",
@@ -648,7 +683,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetNoticeToCommit,
         "fleet_notice_to_commit",
-        Kind::Histogram,
+        MetricKind::Histogram,
         Unit::Seconds,
         &[],
         "By the reports: from the first sight of a notice to the commit of a pod's state",
@@ -656,7 +691,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetNoticeToGone,
         "fleet_notice_to_gone",
-        Kind::Histogram,
+        MetricKind::Histogram,
         Unit::Seconds,
         &[],
         "By the reports: from the first sight of a notice to the end of a pod",
@@ -664,7 +699,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetDepartures,
         "fleet_departures",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label {
             name: "outcome",
@@ -675,7 +710,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetStates,
         "fleet_states",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label { name: "outcome", values: &["none", "pending", "saved", "partial", "earlier", "lost"] }],
         "Pods of the reports, by what became of their state",
@@ -683,7 +718,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetStateBytes,
         "fleet_state",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::Bytes,
         &[Label { name: "outcome", values: &["saved", "partial", "earlier"] }],
         "State that the reports say is in the store; of lost state no report knows the size",
@@ -691,7 +726,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetSentBytes,
         "fleet_state_sent",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::Bytes,
         &[],
         "Bytes sent under a notice, by the reports",
@@ -699,7 +734,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetRefusals,
         "fleet_evictions_refused",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[],
         "Evictions that a PodDisruptionBudget refused, by the reports",
@@ -707,7 +742,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetNodesGone,
         "fleet_spot_nodes_gone",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label { name: "how", values: &["with_report", "without_report", "without_notice"] }],
         "Spot nodes with an agent that were taken away: a report is in the store; their agent had seen a notice and none \
@@ -716,7 +751,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetNodesMissing,
         "fleet_spot_nodes_missing",
-        Kind::Gauge,
+        MetricKind::Gauge,
         Unit::None,
         &[],
         "Spot nodes with an agent that are under a notice, or fell silent, or are gone and not counted yet, as the acting \
@@ -725,7 +760,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetGarbagePasses,
         "fleet_garbage_passes",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::None,
         &[Label { name: "outcome", values: &["done", "failed"] }],
         "Passes of garbage collection over the cluster's part of the store; failed if any workload's ended early",
@@ -733,7 +768,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetGarbageSeconds,
         "fleet_garbage_pass",
-        Kind::Histogram,
+        MetricKind::Histogram,
         Unit::Seconds,
         &[],
         "Time that a pass of garbage collection took",
@@ -741,7 +776,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetGarbageFreed,
         "fleet_garbage_freed",
-        Kind::Counter,
+        MetricKind::Counter,
         Unit::Bytes,
         &[],
         "Bytes that garbage collection removed from the store",
@@ -749,7 +784,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::FleetGarbageKept,
         "fleet_garbage_kept",
-        Kind::Gauge,
+        MetricKind::Gauge,
         Unit::Bytes,
         &[],
         "Bytes of packs and manifests that kept generations name, by the last pass of garbage collection",
@@ -757,7 +792,7 @@ pub const TABLE: [Row; 64] = [
     row(
         Id::Build,
         "build",
-        Kind::Info,
+        MetricKind::Info,
         Unit::None,
         &[Label { name: "version", values: &[env!("CARGO_PKG_VERSION")] }],
         "This build of lifeboat",

@@ -3,7 +3,7 @@
 //! Decides which event is worth a line; what was asked for is in `asking`, and the words are in `words`.
 
 use super::cast::{Cast, description};
-use super::{Line, words};
+use super::{TimelineLine, words};
 use evacuation::effect::{Action, EffectId};
 use evacuation::event::{Event, NodeFacts};
 use evacuation::moment::Moment;
@@ -46,7 +46,7 @@ pub(super) struct Known {
 pub(super) struct Teller {
     pub(super) zero: Moment,
     pub(super) cast: Cast,
-    pub(super) lines: Vec<Option<Line>>,
+    pub(super) lines: Vec<Option<TimelineLine>>,
     /// The line of the same subject before each of them.
     pub(super) before: Vec<Option<usize>>,
     pub(super) open: BTreeMap<EffectId, UnansweredEffect>,
@@ -80,19 +80,19 @@ impl Teller {
     }
 
     /// The lines, and the last report that was written.
-    pub(super) fn end(self) -> (Vec<Line>, Option<Report>) {
+    pub(super) fn end(self) -> (Vec<TimelineLine>, Option<Report>) {
         (self.lines.into_iter().flatten().collect(), self.report)
     }
 
     pub(super) fn say(&mut self, at: Moment, subject: &str, what: String) -> usize {
-        let line = Line { at, subject: subject.to_owned(), what, answers: Vec::new(), open: false };
+        let line = TimelineLine { at, subject: subject.to_owned(), what, answers: Vec::new(), open: false };
         self.lines.push(Some(line));
         let index = self.lines.len() - 1;
         self.before.push(self.last.insert(subject.to_owned(), index));
         index
     }
 
-    pub(super) fn line(&mut self, index: usize) -> Option<&mut Line> {
+    pub(super) fn line(&mut self, index: usize) -> Option<&mut TimelineLine> {
         self.lines.get_mut(index)?.as_mut()
     }
 

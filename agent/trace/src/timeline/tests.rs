@@ -32,7 +32,7 @@ impl Trace {
     /// The lines without those that show a pod for the first time.
     fn lines(&self) -> Vec<String> {
         let timeline = Timeline::of(&self.0);
-        let told = |line: &Line| {
+        let told = |line: &TimelineLine| {
             format!(
                 "{} {} {}",
                 words::stamp(line.at, timeline.zero),

@@ -32,7 +32,7 @@ async fn commit(world: &World, lineage: &str, change: impl FnOnce(&mut crate::ma
 }
 
 fn lineages(plan: &Plan) -> Vec<String> {
-    let lineage = |step: &Step| match &step.action {
+    let lineage = |step: &GarbageStep| match &step.action {
         Action::Lineage(id) => Some(id.to_string()),
         _ => None,
     };

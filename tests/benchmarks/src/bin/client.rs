@@ -4,19 +4,17 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use checkpoint::{
-    chunk::Chunking,
-    dispatcher::{Class, Dispatcher, Limits as Slots},
-    fingerprint::Fingerprint,
-    folder::{Folder, Limits},
-    generation::{self, Generation},
-    key::{LineageId, Workload},
-    manifest::{self, Manifest, Source},
-    preflight::Conditions,
-    restore::{self, FetchProgress, FetchRequest, Verify},
-    save::{self, Identity, Progress, SaveRequest, SourceFile},
-    store::{self, Store, StoreOptions},
-};
+use checkpoint::chunk::Chunking;
+use checkpoint::dispatcher::{Class, Dispatcher, Limits as Slots};
+use checkpoint::fingerprint::Fingerprint;
+use checkpoint::folder::{Folder, WalkLimits};
+use checkpoint::generation::{self, Generation};
+use checkpoint::key::{LineageId, Workload};
+use checkpoint::manifest::{self, Manifest, Source};
+use checkpoint::preflight::Conditions;
+use checkpoint::restore::{self, FetchProgress, FetchRequest, Verify};
+use checkpoint::save::{self, Identity, Progress, SaveRequest, SourceFile};
+use checkpoint::store::{self, Store, StoreOptions};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -144,7 +142,7 @@ impl Desk {
             false => None,
         };
         let mut files = Vec::new();
-        for found in folder.files(&Limits::default())?.files {
+        for found in folder.files(&WalkLimits::default())?.files {
             let file = folder.read(&found.path)?;
             files.push(SourceFile { path: found.path, mode: found.mode, size: found.size, file, chunking });
         }

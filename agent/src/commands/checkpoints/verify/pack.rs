@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 
 /// What a pack turned out to be.
 #[derive(Debug, Default)]
-pub(super) struct Read {
+pub(super) struct PackRead {
     /// Bytes that were read.
     pub(super) bytes: u64,
     /// There is no such object.
@@ -34,7 +34,7 @@ pub(super) async fn read(
     workload: &Workload,
     pack: ContentHash,
     pieces: Vec<Piece>,
-) -> Result<Read, StoreError> {
+) -> Result<PackRead, StoreError> {
     let key = workload.pack(pack);
     let mut window = Window::new(pieces);
     loop {
@@ -44,7 +44,7 @@ pub(super) async fn read(
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => {
                 let wrong = Some("it is not in the store".to_owned());
-                return Ok(Read { bytes: window.end, missing: true, wrong, bad: window.everything() });
+                return Ok(PackRead { bytes: window.end, missing: true, wrong, bad: window.everything() });
             }
             Err(error) => return Err(error),
         };
@@ -57,7 +57,7 @@ pub(super) async fn read(
         window = worked.await.map_err(|error| StoreError::Permanent { message: error.to_string() })?;
         if window.end > PACK_MAX {
             let wrong = Some(format!("it has more than {PACK_MAX} bytes, which no pack has"));
-            return Ok(Read { bytes: window.end, missing: false, wrong, bad: window.everything() });
+            return Ok(PackRead { bytes: window.end, missing: false, wrong, bad: window.everything() });
         }
         if last {
             return Ok(window.finish(pack));
@@ -129,7 +129,7 @@ impl Window {
         self.bad
     }
 
-    fn finish(self, pack: ContentHash) -> Read {
+    fn finish(self, pack: ContentHash) -> PackRead {
         let bytes = self.end;
         let short = self.pending.iter().map(|piece| piece.extent.pack_offset + piece.extent.len).max();
         // Its name can be checked if the generations that were read name all of its blocks.
@@ -143,7 +143,7 @@ impl Window {
             }
             None => None,
         };
-        Read { bytes, missing: false, wrong, bad: self.everything() }
+        PackRead { bytes, missing: false, wrong, bad: self.everything() }
     }
 }
 

@@ -18,7 +18,7 @@ type Key = (u64, u64, Crc64, Option<ContentHash>);
 
 /// The extents of some manifests by pack, each once.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct WantedExtents {
     packs: BTreeMap<ContentHash, HashMap<Key, Piece>>,
     names: Names,
     entries: usize,
@@ -28,7 +28,7 @@ pub(super) struct Wanted {
 #[derive(Debug, Default)]
 pub(super) struct Names(Vec<String>);
 
-impl Wanted {
+impl WantedExtents {
     /// Notes what a generation needs.
     pub(super) fn add(&mut self, generation: &str, manifest: &Manifest) {
         for file in &manifest.files {

@@ -8,8 +8,8 @@ fn unread<T>() -> Result<T, Unread> {
     Err(Unread { why: "403".into(), forbidden: true })
 }
 
-fn sight(pods: Value, nodes: Value, daemon_set: Option<DaemonSet>) -> Sight {
-    Sight {
+fn sight(pods: Value, nodes: Value, daemon_set: Option<DaemonSet>) -> ClusterReads {
+    ClusterReads {
         who: Ok(Who::default()),
         version: unread(),
         ahead: None,

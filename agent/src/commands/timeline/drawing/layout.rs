@@ -33,11 +33,11 @@ pub(super) struct Layout {
     from: Moment,
     to: Moment,
     zero: Moment,
-    labels: Vec<Label>,
+    labels: Vec<DrawnLabel>,
 }
 
 /// Where a mark's words are.
-pub(super) struct Label {
+pub(super) struct DrawnLabel {
     pub(super) x: f64,
     pub(super) y: f64,
     /// They end at their line, since the picture ends behind it.
@@ -105,7 +105,7 @@ impl Layout {
     }
 
     /// One label for each mark of the chart.
-    pub(super) fn labels(&self) -> &[Label] {
+    pub(super) fn labels(&self) -> &[DrawnLabel] {
         &self.labels
     }
 
@@ -124,7 +124,7 @@ impl Layout {
             });
             ends[number].push((from, to));
             let y = self.marks + LINE * (number as f64 + 1.0) - 3.0;
-            self.labels.push(Label { x, y, leftwards });
+            self.labels.push(DrawnLabel { x, y, leftwards });
         }
         ends.len()
     }
