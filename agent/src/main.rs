@@ -2,12 +2,10 @@
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use host::{causes, exit};
 use lifeboat::cli::{Cli, Command};
 use std::error::Error;
 use std::process::ExitCode;
-
-/// `EX_USAGE` of sysexits.h: the command line is wrong, nothing was done.
-const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     // First, so that no library can be asked for TLS before one provider is chosen. A second
@@ -18,7 +16,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             let _ = error.print();
-            return ExitCode::from(if asked { 0 } else { USAGE });
+            return ExitCode::from(if asked { 0 } else { exit::USAGE });
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -33,7 +31,7 @@ fn main() -> ExitCode {
             },
             Err(error) => {
                 eprintln!("lifeboat: {error}");
-                ExitCode::from(USAGE)
+                ExitCode::from(exit::USAGE)
             }
         },
         Command::Fleet(args) => match args.validate() {
@@ -43,7 +41,7 @@ fn main() -> ExitCode {
             },
             Err(error) => {
                 eprintln!("lifeboat: {error}");
-                ExitCode::from(USAGE)
+                ExitCode::from(exit::USAGE)
             }
         },
         Command::Drill(args) => ExitCode::from(runtime.block_on(lifeboat::commands::drill::run(*args))),
@@ -63,12 +61,6 @@ fn main() -> ExitCode {
 
 /// Says why, with the whole chain, once.
 fn failed(error: &(dyn Error + 'static)) -> ExitCode {
-    eprint!("lifeboat: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        eprint!(": {cause}");
-        source = cause.source();
-    }
-    eprintln!();
+    eprintln!("lifeboat: {}", causes::chain(error));
     ExitCode::FAILURE
 }

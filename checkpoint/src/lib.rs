@@ -41,7 +41,7 @@
 //!   a save asks [`reuse`] what it may build on.
 //!
 //! Stores are [`store::ObjectStore`]s: S3 and what speaks it, or a directory with the same semantics. Faults for
-//! drills and tests are put around either by [`store::faulty`]; [`preflight`] asks a store to prove what the
+//! drills and tests are put around either by `store::faulty` (the feature `faults`); [`preflight`] asks a store to prove what the
 //! protocol needs of it.
 
 pub mod chunk;

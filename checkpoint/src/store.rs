@@ -11,6 +11,7 @@
 mod body;
 pub mod directory;
 mod error;
+#[cfg(any(test, feature = "faults"))]
 pub mod faulty;
 pub mod location;
 pub mod removal;

@@ -40,7 +40,7 @@ pub mod verdict;
 use arguments::{DrillArgs, OutputKind};
 use checkpoint::store::StoreOptions;
 use chronicle::Chronicle;
-use host::clock;
+use host::{clock, exit};
 use observation::Observation;
 use progress::Progress;
 use scene::Scene;
@@ -49,15 +49,6 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-/// `EX_USAGE`.
-const USAGE: u8 = 64;
-
-/// A guarantee was broken, or the drill could not be held.
-const BROKEN: u8 = 1;
-
-/// 128 + SIGINT, as a shell has it.
-const INTERRUPTED: u8 = 130;
 
 /// No drill takes longer, whatever hangs: the longest window, the set-up and the look at the store.
 const LONGEST: Duration = Duration::from_secs(240);
@@ -78,7 +69,7 @@ pub async fn run(args: DrillArgs) -> u8 {
         Ok(scene) => scene,
         Err(error) => {
             eprintln!("lifeboat drill: {error}");
-            return USAGE;
+            return exit::USAGE;
         }
     };
     if let Some(code) = refuse_store(&args).await {
@@ -90,18 +81,18 @@ pub async fn run(args: DrillArgs) -> u8 {
             eprintln!(
                 "lifeboat drill: no temporary directory: {error}: set TMPDIR to a folder that can be written"
             );
-            return BROKEN;
+            return exit::NO;
         }
     };
     // Dropping `hold` drops the stage, and with it every child process.
     let code = tokio::select! {
         code = tokio::time::timeout(LONGEST, hold(&args, scene, folder.path())) => code.unwrap_or_else(|_| {
             eprintln!("lifeboat drill: not over after {LONGEST:?}: given up");
-            BROKEN
+            exit::NO
         }),
         () = interrupted() => {
             eprintln!("lifeboat drill: interrupted");
-            INTERRUPTED
+            exit::INTERRUPTED
         }
     };
     if args.keep {
@@ -120,7 +111,7 @@ async fn hold(args: &DrillArgs, scene: Scene, folder: &Path) -> u8 {
         Ok(stage) => stage,
         Err(error) => {
             eprintln!("lifeboat drill: {error}");
-            return BROKEN;
+            return exit::NO;
         }
     };
     let countdown = progress.count_down(stage.scene.window);
@@ -153,7 +144,7 @@ async fn hold(args: &DrillArgs, scene: Scene, folder: &Path) -> u8 {
         OutputKind::Text => print(&timeline::text(&observation, &story, &checks)),
         OutputKind::Json => print(&format!("{:#}\n", timeline::document(&observation, &story, &checks))),
     }
-    if verdict::held(&checks) { 0 } else { BROKEN }
+    if verdict::held(&checks) { 0 } else { exit::NO }
 }
 
 /// What the store's flags say; the agents' faults are not for the drill itself.
@@ -173,13 +164,13 @@ async fn refuse_store(args: &DrillArgs) -> Option<u8> {
         Ok(opened) => opened,
         Err(error) => {
             eprintln!("lifeboat drill: --store: {error}");
-            return Some(USAGE);
+            return Some(exit::USAGE);
         }
     };
     let proven = checkpoint::preflight::prove(&opened, tokio::time::Instant::now() + STORE_PROOF).await;
     let error = proven.err()?;
     eprintln!("lifeboat drill: --store: {error}");
-    Some(BROKEN)
+    Some(exit::NO)
 }
 
 /// Looks at everything that is in the store at the end.

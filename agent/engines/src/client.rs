@@ -2,6 +2,7 @@
 
 use super::{EngineError, EngineTarget};
 use evacuation::moment::{Moment, Span};
+use host::causes;
 use host::clock;
 use reqwest::Method;
 use serde::Serialize;
@@ -104,7 +105,7 @@ impl Client {
 }
 
 async fn exchange(request: reqwest::RequestBuilder, at: &str, at_most: usize) -> Result<Answer, EngineError> {
-    let not_ready = |error: reqwest::Error| EngineError::NotReady { at: at.to_owned(), why: chain(&error) };
+    let not_ready = |error: reqwest::Error| EngineError::NotReady { at: at.to_owned(), why: cause(&error) };
     let mut response = request.send().await.map_err(not_ready)?;
     let content_type = response
         .headers()
@@ -207,13 +208,9 @@ where
     }
 }
 
-/// The whole chain of causes in one line: reqwest's own message names the URL and nothing else.
-fn chain(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    printable(&innermost.to_string())
+/// The cause behind all others: reqwest's own message names the URL and nothing else.
+fn cause(error: &reqwest::Error) -> String {
+    printable(&causes::innermost(error).to_string())
 }
 
 /// The beginning of what somebody else wrote, fit for a log line.

@@ -36,15 +36,9 @@ use self::target::{Place, Target};
 use crate::commands::page::{self, Output, Page};
 use crate::runtime::config::StoreArgs;
 use clap::{Args, Subcommand};
+use host::exit;
 use serde::Serialize;
 use std::path::PathBuf;
-
-/// Something in the store is not as it was saved.
-const WRONG: u8 = 1;
-/// It could not be found out.
-const FAILED: u8 = 2;
-/// `EX_USAGE`: the command line is wrong.
-const USAGE: u8 = 64;
 
 /// The arguments of `lifeboat checkpoints`.
 #[derive(Args, Clone, Debug)]
@@ -204,7 +198,7 @@ fn say<T: CommandOutput>(common: &Common, answer: Result<T, CheckpointsFailure>)
         Ok(answer) => answer,
         Err(failure) => {
             eprintln!("lifeboat checkpoints: {}", page::plain(&failure.to_string()));
-            return if matches!(failure, CheckpointsFailure::Usage(_)) { USAGE } else { FAILED };
+            return if matches!(failure, CheckpointsFailure::Usage(_)) { exit::USAGE } else { exit::FAILED };
         }
     };
     match render(common.output, &answer)
@@ -213,7 +207,7 @@ fn say<T: CommandOutput>(common: &Common, answer: Result<T, CheckpointsFailure>)
         Ok(()) => answer.code(),
         Err(error) => {
             eprintln!("lifeboat checkpoints: standard output: {error}");
-            FAILED
+            exit::FAILED
         }
     }
 }

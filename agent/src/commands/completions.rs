@@ -3,9 +3,7 @@
 use crate::commands::page;
 use clap::{Args, Command};
 use clap_complete::Shell;
-
-/// Standard output could not be written.
-const FAILED: u8 = 1;
+use host::exit;
 
 /// The arguments of `lifeboat completions`.
 #[derive(Args, Clone, Debug)]
@@ -24,7 +22,7 @@ pub fn run(args: &CompletionsArgs, definition: Command) -> u8 {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("lifeboat completions: standard output: {error}");
-            FAILED
+            exit::NO
         }
     }
 }

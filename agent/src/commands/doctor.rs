@@ -26,7 +26,7 @@ mod rights;
 mod store;
 
 use crate::commands::doctor::cluster_reads::{ClusterReads, PATIENCE};
-use crate::commands::page::{self, Output, Page, chain};
+use crate::commands::page::{self, Output, Page};
 use crate::kube::call::is_name;
 use crate::kube::{Cluster, ClusterError};
 use crate::runtime::config::{Config, RunArgs};
@@ -34,17 +34,13 @@ use clap::Args;
 use evacuation::facts::Facts;
 use finding::{Finding, Report};
 use futures::{StreamExt, stream};
+use host::causes;
 use host::clock;
+use host::exit;
 use rights::Way;
 use std::future::Future;
 use std::time::Duration;
 
-/// Something was found that will not work.
-const FOUND: u8 = 1;
-/// It could not be looked at all.
-const FAILED: u8 = 2;
-/// `EX_USAGE`: the command line is wrong.
-const USAGE: u8 = 64;
 /// For one group of checks.
 const GROUP: Duration = Duration::from_secs(45);
 /// Agents that are asked what they have measured, and how many of them at once.
@@ -113,15 +109,15 @@ pub async fn run(args: DoctorArgs) -> u8 {
     };
     match written.await {
         Ok(0) => 0,
-        Ok(_) => FOUND,
+        Ok(_) => exit::NO,
         Err(failure) => {
             // Several lines where several settings are wrong.
             for line in failure.to_string().lines() {
                 eprintln!("lifeboat doctor: {}", page::plain(line));
             }
             match failure {
-                DoctorFailure::Usage(_) => USAGE,
-                DoctorFailure::Failed(_) => FAILED,
+                DoctorFailure::Usage(_) => exit::USAGE,
+                DoctorFailure::Failed(_) => exit::FAILED,
             }
         }
     }
@@ -142,7 +138,7 @@ async fn examine(args: DoctorArgs) -> Result<Report, DoctorFailure> {
     let node = case.node.as_deref().unwrap_or("none");
     let connected = Cluster::outside(case.config.kubeconfig.as_deref(), node).await;
     if let (Err(error), None) = (&connected, &case.node) {
-        return Err(DoctorFailure::Failed(chain(error)));
+        return Err(DoctorFailure::Failed(causes::chain(error)));
     }
     let (imds, store, (identity, cluster)) = tokio::join!(
         within("imds", metadata(&case)),
@@ -168,7 +164,7 @@ async fn of_cluster(case: &Case, connected: Result<Cluster, ClusterError>) -> (O
     let cluster = match connected {
         Ok(cluster) => cluster,
         Err(error) => {
-            let found = Finding::failure("api-server", chain(&error))
+            let found = Finding::failure("api-server", causes::chain(&error))
                 .because("the agent cannot cordon, evict or see pods without it")
                 .mend("run it in the agent's pod, or name a kubeconfig with --kubeconfig");
             return (None, [vec![found], local::agent(&case.config).await.0].concat());
@@ -246,7 +242,7 @@ async fn measured(case: &Case, cluster: &Cluster, sight: &ClusterReads) -> (Vec<
     let answers: Vec<Result<Facts, ClusterError>> = stream::iter(asked).buffered(AT_ONCE).collect().await;
     let mut found = Vec::new();
     if let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) {
-        let why = format!("{}; the right is get on pods/proxy", chain(error));
+        let why = format!("{}; the right is get on pods/proxy", causes::chain(error));
         found.push(Finding::skipped(CHECK, "what some agents have measured", why));
     }
     if agents.len() > AGENTS {

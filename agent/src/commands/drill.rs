@@ -64,7 +64,7 @@ pub async fn run(args: DrillCommand) -> u8 {
                  agent of a node rehearse, or run the drill with a build with the cargo feature `drill`: \
                  `cargo install --path agent`, or the image's target `sandbox`"
             );
-            64
+            host::exit::USAGE
         }
     }
 }

@@ -2,11 +2,9 @@
 
 use crate::commands::page;
 use clap::{Args, Command};
+use host::exit;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// A page could not be written.
-const FAILED: u8 = 1;
 
 /// The arguments of `lifeboat man`.
 #[derive(Args, Clone, Debug)]
@@ -30,7 +28,7 @@ pub fn run(args: &ManArgs, definition: Command) -> u8 {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("lifeboat man: {place}: {error}");
-            FAILED
+            exit::NO
         }
     }
 }
@@ -125,6 +123,6 @@ mod tests {
     fn a_folder_that_cannot_be_made_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert!(write(&file.path().join("man1"), definition()).is_err());
-        assert_eq!(run(&ManArgs { dir: Some(file.path().join("man1")) }, definition()), FAILED);
+        assert_eq!(run(&ManArgs { dir: Some(file.path().join("man1")) }, definition()), exit::NO);
     }
 }

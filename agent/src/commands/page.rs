@@ -13,17 +13,6 @@ pub enum Output {
     Json,
 }
 
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
 /// What is written to standard output, built first and written once.
 #[derive(Debug, Default)]
 pub struct Page(String);

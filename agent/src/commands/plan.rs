@@ -11,23 +11,21 @@
 
 mod table;
 
-use crate::commands::page::{self, Output, Page, chain};
+use crate::commands::page::{self, Output, Page};
 use crate::kube::Cluster;
 use bytesize::ByteSize;
 use clap::Args;
 use evacuation::facts::Facts;
 use evacuation::moment::Span;
 use evacuation::plan::Plan;
+use host::causes;
 use host::clock;
+use host::exit;
 use serde::Serialize;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// It could not be found out.
-const FAILED: u8 = 2;
-/// `EX_USAGE`: the command line, or the facts, are wrong.
-const USAGE: u8 = 64;
 /// How long a cluster or an agent may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The only version of the facts.
@@ -106,8 +104,8 @@ pub async fn run(args: PlanArgs) -> u8 {
         Err(failure) => {
             eprintln!("lifeboat plan: {}", page::plain(&failure.to_string()));
             match failure {
-                PlanFailure::Usage(_) => USAGE,
-                PlanFailure::Failed(_) => FAILED,
+                PlanFailure::Usage(_) => exit::USAGE,
+                PlanFailure::Failed(_) => exit::FAILED,
             }
         }
     }
@@ -147,7 +145,7 @@ async fn facts(args: &PlanArgs) -> Result<(Facts, String), PlanFailure> {
     if let Some(node) = &args.node {
         let deadline = clock::now() + Span::from_secs(PATIENCE.as_secs());
         let survey = Cluster::survey(args.kubeconfig.as_deref(), node, deadline).await;
-        let survey = survey.map_err(|error| PlanFailure::Failed(chain(&error)))?;
+        let survey = survey.map_err(|error| PlanFailure::Failed(causes::chain(&error)))?;
         let source = match survey.agent {
             Some(agent) => format!("told by its agent, {agent}"),
             None => {
@@ -205,7 +203,7 @@ fn checked(facts: Facts, source: &str) -> Result<Facts, PlanFailure> {
 async fn ask(agent: &str) -> Result<Facts, PlanFailure> {
     let url = format!("{}/facts", agent.trim_end_matches('/'));
     let failed = |error: reqwest::Error| {
-        let what = chain(&error);
+        let what = causes::chain(&error);
         PlanFailure::Failed(format!("{what}: run it where an agent runs, or give --agent, --node or --facts"))
     };
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(failed)?;

@@ -17,6 +17,7 @@ mod web_page;
 
 use crate::runtime::journal;
 use clap::{Args, ValueEnum};
+use host::exit;
 use serde_json::{Value, json};
 use source::Source;
 use std::fmt::Write as _;
@@ -27,12 +28,6 @@ use trace::lives::{Life, ReadError};
 use trace::replay::Replayed;
 use trace::timeline::Timeline;
 use trace::timeline::chart::Chart;
-
-/// The journal cannot be read, or does not replay.
-const FAILED: u8 = 1;
-
-/// `EX_USAGE` of sysexits.h: nothing was done.
-const USAGE: u8 = 64;
 
 /// The arguments of `lifeboat timeline`.
 #[derive(Args, Clone, Debug)]
@@ -78,23 +73,23 @@ pub fn run(args: &TimelineArgs) -> u8 {
     if args.replay
         && matches!(args.output, TimelineOutput::Svg | TimelineOutput::Html | TimelineOutput::Journal)
     {
-        return refused("--replay compares and judges, in words: use --output text or json", USAGE);
+        return refused("--replay compares and judges, in words: use --output text or json", exit::USAGE);
     }
     if args.output == TimelineOutput::Journal {
         return match copy(&args.journal, &mut std::io::stdout().lock()) {
             Ok(()) => 0,
             // Whoever reads a pipe may close it.
             Err(CopyError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
-            Err(error) => refused(&error.to_string(), FAILED),
+            Err(error) => refused(&error.to_string(), exit::NO),
         };
     }
     let source = match source::read(&args.journal) {
         Ok(source) => source,
-        Err(error) => return refused(&error.to_string(), FAILED),
+        Err(error) => return refused(&error.to_string(), exit::NO),
     };
     let told = match (&source, args.output) {
         (Source::Report(_), _) if args.replay => {
-            return refused("a report cannot be replayed: give the node's journal", FAILED);
+            return refused("a report cannot be replayed: give the node's journal", exit::NO);
         }
         // Copied above.
         (_, TimelineOutput::Journal) => Told::of(String::new()),
@@ -108,7 +103,7 @@ pub fn run(args: &TimelineArgs) -> u8 {
             [] => {
                 return refused(
                     "there is nothing to draw in this journal: --output text tells what there is",
-                    FAILED,
+                    exit::NO,
                 );
             }
             charts => Told::of(drawing::svg(charts).into_string()),
@@ -122,7 +117,7 @@ pub fn run(args: &TimelineArgs) -> u8 {
     };
     // Standard output may be a closed pipe: that is the reader's choice.
     let _ = std::io::stdout().write_all(told.text.as_bytes());
-    if told.same { 0 } else { FAILED }
+    if told.same { 0 } else { exit::NO }
 }
 
 /// Why the journal was not copied.

@@ -41,7 +41,7 @@ pub fn run(args: &WaitArgs) -> u8 {
             "lifeboat wait: {} is no directory: mount the pod's state volume there, or name its place with --volume",
             args.volume.display()
         );
-        return 64;
+        return host::exit::USAGE;
     }
     eprintln!("lifeboat wait: {}", until_decided(args));
     0

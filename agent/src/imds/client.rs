@@ -5,6 +5,7 @@
 
 use super::ImdsError;
 use super::fault::{Fault, FaultKind};
+use host::causes;
 use http::{HeaderMap, Method, StatusCode, header};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -157,10 +158,7 @@ async fn exchange(
 }
 
 fn broken(what: &'static str, error: &reqwest::Error) -> Fault {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
+    let innermost = causes::innermost(error);
     let kind = match innermost.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
         _ if error.is_timeout() => FaultKind::Timeout,
         Some(std::io::ErrorKind::ConnectionRefused) => FaultKind::Refused,

@@ -21,12 +21,12 @@ use evacuation::event::FailureKind;
 use evacuation::moment::{Moment, Span};
 use evacuation::names::CLAIM_ANNOTATION;
 use evacuation::names::LINEAGE_ANNOTATION;
+use host::causes;
 use host::clock;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
-use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -194,12 +194,7 @@ fn lost(error: &ClusterError, condition: &Condition) -> bool {
 
 /// In the words of the claim's errors.
 fn failed(error: &ClusterError) -> StoreError {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
+    let mut message = causes::chain(error);
     if matches!(error, ClusterError::Answered { status, .. } if status.code == 403) {
         message.push_str("; the Role lifeboat-agent-claims (manifests/base/rbac.yaml) grants it");
     }

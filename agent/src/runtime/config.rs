@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use checkpoint::dispatcher::Limits;
 use checkpoint::manifest::MacKey;
 use checkpoint::store::StoreOptions;
+#[cfg(feature = "drill")]
 use checkpoint::store::faulty::FaultPlan;
 use checkpoint::store::s3::Encryption;
 use clap::{Args, ValueEnum};
@@ -127,6 +128,7 @@ pub struct RunArgs {
     #[arg(long, env = "LIFEBOAT_STORE_LIFECYCLE", value_parser = crate::runtime::values::span, help_heading = "Store")]
     store_lifecycle: Option<Span>,
     /// A fault of the store, for drills
+    #[cfg(feature = "drill")]
     #[arg(long, hide = true)]
     store_fault: Vec<String>,
 
@@ -360,14 +362,11 @@ impl RunArgs {
                 String::new()
             }
         };
-        let faults = (!self.store_fault.is_empty()).then(|| FaultPlan::parse(&self.store_fault.join("\n")));
-        let faults = match faults.transpose() {
-            Ok(faults) => faults,
-            Err(error) => {
-                wrong.push(format!("--store-fault: {error}"));
-                None
-            }
-        };
+        #[cfg(feature = "drill")]
+        let faults = FaultPlan::parse(&self.store_fault.join("\n"))
+            .map_err(|error| wrong.push(format!("--store-fault: {error}")))
+            .ok()
+            .filter(|_| !self.store_fault.is_empty());
         let mac_key = self.store.mac_key().unwrap_or_else(|why| {
             wrong.push(why);
             None
@@ -413,7 +412,11 @@ impl RunArgs {
             imds_poll: host::clock::duration(self.imds_poll),
             impersonate_node: self.impersonate_node,
             store: self.store.url(),
-            store_options: StoreOptions { faults, ..self.store.options() },
+            store_options: StoreOptions {
+                #[cfg(feature = "drill")]
+                faults,
+                ..self.store.options()
+            },
             mac_key,
             pack_size,
             lifecycle: self.store_lifecycle.map(host::clock::duration),

@@ -2,10 +2,11 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+#[cfg(any(test, feature = "faults"))]
+use super::faulty::{FaultPlan, FaultyStore};
 use super::{
     Remover, Store, StoreError,
     directory::DirectoryStore,
-    faulty::{FaultPlan, FaultyStore},
     s3::{Encryption, S3Options, S3Store},
 };
 
@@ -23,6 +24,7 @@ pub struct StoreOptions {
     /// What is asked of S3; by default the bucket's own setting decides.
     pub encryption: Encryption,
     /// Faults, for drills and tests.
+    #[cfg(any(test, feature = "faults"))]
     pub faults: Option<FaultPlan>,
 }
 
@@ -73,10 +75,12 @@ pub async fn open_for_removal(url: &str, options: StoreOptions) -> Result<Remove
     } else {
         return Err(wrong("the scheme is unknown"));
     };
-    Ok(match options.faults {
+    #[cfg(any(test, feature = "faults"))]
+    let store: Remover = match options.faults {
         Some(plan) => Arc::new(FaultyStore::new(store, plan)),
         None => store,
-    })
+    };
+    Ok(store)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use super::catalog::{Catalog, soon};
 use super::target::Place;
-use super::{CheckpointsFailure, CommandOutput, FAILED};
+use super::{CheckpointsFailure, CommandOutput};
 use crate::commands::page::{Page, count, short, size};
 use crate::runtime::config::StoreArgs;
 use crate::runtime::garbage_args::GarbageArgs;
@@ -13,6 +13,7 @@ use checkpoint::garbage::PASS;
 use checkpoint::garbage::{self, Action, Collected, Plan, SkippedStep};
 use checkpoint::key::Workload;
 use checkpoint::preflight;
+use host::exit;
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -165,7 +166,7 @@ impl CommandOutput for GcOutput {
     }
 
     fn code(&self) -> u8 {
-        if self.workloads.iter().any(|workload| workload.failed.is_some()) { FAILED } else { 0 }
+        if self.workloads.iter().any(|workload| workload.failed.is_some()) { exit::FAILED } else { 0 }
     }
 }
 

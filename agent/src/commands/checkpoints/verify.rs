@@ -20,6 +20,7 @@ use checkpoint::key::{GenerationNumber, LineageId, Workload};
 use checkpoint::restore::{self, RestoreError};
 use checkpoint::store::StoreError;
 use futures::stream::{self, StreamExt};
+use host::exit;
 use serde::Serialize;
 
 /// How many files and extents are remembered before their packs are read; at most 200 bytes each.
@@ -246,6 +247,6 @@ impl CommandOutput for Verified {
     }
 
     fn code(&self) -> u8 {
-        if self.whole { 0 } else { super::WRONG }
+        if self.whole { 0 } else { exit::NO }
     }
 }

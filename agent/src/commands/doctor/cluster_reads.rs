@@ -4,6 +4,7 @@ use crate::kube::call::{Call, is_name};
 use crate::kube::{Cluster, ClusterError};
 use crate::pods::conditions::is_gated;
 use evacuation::moment::{Moment, Span};
+use host::causes;
 use host::clock;
 use jiff::Timestamp;
 use k8s_openapi::List;
@@ -117,13 +118,7 @@ fn soon() -> Moment {
 pub(super) fn unread(error: &ClusterError) -> Unread {
     let forbidden =
         matches!(error, ClusterError::Answered { status, .. } if matches!(status.code, 401 | 403));
-    let mut why = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        why = format!("{why}: {cause}");
-        source = cause.source();
-    }
-    Unread { why, forbidden }
+    Unread { why: causes::chain(error), forbidden }
 }
 
 async fn who(cluster: &Cluster) -> ReadResult<(Who, Option<i64>)> {

@@ -16,18 +16,14 @@ use crate::kube::{Cluster, ClusterError};
 use crate::runtime::drill_scope::DrillScope;
 use clap::Args;
 use evacuation::moment::{Moment, Span};
+use host::causes;
 use host::clock;
+use host::exit;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// `EX_USAGE`.
-const USAGE: u8 = 64;
-/// The drill was held and did not save or evict all that it was to.
-const INCOMPLETE: u8 = 1;
-/// There was no drill.
-const FAILED: u8 = 2;
 /// How long an agent may take to see the request.
 const TAKEN_WITHIN: Span = Span::from_secs(15);
 /// How long after its deadline a drill may still be told of.
@@ -79,10 +75,10 @@ pub(super) async fn run(args: &LiveArgs, node: &str, as_json: bool) -> u8 {
     }
     match held(args, node, as_json).await {
         Ok(true) => 0,
-        Ok(false) => INCOMPLETE,
+        Ok(false) => exit::NO,
         Err(failure) => {
             eprintln!("lifeboat drill: {}", page::plain(&failure.to_string()));
-            if matches!(failure, LiveDrillFailure::Usage(_)) { USAGE } else { FAILED }
+            if matches!(failure, LiveDrillFailure::Usage(_)) { exit::USAGE } else { exit::FAILED }
         }
     }
 }
@@ -280,7 +276,7 @@ impl Story {
 
     /// It cannot be looked at now: said once for each reason.
     fn trouble(&mut self, failure: &LiveDrillFailure) {
-        let why = format!("it cannot be looked at: {}", page::chain(failure));
+        let why = format!("it cannot be looked at: {}", causes::chain(failure));
         if self.results.insert(why.clone()) {
             self.line(&why);
         }

@@ -7,6 +7,7 @@ use evacuation::moment::{Moment, Span};
 use evacuation::notice::{InstanceAction, Notice, NoticeKind};
 use evacuation::pod::{Owner, PodFacts, PodUid, Role};
 use evacuation::policy::Policy;
+use host::exit;
 use std::io::Write as _;
 use std::path::Path;
 use trace::journal::{FORMAT, Head, Line, NAME, OLD_NAME, What};
@@ -338,11 +339,14 @@ fn every_evacuation_of_a_journal_is_drawn_and_a_journal_without_any_is_no_error_
     });
     assert!(charts(&source::read(nothing.path()).unwrap()).is_empty());
     let asked = |output, replay| run(&TimelineArgs { journal: nothing.path().to_owned(), replay, output });
-    assert_eq!((asked(TimelineOutput::Svg, false), asked(TimelineOutput::Html, false)), (FAILED, 0));
-    assert_eq!((asked(TimelineOutput::Svg, true), asked(TimelineOutput::Html, true)), (USAGE, USAGE));
+    assert_eq!((asked(TimelineOutput::Svg, false), asked(TimelineOutput::Html, false)), (exit::NO, 0));
+    assert_eq!(
+        (asked(TimelineOutput::Svg, true), asked(TimelineOutput::Html, true)),
+        (exit::USAGE, exit::USAGE)
+    );
     let report = written(&stored_report(1));
     let asked = |output, replay| run(&TimelineArgs { journal: report.path().to_owned(), replay, output });
-    assert_eq!(asked(TimelineOutput::Text, true), FAILED, "a report cannot be replayed");
+    assert_eq!(asked(TimelineOutput::Text, true), exit::NO, "a report cannot be replayed");
     assert_eq!(
         [TimelineOutput::Text, TimelineOutput::Json, TimelineOutput::Svg, TimelineOutput::Html]
             .map(|output| asked(output, false)),

@@ -12,6 +12,7 @@ use checkpoint::restore::RestoreError;
 use checkpoint::store::StoreError;
 use engines::EngineError;
 use evacuation::event::{FailureKind, Outcome};
+use host::causes;
 use host::small_file::SmallFileError;
 use std::error::Error;
 
@@ -29,13 +30,7 @@ impl EffectFailure {
 
     /// With the whole chain of causes: this is where it is told.
     fn of(kind: FailureKind, error: &(dyn Error + 'static)) -> Self {
-        let mut why = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            why = format!("{why}: {cause}");
-            source = cause.source();
-        }
-        Self { kind, why }
+        Self { kind, why: causes::chain(error) }
     }
 
     pub(crate) fn into_outcome(self) -> Outcome {

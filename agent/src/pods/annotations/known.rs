@@ -74,20 +74,7 @@ pub(super) const ON_DELETE: [(&str, OnDelete); 2] =
 
 /// The known name that takes the fewest edits from `name`.
 pub(super) fn nearest(name: &str) -> &'static str {
-    KNOWN.into_iter().min_by_key(|known| edits(name, known)).unwrap_or(KNOWN[0])
-}
-
-/// Levenshtein distance, of the first 64 characters (an annotation's name has at most 63).
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut previous: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().take(64).enumerate() {
-        let mut row = vec![i + 1];
-        for (j, to) in b.iter().enumerate() {
-            let replace = previous[j] + usize::from(from != *to);
-            row.push(replace.min(previous[j + 1] + 1).min(row[j] + 1));
-        }
-        previous = row;
-    }
-    previous.last().copied().unwrap_or(0)
+    // An annotation's name has at most 63 characters.
+    let name: String = name.chars().take(64).collect();
+    KNOWN.into_iter().min_by_key(|known| strsim::levenshtein(&name, known)).unwrap_or(KNOWN[0])
 }
