@@ -1,0 +1,54 @@
+//! Judges how the source tree is built: its layers and its import circles.
+//!
+//! It reads text and neither runs nor imports the project, so its own tests can plant a tree in memory and see that
+//! each fault in it is found.
+//!
+//! `LIFEBOAT_STRUCTURE_ROOT=/path/of/a/tree` has the tests judge another tree than their own.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`tree`] | the files of a checkout, or planted ones |
+//! | [`workspace`] | the crates: their folders, their names in code, what they depend on |
+//! | [`scan`] | one file's paths and types, read from its tokens |
+//! | [`source`] | the same of a whole crate |
+//! | [`layers`], [`circles`] | who may import whom |
+
+pub mod circles;
+pub mod layers;
+pub mod scan;
+pub mod source;
+mod tokens;
+pub mod tree;
+mod use_tree;
+pub mod workspace;
+
+use std::path::PathBuf;
+
+/// Why a tree cannot be judged. A tree that is judged and found wanting is no error.
+#[derive(Debug, thiserror::Error)]
+pub enum StructureError {
+    /// A file or a folder.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A file that is not what its name says.
+    #[error("{path}:{line}: {why}")]
+    Malformed {
+        /// Which, from the root of the tree.
+        path: String,
+        /// Where in it; 1 if that is not known.
+        line: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl StructureError {
+    fn malformed(path: &str, line: usize, why: impl Into<String>) -> Self {
+        Self::Malformed { path: path.to_owned(), line, why: why.into() }
+    }
+}
