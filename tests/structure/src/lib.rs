@@ -1,4 +1,4 @@
-//! Judges how the source tree is built: its layers and its import circles.
+//! Judges how the source tree is built: its layers, its import circles, its names.
 //!
 //! It reads text and neither runs nor imports the project, so its own tests can plant a tree in memory and see that
 //! each fault in it is found.
@@ -12,6 +12,7 @@
 //! | [`scan`] | one file's paths and types, read from its tokens |
 //! | [`source`] | the same of a whole crate |
 //! | [`layers`], [`circles`] | who may import whom |
+//! | [`types`] | shared names |
 
 pub mod circles;
 pub mod layers;
@@ -19,6 +20,7 @@ pub mod scan;
 pub mod source;
 mod tokens;
 pub mod tree;
+pub mod types;
 mod use_tree;
 pub mod workspace;
 
