@@ -1,4 +1,4 @@
-//! Judges how the source tree is built: its layers, its import circles, its names.
+//! Judges how the source tree is built: its layers, its import circles, its names, the length of its files.
 //!
 //! It reads text and neither runs nor imports the project, so its own tests can plant a tree in memory and see that
 //! each fault in it is found.
@@ -12,11 +12,12 @@
 //! | [`scan`] | one file's paths and types, read from its tokens |
 //! | [`source`] | the same of a whole crate |
 //! | [`layers`], [`circles`] | who may import whom |
-//! | [`types`] | shared names |
+//! | [`types`], [`sizes`] | shared names, long files |
 
 pub mod circles;
 pub mod layers;
 pub mod scan;
+pub mod sizes;
 pub mod source;
 mod tokens;
 pub mod tree;
