@@ -12,7 +12,7 @@
 //! | [`scan`] | one file's paths and types, read from its tokens |
 //! | [`source`] | the same of a whole crate |
 //! | [`layers`], [`circles`] | who may import whom |
-//! | [`types`], [`sizes`] | shared names, long files |
+//! | [`types`], [`sizes`], [`words`] | shared names, long files, words that were renamed |
 
 pub mod circles;
 pub mod layers;
@@ -23,6 +23,7 @@ mod tokens;
 pub mod tree;
 pub mod types;
 mod use_tree;
+pub mod words;
 pub mod workspace;
 
 use std::path::PathBuf;

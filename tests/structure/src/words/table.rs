@@ -1,0 +1,122 @@
+//! The table of renamed words.
+
+use crate::StructureError;
+use crate::tree::Tree;
+use std::fmt;
+
+/// Where the table is.
+pub const CHANGES: &str = "CHANGELOG.md";
+/// The heading above it.
+pub const HEADING: &str = "### Renamed on the wire";
+/// Its columns.
+const COLUMNS: [&str; 3] = ["where", "old", "new"];
+
+/// What kind of word it is; the first column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// `action label`: a value of that label of metrics.
+    Label(String),
+    /// `report word`: a value in reports.
+    Report,
+    /// `Event reason`: of Kubernetes Events.
+    EventReason,
+    /// `fault plan`: in the text form of faults.
+    FaultPlan,
+    /// `journal word`: a key or a value in journals.
+    Journal,
+}
+
+impl Kind {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "report word" => Some(Self::Report),
+            "Event reason" => Some(Self::EventReason),
+            "fault plan" => Some(Self::FaultPlan),
+            "journal word" => Some(Self::Journal),
+            text => {
+                let label = text.strip_suffix(" label")?;
+                let is_name = label.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !label.is_empty();
+                is_name.then(|| Self::Label(label.to_owned()))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Label(label) => write!(f, "{label} label"),
+            Self::Report => f.write_str("report word"),
+            Self::EventReason => f.write_str("Event reason"),
+            Self::FaultPlan => f.write_str("fault plan"),
+            Self::Journal => f.write_str("journal word"),
+        }
+    }
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renamed {
+    /// What kind of word it is.
+    pub kind: Kind,
+    /// What it was.
+    pub old: String,
+    /// What it is.
+    pub new: String,
+    /// Its line in [`CHANGES`].
+    pub line: usize,
+}
+
+/// Reads the table.
+pub fn read(tree: &Tree) -> Result<Vec<Renamed>, StructureError> {
+    let wrong = |line: usize, why: String| StructureError::malformed(CHANGES, line, why);
+    let text = tree.file(CHANGES).ok_or_else(|| wrong(1, "there is no such file".into()))?;
+    let heading = text.lines().position(|line| line.trim_end() == HEADING).ok_or_else(|| {
+        wrong(1, format!("the heading `{HEADING}` with the table of renamed words is missing"))
+    })?;
+    let mut rows = text
+        .lines()
+        .enumerate()
+        .skip(heading + 1)
+        .take_while(|(_, line)| !line.starts_with('#'))
+        .filter(|(_, line)| line.starts_with('|'))
+        .map(|(index, line)| (index + 1, cells(line)));
+    let columns = rows.next().map(|(_, cells)| cells).unwrap_or_default();
+    if columns != COLUMNS {
+        return Err(wrong(
+            heading + 1,
+            format!("a table with the columns {} must follow", COLUMNS.join(", ")),
+        ));
+    }
+    let mut words: Vec<Renamed> = Vec::new();
+    for (line, cells) in
+        rows.filter(|(_, cells)| !cells.iter().all(|cell| cell.trim_matches([':', '-']).is_empty()))
+    {
+        let [kind, old, new] = cells.as_slice() else {
+            return Err(wrong(line, format!("{} cells instead of {}", cells.len(), COLUMNS.len())));
+        };
+        let kind = Kind::parse(kind).ok_or_else(|| {
+            let known = "`NAME label`, `report word`, `Event reason`, `fault plan`, `journal word`";
+            wrong(line, format!("`{kind}` is none of {known}"))
+        })?;
+        if old.is_empty() || new.is_empty() || old == new {
+            return Err(wrong(line, format!("`{old}` cannot have become `{new}`")));
+        }
+        words.push(Renamed { kind, old: old.clone(), new: new.clone(), line });
+    }
+    for (index, word) in words.iter().enumerate() {
+        let of_kind = |other: &&Renamed| other.kind == word.kind;
+        if words[..index].iter().filter(of_kind).any(|other| other.old == word.old) {
+            return Err(wrong(word.line, format!("`{}` is renamed twice", word.old)));
+        }
+        if words.iter().filter(of_kind).any(|other| other.new == word.old) {
+            return Err(wrong(word.line, format!("`{}` is old and new: no test can tell", word.old)));
+        }
+    }
+    if words.is_empty() { Err(wrong(heading + 1, "the table has no line".into())) } else { Ok(words) }
+}
+
+/// The cells of a line of a table, without backticks.
+fn cells(line: &str) -> Vec<String> {
+    line.trim().trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
+}
