@@ -122,8 +122,6 @@ fn what_only_looks_like_an_import_is_none() -> Result {
         "pub(in crate::low) struct A;\npub(crate) struct B;\nstruct C(pub(super) u8);",
         "use crate::low::deep;\nuse super::deep::A;\nuse crate::Root;",
         "use std::top;\nfn f() { other::crate_top::top(); top.top::<u8>(); }",
-        "mod ours_base { pub fn f() {} }\nfn f() { ours_base::f() }",
-        "fn f() { <A as B>::ours_base::f(); a::ours_base::f() }",
     ] {
         assert_eq!(found(text)?, [""; 0], "{text}");
     }
@@ -159,7 +157,16 @@ fn another_crate_is_seen_by_the_name_that_it_has_in_code() -> Result {
             "{found:?}"
         );
     }
-    assert_eq!(upwards("struct A;")?, [manifest], "a dependency counts that no code names");
+    assert_eq!(upwards("struct A;")?, [manifest.as_str()], "a dependency counts that no code names");
+    for text in [
+        "mod ours_high { pub fn f() {} }\nfn f() { ours_high::f() }",
+        "use std::fmt as ours_high;\nfn f() { ours_high::f() }",
+        "fn f() { <A as B>::ours_high::f(); a::ours_high::f(); a.ours_high() }",
+    ] {
+        assert_eq!(upwards(text)?, [manifest.as_str()], "{text}");
+    }
+    let said = upwards("mod ours_high { pub fn f() {} }\nfn f() { ::ours_high::f() }")?;
+    assert_eq!(said.len(), 2, "`::` begins at the crates: {said:?}");
     Ok(())
 }
 
@@ -210,6 +217,7 @@ fn tests_import_upwards_and_are_listed_apart() -> Result {
         "#[cfg(all(test, unix))]\nmod tests { use crate::top; }",
         "mod tests { #![cfg(test)] use crate::top; }",
         "#![cfg(test)]\nuse crate::top;",
+        "#[cfg(test)]\nconst A: u8 = { 1 } + crate::top::perform();",
         "struct A { #[cfg(test)] a: crate::top::Shown, b: u8 }",
         "#[cfg(doc)]\nuse crate::top;",
     ] {

@@ -79,8 +79,7 @@ impl Walk<'_> {
                 self.refuse(tokens, at, "`include!` hides what a module is made of: make it a module");
                 at + 2
             }
-            // `pub(in crate::a)` imports nothing.
-            Some("pub") => at + 1 + usize::from(is_visibility(tokens, at + 1)),
+            // The path of `pub(in crate::a)` is one of the modules around it, so it never leads to another part.
             Some(keyword) => {
                 self.define(tokens, at, keyword, scope);
                 self.path(tokens, at, scope)
@@ -145,18 +144,6 @@ impl Walk<'_> {
     fn refuse(&mut self, tokens: &[TokenTree], at: usize, why: &'static str) {
         self.found.refusals.push(Refusal { file: self.place.file.to_owned(), line: line(tokens, at), why });
     }
-}
-
-/// Is `(crate)`, `(super)` or `(in …)` at `at`? A field of a tuple may be in parentheses as well.
-fn is_visibility(tokens: &[TokenTree], at: usize) -> bool {
-    group(tokens, at, Delimiter::Parenthesis).is_some_and(|group| {
-        let within = list(group.stream());
-        match ident(&within, 0).as_deref() {
-            Some("in") => true,
-            Some("crate" | "self" | "super") => within.len() == 1,
-            _ => false,
-        }
-    })
 }
 
 /// The modules that a module declares, and the names that its `use` bind to something below a path.
