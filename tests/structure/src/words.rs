@@ -49,7 +49,7 @@ pub fn left<'a>(tree: &'a Tree, words: &'a [Renamed]) -> Result<Vec<Left<'a>>, S
         if is_below(file, EXEMPT) {
             continue;
         }
-        for (renamed, forms) in forms.iter().filter(|(renamed, _)| text.contains(&renamed.old)) {
+        for (renamed, forms) in forms.iter().filter(|(_, forms)| text.contains(forms.needle())) {
             for (index, line) in text.lines().enumerate() {
                 if let Some(form) = forms.find(file, line) {
                     found.push(Left { file, line: index + 1, renamed, form });

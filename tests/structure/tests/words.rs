@@ -36,7 +36,10 @@ Words of before.
 | `Event reason` | `LetGo` | `PodDeleted` |
 | `Event reason` | `Noticed` | `NoticeReceived` |
 | `fault plan` | `engine=rude` | `engine=impolite` |
-| `journal word` | `woke` | `timer_fired` |
+| `fault plan` | `agent=kill@step:mark` | `agent=kill@step:mark_node` |
+| journal, event | `woke` | `timer_fired` |
+| journal, field of `save` | `round` | `kind` |
+| `/status` | `standing` | `active_notice` |
 
 ## 0.1.0
 ";
@@ -82,7 +85,13 @@ fn an_old_word_is_found_in_each_form() -> Result<(), StructureError> {
         ("tests/parts/a.sh", "kubectl get events --field-selector reason=Noticed"),
         ("docs/operations.md", "The Event `Noticed` says so."),
         ("tests/run", "--fault engine=rude@5s"),
+        ("tests/run", "--fault agent-b=kill@step:mark+5s"),
         ("tests/e2e/a.rs", r#"{"at":5,"woke":{}}"#),
+        ("tests/e2e/a.rs", r#"{"event": "woke"}"#),
+        ("tests/e2e/a.rs", r#"{"action":{"save":{"by":7,"round":"full"}}}"#),
+        ("docs/operations.md", "In the journal `round` says which."),
+        ("tests/e2e/a.rs", r#"ensure!(status(&bed).await?["standing"].is_null());"#),
+        ("docs/operations.md", "`/status` has it as `standing`."),
     ] {
         let found = found(file, &format!("\n{line}\n"))?;
         assert_eq!(found.len(), 1, "{file}: {line}: {found:?}");
@@ -130,6 +139,10 @@ fn english_and_other_labels_are_left_alone() -> Result<(), StructureError> {
         ("tests/e2e/a.rs", r#".context("withdrawn")?; pod("look", "node-a")"#),
         ("tests/e2e/a.rs", r#"{action="look_closely", reaction="look"}"#),
         ("tests/e2e/a.rs", "kill@step:lookup kill@step:hand_over_more engine=rudely"),
+        ("tests/e2e/a.rs", r#"killed.standing["began"]; note["standing"]; "round""#),
+        ("docs/protocol.md", r#"{"pod_uid": "…", "round": "flush"}"#),
+        ("docs/operations.md", "A `round` of saves; a notice that is `standing`."),
+        ("tests/run", "kill@step:mark_node kill@step:unmark"),
         ("tests/structure/tests/words.rs", r#"{action="look"}"#),
         ("agent/src/lib.rs", r#"{action="look"}"#),
     ] {

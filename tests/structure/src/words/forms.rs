@@ -6,7 +6,9 @@
 //! | pair | `{action: look}`, `"action": "look"`, `("action", "look")` |
 //! | list of a label | in `docs/metrics.md` after `` `action`: `` |
 //! | in a line about it | `` the effect `look` `` in a document |
-//! | step | `agent=kill@step:look` |
+//! | step, fault | `agent=kill@step:look` |
+//! | key | `"looked": {` of a journal |
+//! | field | `status["standing"]` of `/status` |
 //! | quoted | only for words that are not English, as `"let_go"` or `LetGo` in backticks |
 
 use super::table::{Kind, Renamed};
@@ -81,18 +83,32 @@ impl Forms {
                 context = Some((regex(format!("{START}(?:Events?|reasons?){END}"))?, regex(quoted.clone())?));
             }
             Kind::FaultPlan => {
-                patterns.push(("fault", regex(format!("[\\w@][=@:]{old}{END}"))?));
-                // With an outcome or a step it is not English.
-                if renamed.old.contains(['=', '@', ':', '-']) {
-                    patterns.push(("fault", regex(format!("{START}{old}{END}"))?));
-                }
+                let pattern = match moment(renamed) {
+                    Some(moment) => format!("{}{END}", escape(moment)),
+                    None if renamed.old.contains(['=', ':', '-']) => format!("{START}{old}{END}"),
+                    None => format!("[\\w@][=@:]{old}{END}"),
+                };
+                patterns.push(("fault", regex(pattern)?));
             }
-            Kind::Journal => {
-                patterns.push(("key", regex(format!("\"{old}\\\\?\"\\s*:"))?));
-                patterns.push((
-                    "pair",
-                    regex(format!("\"(?:event|effect|action)\\\\?\"\\s*:\\s*\\\\?\"{old}\\\\?\""))?,
-                ));
+            Kind::Journal(of) => {
+                let key = format!("\"{old}\\\\?\"\\s*:");
+                // Between backticks are the keys above a field. Without any the line must speak of a journal.
+                let above: Vec<String> = of.split('`').skip(1).step_by(2).map(escape).collect();
+                let pattern = match of.starts_with("field") {
+                    false => key,
+                    true if above.is_empty() => format!("[Jj]ournal.*{key}"),
+                    true => format!("\"(?:{})\\\\?\"\\s*:.*{key}", above.join("|")),
+                };
+                patterns.push(("key", regex(pattern)?));
+                let value = format!("\"(?:event|effect|action|done)\\\\?\"\\s*:\\s*\\\\?\"{old}\\\\?\"");
+                patterns.push(("pair", regex(value)?));
+                context = Some((regex(format!("{START}[Jj]ournals?{END}"))?, regex(quoted.clone())?));
+            }
+            Kind::Answer(path) => {
+                let name = escape(path.trim_start_matches('/'));
+                patterns.push(("field", regex(format!("{name}.*\\[\"{old}\"\\]"))?));
+                patterns.push(("field", regex(format!("{name}.*\"{old}\\\\?\"\\s*:"))?));
+                context = Some((regex(format!("{}{END}", escape(path)))?, regex(quoted.clone())?));
             }
         }
         let is_enough = renamed.kind != Kind::FaultPlan && is_distinct(&renamed.old);
@@ -100,9 +116,14 @@ impl Forms {
         Ok(Self { renamed: renamed.clone(), patterns, context, quoted })
     }
 
+    /// What every form of the word contains.
+    pub fn needle(&self) -> &str {
+        moment(&self.renamed).unwrap_or(&self.renamed.old)
+    }
+
     /// The form in which the word is in a line.
     pub fn find(&self, file: &str, line: &str) -> Option<&'static str> {
-        if !line.contains(&self.renamed.old) {
+        if !line.contains(self.needle()) {
             return None;
         }
         let is_document = file.ends_with(".md");
@@ -120,6 +141,12 @@ impl Forms {
         }
         self.quoted.as_ref().filter(|quoted| quoted.is_match(line)).map(|_| QUOTED)
     }
+}
+
+/// The moment that a fault plan names, from `@` on: it is the same for every target and outcome.
+fn moment(renamed: &Renamed) -> Option<&str> {
+    let at = renamed.old.rfind('@').filter(|_| renamed.kind == Kind::FaultPlan)?;
+    Some(&renamed.old[at..])
 }
 
 /// Does a line of the list of metrics have `value` among those of `label`?

@@ -22,8 +22,10 @@ pub enum Kind {
     EventReason,
     /// `fault plan`: in the text form of faults.
     FaultPlan,
-    /// `journal word`: a key or a value in journals.
-    Journal,
+    /// `journal, ANYTHING`: a key or a value in journals; the rest of the cell is for people.
+    Journal(String),
+    /// `/PATH`: a field of what that path of the agent answers.
+    Answer(String),
 }
 
 impl Kind {
@@ -32,7 +34,10 @@ impl Kind {
             "report word" => Some(Self::Report),
             "Event reason" => Some(Self::EventReason),
             "fault plan" => Some(Self::FaultPlan),
-            "journal word" => Some(Self::Journal),
+            text if text.starts_with("journal, ") => {
+                Some(Self::Journal(text["journal, ".len()..].to_owned()))
+            }
+            text if text.starts_with('/') => Some(Self::Answer(text.to_owned())),
             text => {
                 let label = text.strip_suffix(" label")?;
                 let is_name = label.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !label.is_empty();
@@ -49,7 +54,8 @@ impl fmt::Display for Kind {
             Self::Report => f.write_str("report word"),
             Self::EventReason => f.write_str("Event reason"),
             Self::FaultPlan => f.write_str("fault plan"),
-            Self::Journal => f.write_str("journal word"),
+            Self::Journal(of) => write!(f, "journal, {of}"),
+            Self::Answer(path) => f.write_str(path),
         }
     }
 }
@@ -96,7 +102,7 @@ pub fn read(tree: &Tree) -> Result<Vec<Renamed>, StructureError> {
             return Err(wrong(line, format!("{} cells instead of {}", cells.len(), COLUMNS.len())));
         };
         let kind = Kind::parse(kind).ok_or_else(|| {
-            let known = "`NAME label`, `report word`, `Event reason`, `fault plan`, `journal word`";
+            let known = "`NAME label`, `report word`, `Event reason`, `fault plan`, `journal, …`, `/PATH`";
             wrong(line, format!("`{kind}` is none of {known}"))
         })?;
         if old.is_empty() || new.is_empty() || old == new {
@@ -116,7 +122,12 @@ pub fn read(tree: &Tree) -> Result<Vec<Renamed>, StructureError> {
     if words.is_empty() { Err(wrong(heading + 1, "the table has no line".into())) } else { Ok(words) }
 }
 
-/// The cells of a line of a table, without backticks.
+/// The cells of a line of a table. Backticks around all of a cell are left out.
 fn cells(line: &str) -> Vec<String> {
-    line.trim().trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
+    let cell = |cell: &str| {
+        let cell = cell.trim();
+        let inner = cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`'));
+        inner.filter(|inner| !inner.contains('`')).unwrap_or(cell).to_owned()
+    };
+    line.trim().trim_matches('|').split('|').map(cell).collect()
 }
