@@ -60,7 +60,19 @@ pub enum Subject {
 }
 
 /// How a restore ended: the reason of the condition `lifeboat.dev/restored`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 pub enum RestoreOutcome {
     /// The state is in the engine, and the engine showed that it uses it.
     Restored,
@@ -84,37 +96,18 @@ pub enum RestoreOutcome {
 
 impl RestoreOutcome {
     /// Every outcome, for coverage.
-    pub const ALL: [RestoreOutcome; 9] = [
-        RestoreOutcome::Restored,
-        RestoreOutcome::RestoredUnverified,
-        RestoreOutcome::NothingToRestore,
-        RestoreOutcome::Refused,
-        RestoreOutcome::Corrupt,
-        RestoreOutcome::TimedOut,
-        RestoreOutcome::Fenced,
-        RestoreOutcome::Failed,
-        RestoreOutcome::HadState,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The condition's reason and the metric's label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            RestoreOutcome::Restored => "Restored",
-            RestoreOutcome::RestoredUnverified => "RestoredUnverified",
-            RestoreOutcome::NothingToRestore => "NothingToRestore",
-            RestoreOutcome::Refused => "Refused",
-            RestoreOutcome::Corrupt => "Corrupt",
-            RestoreOutcome::TimedOut => "TimedOut",
-            RestoreOutcome::Fenced => "Fenced",
-            RestoreOutcome::Failed => "Failed",
-            RestoreOutcome::HadState => "HadState",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
 /// What to do.
 #[allow(missing_docs, reason = "each variant's line names its fields; `pod` is always the pod it is about")]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// One PATCH of the own node: annotation and taint; for a hard notice also unschedulable.
@@ -187,73 +180,11 @@ pub enum Action {
 
 impl Action {
     /// Every name that [`Action::name`] gives: for metric labels, coverage and fault plans.
-    pub const NAMES: [&'static str; 30] = [
-        "mark_node",
-        "clear_node_mark",
-        "set_hold",
-        "inspect_engine",
-        "write_intent",
-        "abandon_intent",
-        "quiesce",
-        "resume",
-        "flush",
-        "save",
-        "reprioritise",
-        "commit",
-        "evict",
-        "mark_disrupted",
-        "delete_pod",
-        "write_report",
-        "publish",
-        "find_lineage",
-        "claim",
-        "renew_claim",
-        "prefetch",
-        "fetch",
-        "check_fingerprint",
-        "import_state",
-        "verify",
-        "finish_claim",
-        "reload_local",
-        "open_gate",
-        "cancel",
-        "anomaly",
-    ];
+    pub const NAMES: &'static [&'static str] = <Self as strum::VariantNames>::VARIANTS;
 
     /// The action's name, for spans, metrics and coverage.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Action::MarkNode(_) => "mark_node",
-            Action::ClearNodeMark { .. } => "clear_node_mark",
-            Action::SetHold { .. } => "set_hold",
-            Action::InspectEngine { .. } => "inspect_engine",
-            Action::WriteIntent { .. } => "write_intent",
-            Action::AbandonIntent { .. } => "abandon_intent",
-            Action::Quiesce { .. } => "quiesce",
-            Action::Resume { .. } => "resume",
-            Action::Flush { .. } => "flush",
-            Action::Save { .. } => "save",
-            Action::Reprioritise { .. } => "reprioritise",
-            Action::Commit { .. } => "commit",
-            Action::Evict { .. } => "evict",
-            Action::MarkDisrupted { .. } => "mark_disrupted",
-            Action::DeletePod { .. } => "delete_pod",
-            Action::WriteReport(_) => "write_report",
-            Action::Publish { .. } => "publish",
-            Action::FindLineage { .. } => "find_lineage",
-            Action::Claim { .. } => "claim",
-            Action::RenewClaim { .. } => "renew_claim",
-            Action::Prefetch { .. } => "prefetch",
-            Action::Fetch { .. } => "fetch",
-            Action::CheckFingerprint { .. } => "check_fingerprint",
-            Action::ImportState { .. } => "import_state",
-            Action::Verify { .. } => "verify",
-            Action::FinishClaim { .. } => "finish_claim",
-            Action::ReloadLocal { .. } => "reload_local",
-            Action::OpenGate { .. } => "open_gate",
-            Action::Cancel { .. } => "cancel",
-            Action::Anomaly { .. } => "anomaly",
-        }
+    pub fn name(&self) -> &'static str {
+        self.into()
     }
 
     /// The pod it is about.

@@ -9,7 +9,8 @@ use crate::pod::{PodFacts, PodUid};
 use serde::{Deserialize, Serialize};
 
 /// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
     /// The agent has started and read its node. Always the first event.
@@ -47,33 +48,11 @@ pub enum Event {
 
 impl Event {
     /// Every name that [`Event::name`] gives: for metric labels and coverage.
-    pub const NAMES: [&'static str; 10] = [
-        "started",
-        "node_updated",
-        "pod_updated",
-        "pod_removed",
-        "notice_received",
-        "notice_withdrawn",
-        "answered",
-        "link_measured",
-        "pre_copy_requested",
-        "timer_fired",
-    ];
+    pub const NAMES: &'static [&'static str] = <Self as strum::VariantNames>::VARIANTS;
 
     /// The event's name, for metrics and coverage.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Event::Started(_) => "started",
-            Event::NodeUpdated(_) => "node_updated",
-            Event::PodUpdated(_) => "pod_updated",
-            Event::PodRemoved(_) => "pod_removed",
-            Event::NoticeReceived(_) => "notice_received",
-            Event::NoticeWithdrawn { .. } => "notice_withdrawn",
-            Event::Answered { .. } => "answered",
-            Event::LinkMeasured { .. } => "link_measured",
-            Event::PreCopyRequested => "pre_copy_requested",
-            Event::TimerFired => "timer_fired",
-        }
+    pub fn name(&self) -> &'static str {
+        self.into()
     }
 }
 
@@ -112,7 +91,20 @@ pub enum Outcome {
 }
 
 /// The ways to fail, closed: the shell classifies, the core decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// A PodDisruptionBudget forbids it now; or a claim is held by another.
@@ -131,25 +123,11 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind, for coverage.
-    pub const ALL: [FailureKind; 6] = [
-        FailureKind::Refused,
-        FailureKind::Throttled,
-        FailureKind::Transient,
-        FailureKind::Permanent,
-        FailureKind::NotFound,
-        FailureKind::Mismatch,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// A metric label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            FailureKind::Refused => "refused",
-            FailureKind::Throttled => "throttled",
-            FailureKind::Transient => "transient",
-            FailureKind::Permanent => "permanent",
-            FailureKind::NotFound => "not_found",
-            FailureKind::Mismatch => "mismatch",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

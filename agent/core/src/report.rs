@@ -73,7 +73,7 @@ pub struct PodReport {
 }
 
 /// What became of a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::VariantArray)]
 #[serde(rename_all = "snake_case")]
 pub enum DepartureOutcome {
     /// Was never to leave.
@@ -92,18 +92,11 @@ pub enum DepartureOutcome {
 
 impl DepartureOutcome {
     /// Every outcome, for coverage.
-    pub const ALL: [DepartureOutcome; 6] = [
-        DepartureOutcome::Stays,
-        DepartureOutcome::Pending,
-        DepartureOutcome::Leaving,
-        DepartureOutcome::DeletedAtCutOff,
-        DepartureOutcome::Gone,
-        DepartureOutcome::Abandoned,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 }
 
 /// What became of a pod's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::VariantArray)]
 #[serde(rename_all = "snake_case")]
 pub enum StateOutcome {
     /// It has none, or is shed.
@@ -122,12 +115,5 @@ pub enum StateOutcome {
 
 impl StateOutcome {
     /// Every outcome, for coverage.
-    pub const ALL: [StateOutcome; 6] = [
-        StateOutcome::None,
-        StateOutcome::Pending,
-        StateOutcome::Saved,
-        StateOutcome::Partial,
-        StateOutcome::Earlier,
-        StateOutcome::Lost,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 }

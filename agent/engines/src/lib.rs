@@ -145,7 +145,8 @@ pub struct FlushedFile {
 }
 
 /// The engines that are known: the values of `lifeboat.dev/engine`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum EngineKind {
     /// Contract v1 (docs/protocol.md).
     Http,
@@ -168,12 +169,8 @@ impl EngineKind {
     }
 
     /// The annotation's value.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            EngineKind::Http => "http",
-            EngineKind::LlamaServer => "llama-server",
-            EngineKind::Files => "files",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// The kind of that name, `None` if it is not known.

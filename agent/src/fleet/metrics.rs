@@ -121,10 +121,10 @@ mod tests {
         let has = |id: Id, label: usize, value: &str| {
             assert!(TABLE[id as usize].labels[label].values.contains(&value), "{value}");
         };
-        for end in End::ALL {
+        for &end in End::ALL {
             has(Id::FleetEvacuations, 1, end.as_str());
         }
-        for went in Went::ALL {
+        for &went in Went::ALL {
             has(Id::FleetNodesGone, 0, went.as_str());
         }
     }

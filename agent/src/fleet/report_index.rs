@@ -54,7 +54,20 @@ pub struct Missing {
 }
 
 /// How a Spot node went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Went {
     /// A report tells of it.
@@ -67,15 +80,11 @@ pub enum Went {
 
 impl Went {
     /// Every way, for coverage.
-    pub const ALL: [Went; 3] = [Went::WithReport, Went::WithoutReport, Went::WithoutNotice];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// A metric's label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Went::WithReport => "with_report",
-            Went::WithoutReport => "without_report",
-            Went::WithoutNotice => "without_notice",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// How this node went, if a report of it is there or not.

@@ -55,7 +55,8 @@ impl std::fmt::Display for ReportId {
 }
 
 /// How an evacuation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum End {
     /// Everything that was to happen had, by the deadline.
     Complete,
@@ -69,16 +70,11 @@ pub enum End {
 
 impl End {
     /// Every end, for coverage.
-    pub const ALL: [End; 4] = [End::Complete, End::Late, End::Incomplete, End::Withdrawn];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// A metric's label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            End::Complete => "complete",
-            End::Late => "late",
-            End::Incomplete => "incomplete",
-            End::Withdrawn => "withdrawn",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

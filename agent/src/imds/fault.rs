@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A kind of fault: the label of its counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum FaultKind {
     /// Nobody listens there.
     Refused,
@@ -38,17 +39,8 @@ impl FaultKind {
     ];
 
     /// A metric label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            FaultKind::Refused => "refused",
-            FaultKind::Timeout => "timeout",
-            FaultKind::Broken => "broken",
-            FaultKind::Unauthorized => "unauthorized",
-            FaultKind::Forbidden => "forbidden",
-            FaultKind::Throttled => "throttled",
-            FaultKind::ServerError => "server_error",
-            FaultKind::Garbage => "garbage",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// Asking less often is what is asked for.

@@ -9,7 +9,8 @@ use checkpoint::store::ObjectStore;
 use clap::ValueEnum;
 
 /// `--claims`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ClaimsPolicy {
     /// In the store if it decides conditional writes, else in Leases
     #[default]
@@ -21,7 +22,8 @@ pub enum ClaimsPolicy {
 }
 
 /// Where claims are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ClaimsPlace {
     /// Beside the checkpoints.
     Store,
@@ -30,7 +32,8 @@ pub enum ClaimsPlace {
 }
 
 /// Why they are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Reason {
     /// The store has proven that it decides conditions.
     Proven,
@@ -51,12 +54,8 @@ pub struct ClaimsDecision {
 
 impl ClaimsPolicy {
     /// As on the command line.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            ClaimsPolicy::Auto => "auto",
-            ClaimsPolicy::Store => "store",
-            ClaimsPolicy::Lease => "lease",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// What follows from what the preflight found.
@@ -83,22 +82,15 @@ impl ClaimsPolicy {
 
 impl ClaimsPlace {
     /// As a label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            ClaimsPlace::Store => "store",
-            ClaimsPlace::Lease => "lease",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
 impl Reason {
     /// As a label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Reason::Proven => "proven",
-            Reason::Ignored => "ignored",
-            Reason::Asked => "asked",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// For people.

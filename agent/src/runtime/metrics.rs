@@ -259,7 +259,7 @@ impl Metrics {
 }
 
 /// How an effect ended, as a label.
-pub const fn outcome_label(outcome: &Outcome) -> &'static str {
+pub fn outcome_label(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Done(_) => "done",
         Outcome::Failed { kind, .. } => kind.as_str(),
@@ -369,7 +369,7 @@ mod tests {
                 row.name
             );
         };
-        for kind in FailureKind::ALL {
+        for &kind in FailureKind::ALL {
             let outcome = Outcome::Failed { kind, why: String::new() };
             for (id, label) in [
                 (Id::Effects, 1),
@@ -396,31 +396,25 @@ mod tests {
             has(Id::Notices, 0, kind.as_str());
             has(Id::PodDisrupted, 2, kind.as_str());
         }
-        for outcome in RestoreOutcome::ALL {
+        for &outcome in RestoreOutcome::ALL {
             has(Id::Restores, 0, outcome.as_str());
         }
-        for outcome in DepartureOutcome::ALL {
+        for &outcome in DepartureOutcome::ALL {
             has(Id::Departures, 0, departure_label(outcome));
         }
-        for outcome in StateOutcome::ALL {
+        for &outcome in StateOutcome::ALL {
             has(Id::States, 0, state_label(outcome));
         }
-        for outcome in DepartureOutcome::ALL {
+        for &outcome in DepartureOutcome::ALL {
             has(Id::FleetDepartures, 0, departure_label(outcome));
         }
-        for outcome in StateOutcome::ALL {
+        for &outcome in StateOutcome::ALL {
             has(Id::FleetStates, 0, state_label(outcome));
         }
     }
 
-    /// The names a `name()` of the core gives, read from its source: there is no list of its variants.
-    fn names<'s>(source: &'s str, of: &str) -> Vec<&'s str> {
-        let arms = source.lines().filter(|line| line.trim_start().starts_with(of) && line.contains("=> \""));
-        arms.filter_map(|line| line.split('"').nth(1)).collect()
-    }
-
     #[test]
-    fn every_action_event_engine_and_fault_is_in_its_set() {
+    fn every_engine_is_in_its_set() {
         let check = |id: Id, names: Vec<&str>| {
             assert!(names.len() > 1, "{names:?}");
             for name in names {
@@ -431,8 +425,6 @@ mod tests {
                 );
             }
         };
-        check(Id::Effects, names(include_str!("../../core/src/effect.rs"), "Action::"));
-        check(Id::Events, names(include_str!("../../core/src/event.rs"), "Event::"));
         check(Id::EngineErrors, engines::EngineKind::ALL.iter().map(|kind| kind.as_str()).collect());
     }
 }

@@ -33,7 +33,8 @@ impl Default for Heartbeat {
 }
 
 /// What must have happened once before the agent, or the fleet role, is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Latch {
     /// IMDS gave a token, or the node is known not to need it.
     Imds,
@@ -54,14 +55,8 @@ impl Latch {
     pub const FLEET: [Latch; 1] = [Latch::Election];
 
     /// Its name in `/readyz`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Latch::Imds => "imds",
-            Latch::Node => "node",
-            Latch::Pods => "pods",
-            Latch::Store => "store",
-            Latch::Election => "election",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

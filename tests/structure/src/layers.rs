@@ -21,7 +21,8 @@ pub const LAYERS: Layers<'static> = &[
     &["agent/drill"],
     &["agent/fakes"],
     &["agent/engines", "agent/trace", "agent/fault-plan"],
-    &["agent/host", "agent/core", "checkpoint"],
+    &["agent/host"],
+    &["agent/core", "checkpoint"],
 ];
 
 /// Something that the layers forbid.

@@ -7,7 +7,8 @@ use checkpoint::intent::{FoundIntent, IntentState};
 use serde::Serialize;
 
 /// One word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum LineagePhase {
     /// Nothing was committed and nothing is announced.
@@ -35,16 +36,8 @@ pub(super) struct LineageStatus {
 }
 
 impl LineagePhase {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Empty => "empty",
-            Self::Coming => "coming",
-            Self::Overdue => "overdue",
-            Self::Abandoned => "abandoned",
-            Self::Committed => "committed",
-            Self::Claimed => "claimed",
-            Self::Restored => "restored",
-        }
+    pub(super) fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

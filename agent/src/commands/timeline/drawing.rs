@@ -87,7 +87,7 @@ pub(super) fn outcome(chart: &Chart) -> String {
         };
     };
     let mut parts = Vec::new();
-    for state in StateOutcome::ALL {
+    for &state in StateOutcome::ALL {
         let count = report.pods.iter().filter(|pod| pod.state == state).count();
         if count > 0 && state != StateOutcome::None {
             parts.push(format!("{count} {}", state_word(state)));

@@ -182,7 +182,7 @@ pub(super) const OUTCOME: Label = Label {
         "panicked",
     ],
 };
-const ACTION: Label = Label { name: "action", values: &Action::NAMES };
+const ACTION: Label = Label { name: "action", values: Action::NAMES };
 const VERB: Label =
     Label { name: "verb", values: &["get", "list", "watch", "create", "update", "patch", "delete"] };
 const CODE: Label = Label {
@@ -555,7 +555,7 @@ pub const TABLE: [Row; 64] = [
         "events",
         MetricKind::Counter,
         Unit::None,
-        &[Label { name: "event", values: &Event::NAMES }],
+        &[Label { name: "event", values: Event::NAMES }],
         "Events handed to the core",
     ),
     row(

@@ -98,7 +98,8 @@ pub struct Bar {
 }
 
 /// What a bar is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Work {
     /// The engine writes its state.
     Flush,
@@ -120,29 +121,11 @@ pub enum Work {
 
 impl Work {
     /// All of it, in the order of a pod's way.
-    pub const ALL: [Work; 8] = [
-        Work::Flush,
-        Work::Save,
-        Work::Commit,
-        Work::Fetch,
-        Work::Import,
-        Work::Held,
-        Work::Restoring,
-        Work::Ending,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// In words.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Work::Flush => "flush",
-            Work::Save => "save",
-            Work::Commit => "commit",
-            Work::Fetch => "fetch",
-            Work::Import => "import",
-            Work::Held => "held",
-            Work::Restoring => "restoring",
-            Work::Ending => "ending",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// The pod's own doing, or its wait; the others are about its state.

@@ -174,13 +174,13 @@ pub(super) fn saved(size: u64, sent: u64, left_out: Option<&str>) -> String {
 /// A report in one line.
 fn report(report: &Report) -> String {
     let mut counts = Vec::new();
-    for state in StateOutcome::ALL {
+    for &state in StateOutcome::ALL {
         let count = report.pods.iter().filter(|pod| pod.state == state).count();
         if count > 0 && state != StateOutcome::None {
             counts.push(format!("{count} {}", state_word(state)));
         }
     }
-    for departure in DepartureOutcome::ALL {
+    for &departure in DepartureOutcome::ALL {
         let count = report.pods.iter().filter(|pod| pod.departure == departure).count();
         if count > 0 {
             counts.push(format!("{count} {}", departure_word(departure)));

@@ -98,12 +98,12 @@ impl Coverage {
     /// All that should have occurred.
     fn wanted() -> Vec<(&'static str, &'static str)> {
         let mut wanted = Vec::new();
-        wanted.extend(Event::NAMES.map(|name| ("event", name)));
-        wanted.extend(Action::NAMES.map(|name| ("effect", name)));
-        wanted.extend(FailureKind::ALL.map(|kind| ("failure", kind.as_str())));
+        wanted.extend(Event::NAMES.iter().map(|name| ("event", *name)));
+        wanted.extend(Action::NAMES.iter().map(|name| ("effect", *name)));
+        wanted.extend(FailureKind::ALL.iter().map(|kind| ("failure", kind.as_str())));
         wanted.extend(["done", "timed_out", "panicked"].map(|name| ("answer", name)));
         wanted.extend(faults::kinds().map(|kind| ("fault", kind.name)));
-        wanted.extend(RestoreOutcome::ALL.map(|outcome| ("restore", outcome.as_str())));
+        wanted.extend(RestoreOutcome::ALL.iter().map(|outcome| ("restore", outcome.as_str())));
         wanted
     }
 
@@ -111,9 +111,9 @@ impl Coverage {
     pub fn missing(&self) -> Vec<String> {
         let never = Self::wanted().into_iter().filter(|wanted| !self.counts.contains_key(wanted));
         let mut missing: Vec<_> = never.map(|(table, name)| format!("{table} {name}")).collect();
-        let states = StateOutcome::ALL.into_iter().filter(|state| !self.states.contains_key(state));
+        let states = StateOutcome::ALL.iter().copied().filter(|state| !self.states.contains_key(state));
         missing.extend(states.map(|state| format!("state {state:?}")));
-        let ways = DepartureOutcome::ALL.into_iter().filter(|way| !self.departures.contains_key(way));
+        let ways = DepartureOutcome::ALL.iter().copied().filter(|way| !self.departures.contains_key(way));
         missing.extend(ways.map(|way| format!("departure {way:?}")));
         missing
     }

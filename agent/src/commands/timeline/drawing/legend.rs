@@ -70,7 +70,7 @@ fn entries(chart: &Chart) -> Vec<Entry> {
     let drawn = |work: &Work| any(&|bar| bar.work == *work && !bar.pre_copy);
     let bar = |class: &str| Sign::Bar(format!("bar {class}"));
     let mut signs: Vec<(Sign, &'static str)> =
-        Work::ALL.into_iter().filter(drawn).map(|work| (bar(class(work)), meaning(work))).collect();
+        Work::ALL.iter().copied().filter(drawn).map(|work| (bar(class(work)), meaning(work))).collect();
     if any(&|bar| bar.pre_copy) {
         signs.push((bar("save pre"), "pre-copy, while it serves"));
     }
