@@ -85,7 +85,7 @@ cargo_program() {
 }
 
 # A program that a wheel of PyPI brings ready to run, into a folder named by the wheel's version:
-# pypi_program NAME WHEEL VERSION
+# pypi_program NAME WHEEL VERSION leaves its `folder`.
 pypi_program() {
     local name=$1 wheel=$2 version=$3 found
     folder=$cache/$name-$version
@@ -138,10 +138,11 @@ from_sid() {
 }
 
 # Programs of one package of sid that need no more than its C library, each as a script that starts it under sid's own
-# loader, so that it runs on any Debian of the same architecture: sid_programs NAME PROGRAM...
-# The folder is made once; sid has newer ones every month.
+# loader, so that it runs on any Debian of the same architecture: sid_programs NAME PROGRAM... leaves their `folder` and
+# the package's `version`. They are made once; sid has newer ones every month.
 sid_programs() {
-    local name=$1 folder=$cache/$1-sid triplet program loader
+    local name=$1 triplet program loader
+    folder=$cache/$1-sid
     shift
     one_at_a_time "$name"
     if [ ! -e "$folder/version" ]; then
