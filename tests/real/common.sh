@@ -105,13 +105,13 @@ pypi_program() {
     fi
 }
 
-# Packages of Debian sid, unpacked into FOLDER and never installed into the system: from_sid FOLDER PACKAGE... They are
-# checked by Debian's keys and come from this machine's own mirror, through an apt with sources, lists and archives of its
-# own and an empty list of installed packages, so that all that they depend on comes too. FOLDER.debs keeps what apt got
-# until the caller removes it.
+# Packages of Debian sid, unpacked into FOLDER and never installed into the system: from_sid FOLDER all|only PACKAGE...,
+# with all that they depend on or without. They are checked by Debian's keys and come from this machine's own mirror,
+# through an apt with sources, lists and archives of its own and an empty list of installed packages. FOLDER.debs keeps
+# what apt got until the caller removes it.
 from_sid() {
-    local root=$1 apt="$1.debs" keys=/usr/share/keyrings/debian-archive-keyring.gpg mirror deb
-    shift
+    local root=$1 which=$2 apt="$1.debs" keys=/usr/share/keyrings/debian-archive-keyring.gpg mirror deb
+    shift 2
     need apt-get dpkg-deb
     rm -rf "$root" "$apt"
     mkdir -p "$apt/state/lists/partial" "$apt/cache/archives/partial" "$root"
@@ -127,23 +127,25 @@ from_sid() {
             -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
             -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null \
             -o Dir::State="$apt/state" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache" \
-            -o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Sandbox::User="$(id -un)" \
+            -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false -o Acquire::Retries=3 -o APT::Sandbox::User="$(id -un)" \
             -o APT::Install-Recommends=false -o Debug::NoLocking=true "$@"
     }
     private_apt update
-    private_apt install --download-only "$@"
+    case $which in
+    all) private_apt install --download-only "$@" ;;
+    only) (cd "$apt/cache/archives" && private_apt download "$@") ;;
+    esac
     for deb in "$apt"/cache/archives/*.deb; do
         quietly dpkg-deb -x "$deb" "$root"
     done
 }
 
-# Programs of one package of sid that need no more than its C library, each as a script that starts it under sid's own
-# loader, so that it runs on any Debian of the same architecture: sid_programs NAME PROGRAM... leaves their `folder` and
-# the package's `version`. They are made once; sid has newer ones every month.
+# Programs of sid that need no more than its C library and are called as their packages, each as a script that starts it
+# under sid's own loader, so that it runs on any Debian of the same architecture: sid_programs PROGRAM... leaves their
+# `folder` and the `version` of the first. They are made once; sid has newer ones every month.
 sid_programs() {
     local name=$1 triplet program loader
     folder=$cache/$1-sid
-    shift
     one_at_a_time "$name"
     if [ ! -e "$folder/version" ]; then
         need dpkg
@@ -155,7 +157,7 @@ sid_programs() {
         esac
         rm -rf "$folder.new"
         mkdir -p "$folder.new"
-        from_sid "$folder.new/root" "$name"
+        from_sid "$folder.new/root" only "$@" libc6 libgcc-s1
         [ -x "$folder.new/root/usr/lib/$triplet/$loader" ] ||
             fail "sid's libc6 has no $loader where it had it before: this script must learn its new layout"
         for program in "$@"; do
