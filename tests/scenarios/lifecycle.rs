@@ -73,7 +73,7 @@ async fn a_pod_that_somebody_else_deletes_is_saved_within_its_own_grace_and_noth
     world.stateless_pod("web")?;
     let _engine = world.stateful_pod("model", 1 << 20).await?;
     let _agent = world.agent(&imds.url(), &[])?;
-    world.eventually("the engine was looked at", LIMIT, |w| w.journal().contains("\"looked\"")).await?;
+    world.eventually("the engine was looked at", LIMIT, |w| w.journal().contains("\"inspected\"")).await?;
     let pod = world.storage.get("pods", lifeboat_tests::NAMESPACE, "model").context("the pod")?;
     world
         .storage

@@ -167,9 +167,9 @@ mod tests {
         let mut tail = Tail::new(&path);
         assert!(tail.read().is_empty());
         let mut file = std::fs::File::create(&path).unwrap();
-        write!(file, "{{\"at\":5,\"event\":\"woke\"}}\n{{\"at\":6,\"eve").unwrap();
+        write!(file, "{{\"at\":5,\"event\":\"timer_fired\"}}\n{{\"at\":6,\"eve").unwrap();
         assert_eq!(tail.read().len(), 1);
-        write!(file, "nt\":\"woke\"}}\ntorn{{\n").unwrap();
+        write!(file, "nt\":\"timer_fired\"}}\ntorn{{\n").unwrap();
         assert_eq!(tail.read()[0].at, Moment::from_millis(6));
         assert_eq!(tail.unreadable, 1);
     }

@@ -93,7 +93,11 @@ fn a_journal_replays_under_the_policy_of_each_life() {
     edit(folder.path(), |lines| lines[0] = lines[0].replace("\"margin\":9000", "\"margin\":8000"));
     let told = replayed(folder.path());
     assert!(!told.same && told.text.contains("  wanted {\"id\":"), "{}", told.text);
-    assert!(told.text.contains("event 6, 1005 ms after boot, differs: {\"noticed\":"), "{}", told.text);
+    assert!(
+        told.text.contains("event 6, 1005 ms after boot, differs: {\"notice_received\":"),
+        "{}",
+        told.text
+    );
 }
 
 #[test]
@@ -117,7 +121,7 @@ fn what_a_killed_agent_leaves_is_tolerated_and_said() {
     let folder = a_life();
     // The notice is the last event, and of its effects only the first is written, and half of the second.
     edit(folder.path(), |lines| {
-        let notice = lines.iter().position(|line| line.contains("\"noticed\"")).unwrap();
+        let notice = lines.iter().position(|line| line.contains("\"notice_received\"")).unwrap();
         lines.truncate(notice + 2);
         lines.push("{\"at\":1005,\"effe".into());
     });
@@ -173,7 +177,7 @@ fn a_life_that_was_rotated_is_replayed_over_both_files_and_one_file_alone_says_w
     let lines: Vec<_> =
         std::fs::read_to_string(&current).unwrap().lines().map(|line| line.to_owned() + "\n").collect();
     // Between the notice and its effects.
-    let middle = lines.iter().position(|line| line.contains("\"noticed\"")).unwrap() + 2;
+    let middle = lines.iter().position(|line| line.contains("\"notice_received\"")).unwrap() + 2;
     std::fs::write(&old, lines[..middle].concat()).unwrap();
     std::fs::write(&current, lines[middle..].concat()).unwrap();
     let told = replayed(folder.path());
@@ -233,7 +237,7 @@ fn a_journal_that_breaks_a_guarantee_says_which_also_where_its_core_would_do_the
     assert!(told.same && told.text.contains("Guarantees 1 to 11: none is violated"), "{}", told.text);
     // Somebody's agent evicts a pod before the cordon, and goes on.
     edit(folder.path(), |lines| {
-        let mark = lines.iter().position(|line| line.contains("\"mark\"")).unwrap();
+        let mark = lines.iter().position(|line| line.contains("\"mark_node\"")).unwrap();
         let mut evict: Value = serde_json::from_str(&lines[mark]).unwrap();
         evict["effect"]["id"] = 900.into();
         evict["effect"]["action"] = json!({ "evict": { "pod": "uid-web", "grace": 30_000 } });
@@ -334,7 +338,7 @@ fn every_evacuation_of_a_journal_is_drawn_and_a_journal_without_any_is_no_error_
     assert_eq!(drawn.len(), 1, "two lives under one notice are one evacuation: {drawn:#?}");
     let nothing = a_life();
     edit(nothing.path(), |lines| {
-        let notice = lines.iter().position(|line| line.contains("\"noticed\"")).unwrap();
+        let notice = lines.iter().position(|line| line.contains("\"notice_received\"")).unwrap();
         lines.truncate(notice);
     });
     assert!(charts(&source::read(nothing.path()).unwrap()).is_empty());

@@ -134,7 +134,7 @@ fn a_line_that_was_torn_does_not_swallow_the_first_line_of_the_next_life() {
     let mut journal = Journal::open(folder.path()).unwrap();
     journal.write(Moment::from_millis(2), What::Event(Event::TimerFired));
     let text = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(text.lines().collect::<Vec<_>>(), ["{\"at\":1,\"eve", "{\"at\":2,\"event\":\"woke\"}"]);
+    assert_eq!(text.lines().collect::<Vec<_>>(), ["{\"at\":1,\"eve", "{\"at\":2,\"event\":\"timer_fired\"}"]);
 }
 
 fn a_pod() -> Event {
