@@ -31,7 +31,7 @@ use self::{
     forecast::{Fit, Work},
     rate::Rate,
 };
-use crate::pool::Pool;
+use crate::{pool::Pool, retry::Patience, store::StoreError};
 pub use rank::Rank;
 
 /// How much longer than it has a work must need before it is set back: a measured rate is not a promise.
@@ -318,8 +318,7 @@ impl Job {
     /// How long attempt number `attempt` at a pack may take, at most `longest`. Each attempt is given twice the time of
     /// the one before: a link that became slow is no reason to send the same bytes again and again.
     /// What comes from the store shows by itself that it stalls, and goes on where it stood.
-    #[must_use]
-    pub fn patience(&self, attempt: u32, longest: Duration) -> Duration {
+    fn patience(&self, attempt: u32, longest: Duration) -> Duration {
         if self.class == Class::Fetch {
             return longest;
         }
@@ -328,22 +327,38 @@ impl Job {
         patience.saturating_mul(1_u32 << attempt.min(10)).min(longest)
     }
 
-    /// An attempt at a pack was given up after so long.
-    pub fn gave_up(&self, after: Duration) {
-        if self.class != Class::Fetch {
-            self.dispatcher.state().rate.pack_took(after);
-        }
-    }
-
-    /// The store asked for fewer requests.
-    pub fn throttled(&self) {
-        self.dispatcher.state().concurrency.throttled(Instant::now());
-    }
-
     /// Whether it stands behind what fits, because it would not be over by its cut-off.
     #[must_use]
     pub fn is_set_back(&self) -> bool {
         self.dispatcher.state().jobs.get(&self.id).is_some_and(|job| job.set_back)
+    }
+}
+
+/// The patience with a job's packs: as long as packs take at present, and at most `longest`. The dispatcher learns of what is
+/// given up or refused.
+#[derive(Debug)]
+pub struct PackPatience<'a> {
+    /// Whose attempts they are.
+    pub job: &'a Job,
+    /// The longest, whatever was measured.
+    pub longest: Duration,
+}
+
+impl Patience for PackPatience<'_> {
+    fn limit(&self, attempt: u32) -> Duration {
+        self.job.patience(attempt, self.longest)
+    }
+
+    fn failed(&self, failure: &StoreError, given_up_after: Option<Duration>) {
+        let mut state = self.job.dispatcher.state();
+        if let Some(after) = given_up_after
+            && self.job.class != Class::Fetch
+        {
+            state.rate.pack_took(after);
+        }
+        if matches!(failure, StoreError::Throttled { .. }) {
+            state.concurrency.throttled(Instant::now());
+        }
     }
 }
 

@@ -10,10 +10,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::{
-    dispatcher::Job,
-    store::{Body, Condition, ObjectStore, Removal, StoreError, Version, collect},
-};
+use crate::store::{Body, Condition, ObjectStore, Removal, StoreError, Version, collect};
 
 /// First upper bound of the wait between attempts; it doubles each time.
 const BASE: Duration = Duration::from_millis(50);
@@ -43,39 +40,22 @@ where
     F: FnMut(u32) -> Fut,
     Fut: Future<Output = Result<T, StoreError>>,
 {
-    with_retries_of(what, deadline, Attempts::AtMost(ATTEMPT_MAX), op).await
+    with_retries_of(what, deadline, &ATTEMPT_MAX, op).await
 }
 
-/// How long single attempts may take.
-#[derive(Debug, Clone, Copy)]
-pub enum Attempts<'a> {
-    /// Each at most so long.
-    AtMost(Duration),
-    /// As long as packs take at present, and at most `longest`. The job's dispatcher learns of what is given up or refused.
-    Of {
-        /// Whose attempts they are.
-        job: &'a Job,
-        /// The longest, whatever was measured.
-        longest: Duration,
-    },
+/// How long single attempts may take, and who learns how they failed.
+pub trait Patience: Sync {
+    /// The longest that the attempt of this number, from 0, may take.
+    fn limit(&self, attempt: u32) -> Duration;
+
+    /// An attempt failed; `given_up_after` if it had not ended by its limit.
+    fn failed(&self, _failure: &StoreError, _given_up_after: Option<Duration>) {}
 }
 
-impl Attempts<'_> {
-    fn limit(self, attempt: u32) -> Duration {
-        match self {
-            Self::AtMost(longest) => longest,
-            Self::Of { job, longest } => job.patience(attempt, longest),
-        }
-    }
-
-    fn failed(self, failure: &StoreError, given_up_after: Option<Duration>) {
-        let Self::Of { job, .. } = self else { return };
-        if let Some(after) = given_up_after {
-            job.gave_up(after);
-        }
-        if matches!(failure, StoreError::Throttled { .. }) {
-            job.throttled();
-        }
+/// Each attempt as long as the others.
+impl Patience for Duration {
+    fn limit(&self, _attempt: u32) -> Duration {
+        *self
     }
 }
 
@@ -86,7 +66,7 @@ impl Attempts<'_> {
 pub async fn with_retries_of<T, F, Fut>(
     what: &str,
     deadline: Instant,
-    attempts: Attempts<'_>,
+    patience: &dyn Patience,
     mut op: F,
 ) -> Result<T, StoreError>
 where
@@ -101,7 +81,7 @@ where
         if now >= deadline {
             return Err(timed_out(what, began, last));
         }
-        let bound = deadline.min(now + attempts.limit(attempt));
+        let bound = deadline.min(now + patience.limit(attempt));
         let mut given_up_after = None;
         let failure = match tokio::time::timeout_at(bound, op(attempt)).await {
             Ok(Ok(value)) => return Ok(value),
@@ -112,7 +92,7 @@ where
                 StoreError::transient(format!("{what}: no answer in {} ms", (bound - now).as_millis()))
             }
         };
-        attempts.failed(&failure, given_up_after);
+        patience.failed(&failure, given_up_after);
         let pause = spacing(&failure, attempt);
         tracing::debug!(what, attempt, error = %failure, pause_ms = pause.as_millis(), "store request failed");
         last = Some(failure);
@@ -141,8 +121,8 @@ pub async fn put(
     deadline: Instant,
 ) -> Result<Version, StoreError> {
     let body = body.into();
-    let attempts = Attempts::AtMost(attempt_limit(body.bytes.len() as u64));
-    put_of(store, key, body, condition, deadline, attempts).await
+    let patience = attempt_limit(body.bytes.len() as u64);
+    put_of(store, key, body, condition, deadline, &patience).await
 }
 
 /// [`put`] where single attempts have limits of their own.
@@ -155,10 +135,10 @@ pub async fn put_of(
     body: Body,
     condition: Condition,
     deadline: Instant,
-    attempts: Attempts<'_>,
+    patience: &dyn Patience,
 ) -> Result<Version, StoreError> {
     let len = body.bytes.len() as u64;
-    let written = with_retries_of(&format!("PUT {key}"), deadline, attempts, |_| {
+    let written = with_retries_of(&format!("PUT {key}"), deadline, patience, |_| {
         store.put(key, body.clone(), condition.clone())
     })
     .await;
@@ -182,7 +162,7 @@ pub async fn get(
     at_most: u64,
     deadline: Instant,
 ) -> Result<crate::store::Object, StoreError> {
-    with_retries_of(&format!("GET {key}"), deadline, small(at_most.min(crate::MIB)), |_| {
+    with_retries_of(&format!("GET {key}"), deadline, &attempt_limit(at_most.min(crate::MIB)), |_| {
         store.get(key, at_most)
     })
     .await
@@ -199,7 +179,7 @@ pub async fn get_range(
     deadline: Instant,
 ) -> Result<Bytes, StoreError> {
     let len = range.end.saturating_sub(range.start);
-    with_retries_of(&format!("GET {key}"), deadline, small(len), |_| {
+    with_retries_of(&format!("GET {key}"), deadline, &attempt_limit(len), |_| {
         let range = range.clone();
         async move { collect(store.get_range(key, range).await?, len, key).await }
     })
@@ -215,11 +195,8 @@ pub async fn list(
     prefix: &str,
     deadline: Instant,
 ) -> Result<Vec<crate::store::Listed>, StoreError> {
-    with_retries_of(&format!("LIST {prefix}"), deadline, small(crate::MIB), |_| store.list(prefix)).await
-}
-
-fn small(bytes: u64) -> Attempts<'static> {
-    Attempts::AtMost(attempt_limit(bytes))
+    with_retries_of(&format!("LIST {prefix}"), deadline, &attempt_limit(crate::MIB), |_| store.list(prefix))
+        .await
 }
 
 /// The store's clock, with retries.

@@ -49,11 +49,11 @@ use self::reader::{Filled, ReadStep, Reader};
 pub use self::round::BlockIndex;
 use crate::chunk::Chunking;
 use crate::dispatcher::forecast::Work;
-use crate::dispatcher::{Class, Dispatcher, Job, Permit, QueuePlace, Rank};
+use crate::dispatcher::{Class, Dispatcher, Job, PackPatience, Permit, QueuePlace, Rank};
 use crate::hash::ContentHash;
 use crate::key::Workload;
 use crate::manifest::{Manifest, PACK_MAX};
-use crate::retry::{self, Attempts};
+use crate::retry;
 use crate::store::{Body, Condition, Store, StoreError};
 
 /// The usual size of a pack, in bytes.
@@ -308,9 +308,9 @@ impl SaveRun<'_> {
         self.uploads.spawn(async move {
             // Always, not if-absent: the name is the content, so this can only heal a pack that was torn, and it makes
             // an old one young again for the bucket's lifecycle.
-            let attempts = Attempts::Of { job: &job, longest: retry::attempt_limit(size) };
+            let attempts = PackPatience { job: &job, longest: retry::attempt_limit(size) };
             let (began, body) = (Instant::now(), Body::summed(pack.bytes, pack.crc64));
-            retry::put_of(store.as_ref(), &key, body, Condition::Always, deadline, attempts).await?;
+            retry::put_of(store.as_ref(), &key, body, Condition::Always, deadline, &attempts).await?;
             ledger.acknowledge(pack.index, pack.hash, size, true);
             progress.pack(pack.hash, size);
             job.acknowledged(size, began.elapsed());

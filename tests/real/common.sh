@@ -36,7 +36,7 @@ quietly() {
 
 # All Go programs are built with the same flags, so that what several have in common, the standard library above all,
 # is compiled once. All of them are released without cgo. Debug information, which the linker would leave out again (-w),
-# is not made at all: a sixth of the work.
+# is not made at all.
 go_flags=(-trimpath -gcflags=all=-dwarf=false)
 export CGO_ENABLED=0
 

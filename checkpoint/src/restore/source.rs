@@ -20,8 +20,8 @@ use super::{
     assembly::{Assembly, Wrong},
 };
 use crate::{
-    dispatcher::Job,
-    retry::{self, Attempts},
+    dispatcher::{Job, PackPatience},
+    retry,
     store::{Store, StoreError},
 };
 
@@ -58,8 +58,8 @@ pub(super) async fn read(
     let longest = retry::attempt_limit(super::RANGE_MAX);
     let what = format!("GET {key}");
     loop {
-        let attempts = Attempts::Of { job, longest };
-        let ended = retry::with_retries_of(&what, deadline, attempts, |_| {
+        let attempts = PackPatience { job, longest };
+        let ended = retry::with_retries_of(&what, deadline, &attempts, |_| {
             one_answer(store, key, Arc::clone(&assembly), job, progress)
         });
         match ended.await {

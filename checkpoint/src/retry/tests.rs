@@ -47,7 +47,8 @@ async fn nothing_goes_on_after_the_deadline_and_the_last_failure_is_told() {
 #[tokio::test]
 async fn an_attempt_that_hangs_gives_way_to_the_next() {
     let calls = AtomicU32::new(0);
-    let answer = with_retries_of("x", within(5000), Attempts::AtMost(Duration::from_millis(50)), |attempt| {
+    let patience = Duration::from_millis(50);
+    let answer = with_retries_of("x", within(5000), &patience, |attempt| {
         calls.fetch_add(1, Relaxed);
         async move {
             if attempt == 0 {
