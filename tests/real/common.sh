@@ -188,8 +188,9 @@ debian() {
     # One apt at a time, as two that fetch its lists fail.
     local turn=(flock -o "$cache/locks/apt")
     local install=("${turn[@]}" apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends "$@")
-    # With yesterday's lists the download can fail; then with today's.
+    # With yesterday's lists the download can fail; then with today's. Whoever was killed in an installation left it half done.
     "${install[@]}" >/dev/null 2>&1 9>&- </dev/null || {
+        quietly "${turn[@]}" dpkg --force-confdef --configure -a
         quietly "${turn[@]}" apt-get -q -o Acquire::Retries=3 update
         quietly "${install[@]}"
     }
