@@ -1,8 +1,8 @@
 //! A stand-in Kubernetes API server on loopback: real HTTP to the real kube client, objects in memory.
 //!
 //! What it proves: that the agent's requests are well formed, that it follows lists, watches, bookmarks and
-//! 410s, that it survives conflicts, refusals and throttling, that its preconditions and graces arrive, and what
-//! it asked for in which order ([`audit`]). What it does not prove: schema validation of whole objects, RBAC,
+//! 410s, that it survives conflicts, refusals, throttling, silence and a proxy's pages, that its preconditions and
+//! graces arrive, and what it asked for in which order ([`audit`]). What it does not prove: schema validation of whole objects, RBAC,
 //! authentication, TLS, priority and fairness, server-side apply's ownership, or a budget's arithmetic. Those
 //! are proven against a real control plane (tests/testbed).
 
@@ -101,6 +101,11 @@ impl ApiServer {
     /// A fault with this outcome has struck.
     pub fn struck(&self, outcome: &str) -> bool {
         self.shared.misconduct.struck(outcome)
+    }
+
+    /// Does this, once, to the next request with this verb on a path that ends so.
+    pub fn script(&self, verb: &'static str, end: &'static str, instead: misconduct::Instead) {
+        self.shared.misconduct.script(verb, end, instead);
     }
 
     /// From now on no budget refuses anything.

@@ -1,12 +1,17 @@
 //! The instance metadata service of one node on loopback, version 2 only, as facts/interruption.md §5 has it.
 //!
-//! What it proves: that the agent speaks IMDSv2 (token, TTL header, 401, refresh), takes the time left from the
-//! answer's own `Date`, and lives with errors. What it does not prove: the hop limit, link-local packet limits,
-//! and EC2's own timing.
+//! What it proves: that the agent speaks IMDSv2 (token, TTL header, 401, refresh) over few connections, takes the time
+//! left from the answer's own `Date`, and lives with errors and with documents of any content ([`Reply`]). What it
+//! does not prove: the hop limit, link-local packet limits, and EC2's own timing.
+
+mod script;
+
+pub use script::Reply;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
+use axum::serve::ListenerExt;
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::InstanceAction;
 use fault_plan::Fault;
@@ -14,6 +19,7 @@ use fault_plan::drill::window;
 use host::clock;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use jiff::Timestamp;
+use script::Script;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io;
@@ -62,6 +68,9 @@ pub struct Poll {
     pub method: String,
     /// The path.
     pub path: String,
+    /// Its headers: the token that it carried, the life that it asked for. No document shows them.
+    #[serde(skip)]
+    pub headers: HeaderMap,
     /// The answer's code; 0 if there was none.
     pub code: u16,
 }
@@ -76,10 +85,14 @@ struct ImdsState {
 struct ImdsInner {
     faults: Vec<Fault>,
     said: Said,
+    script: Script,
     /// What its clock is ahead of this machine's, in seconds.
     ahead: i64,
     zero: Option<Moment>,
     tokens: BTreeMap<String, Moment>,
+    /// Seconds that a token lives at most.
+    longest_token: Option<u64>,
+    connections: usize,
     struck: BTreeMap<&'static str, u32>,
     polls: Vec<Poll>,
 }
@@ -127,6 +140,11 @@ impl Imds {
         self.shared.lock().ahead = seconds;
     }
 
+    /// No token that is asked for from now on lives longer than so many seconds.
+    pub fn limit_tokens(&self, seconds: u64) {
+        self.shared.lock().longest_token = Some(seconds);
+    }
+
     /// Schedules maintenance: `system-reboot`, `instance-stop`, … not before this time.
     pub fn schedule(&self, code: &str, not_before: Timestamp) {
         self.shared.lock().said.maintenance = Some((code.to_owned(), not_before));
@@ -165,6 +183,11 @@ impl Imds {
     /// Every request so far.
     pub fn polls(&self) -> Vec<Poll> {
         self.shared.lock().polls.clone()
+    }
+
+    /// How many connections were made to it.
+    pub fn connections(&self) -> usize {
+        self.shared.lock().connections
     }
 }
 
@@ -205,7 +228,9 @@ async fn serve(addr: SocketAddr, listener: tokio::net::TcpListener, shared: Arc<
     let mut listener = Some(listener);
     loop {
         let router = axum::Router::new().fallback(any).with_state(Arc::clone(&shared));
+        let counted = Arc::clone(&shared);
         let Some(listening) = listener.take() else { return };
+        let listening = listening.tap_io(move |_| counted.lock().connections += 1);
         let serving = tokio::spawn(async move { axum::serve(listening, router).await });
         while shared.strikes(|outcome| outcome == "down").is_none() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -225,37 +250,39 @@ async fn serve(addr: SocketAddr, listener: tokio::net::TcpListener, shared: Arc<
 async fn any(State(shared): State<Arc<ImdsState>>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let at = clock::now();
     let path = uri.path().to_owned();
-    let record = |code: u16| {
-        let poll = Poll { at, method: method.to_string(), path: path.clone(), code };
-        shared.lock().polls.push(poll);
-    };
-    let response = match shared.strikes(|outcome| outcome != "401" || method == Method::GET) {
-        Some("hang") => {
-            record(0);
-            std::future::pending::<()>().await;
-            return text(StatusCode::SERVICE_UNAVAILABLE, "");
-        }
-        Some("503") => xhtml(StatusCode::SERVICE_UNAVAILABLE, "503 - Service Unavailable"),
+    let answer = match shared.strikes(|outcome| outcome != "401" || method == Method::GET) {
+        Some("hang") => None,
+        Some("503") => Some(xhtml(StatusCode::SERVICE_UNAVAILABLE, "503 - Service Unavailable")),
         Some("down") => {
             // The connection was open before IMDS went down: it is closed, and the next one is refused.
             let mut response = xhtml(StatusCode::SERVICE_UNAVAILABLE, "503 - Service Unavailable");
             response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
-            response
+            Some(response)
         }
-        Some("garbage") => text(StatusCode::OK, "\u{fffd}\0{\"action\": [[[ not json"),
+        Some("garbage") => Some(text(StatusCode::OK, "\u{fffd}\0{\"action\": [[[ not json")),
         Some("401") => {
             shared.lock().tokens.clear();
-            xhtml(StatusCode::UNAUTHORIZED, "401 - Unauthorized")
+            Some(xhtml(StatusCode::UNAUTHORIZED, "401 - Unauthorized"))
         }
         _ => speak(&shared, &method, &path, &headers),
     };
-    record(response.status().as_u16());
-    let ahead = shared.lock().ahead;
-    dated(response, ahead)
+    let code = answer.as_ref().map_or(0, |response| response.status().as_u16());
+    let ahead = {
+        let mut inner = shared.lock();
+        inner.polls.push(Poll { at, method: method.to_string(), path, headers, code });
+        inner.ahead
+    };
+    match answer {
+        Some(response) => dated(response, ahead),
+        None => std::future::pending().await,
+    }
 }
 
 /// With the header from which the time left is counted. hyper would add its own, cached for up to a second.
 fn dated(mut response: Response, ahead: i64) -> Response {
+    if response.headers().contains_key(http::header::DATE) {
+        return response;
+    }
     let now = Timestamp::now() + jiff::SignedDuration::from_secs(ahead);
     let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     if let Ok(date) = HeaderValue::from_str(&date) {
@@ -280,14 +307,19 @@ fn maintenance(scheduled: Option<&(String, Timestamp)>) -> String {
     scheduled.map_or_else(|| "[]".to_owned(), event)
 }
 
-fn speak(shared: &ImdsState, method: &Method, path: &str, headers: &HeaderMap) -> Response {
+/// What it says when no fault strikes; `None` if a test wants it silent.
+fn speak(shared: &ImdsState, method: &Method, path: &str, headers: &HeaderMap) -> Option<Response> {
     let now = clock::now();
+    let mut inner = shared.lock();
     if path == "/latest/api/token" {
+        if let Some(reply) = inner.script.next(path) {
+            return reply.response();
+        }
         let ttl =
             headers.get(TOKEN_TTL).and_then(|ttl| ttl.to_str().ok()).and_then(|ttl| ttl.parse::<u64>().ok());
-        return match (method, ttl.filter(|ttl| (1..=21_600).contains(ttl))) {
+        return Some(match (method, ttl.filter(|ttl| (1..=21_600).contains(ttl))) {
             (&Method::PUT, Some(ttl)) => {
-                let mut inner = shared.lock();
+                let ttl = ttl.min(inner.longest_token.unwrap_or(ttl));
                 let token = format!("AQAEA{:016x}==", now.as_millis() ^ (inner.tokens.len() as u64) << 48);
                 inner.tokens.insert(token.clone(), now + Span::from_secs(ttl));
                 let mut response = text(StatusCode::OK, &token);
@@ -296,12 +328,14 @@ fn speak(shared: &ImdsState, method: &Method, path: &str, headers: &HeaderMap) -
             }
             (&Method::PUT, None) => xhtml(StatusCode::BAD_REQUEST, "400 - Bad Request"),
             _ => xhtml(StatusCode::METHOD_NOT_ALLOWED, "405 - Method Not Allowed"),
-        };
+        });
     }
     let token = headers.get(TOKEN).and_then(|token| token.to_str().ok());
-    let inner = shared.lock();
     if token.and_then(|token| inner.tokens.get(token)).is_none_or(|until| *until <= now) {
-        return xhtml(StatusCode::UNAUTHORIZED, "401 - Unauthorized");
+        return Some(xhtml(StatusCode::UNAUTHORIZED, "401 - Unauthorized"));
+    }
+    if let Some(reply) = inner.script.next(path) {
+        return reply.response();
     }
     let said = inner.said.clone();
     drop(inner);
@@ -325,10 +359,10 @@ fn speak(shared: &ImdsState, method: &Method, path: &str, headers: &HeaderMap) -
         Some("instance-type") => Some("g6.xlarge".to_owned()),
         _ => None,
     };
-    match answer {
+    Some(match answer {
         Some(body) => text(StatusCode::OK, &body),
         None => xhtml(StatusCode::NOT_FOUND, "404 - Not Found"),
-    }
+    })
 }
 
 fn shown_time(notice: &Interruption) -> String {

@@ -1,25 +1,47 @@
-//! The watch against a small IMDS of our own.
+//! The watch against a stand-in IMDS.
 
-mod fake;
+mod dateless;
 
 use super::*;
 use evacuation::notice::{InstanceAction, NoticeKind};
-use fake::{Fake, INTERRUPTION, LIFE_CYCLE, MAINTENANCE, REBALANCE, Reply};
+use fakes::imds::{self, Identity, Poll, Reply};
+use host::clock;
+use http::StatusCode;
+use std::collections::BTreeSet;
+
+const LIFE_CYCLE: &str = "meta-data/instance-life-cycle";
+const INTERRUPTION: &str = "meta-data/spot/instance-action";
+const REBALANCE: &str = "meta-data/events/recommendations/rebalance";
+const MAINTENANCE: &str = "meta-data/events/maintenance/scheduled";
 
 /// Fast enough for a test, with time for an answer between.
 const POLL: Duration = Duration::from_millis(20);
 const DATE: &str = "Mon, 01 Jan 2018 08:20:00 GMT";
 
+async fn instance(spot: bool) -> imds::Imds {
+    let identity = Identity { instance: "i-1".into(), zone: "us-east-1a".into(), spot };
+    imds::Imds::start(identity, &[]).await.unwrap()
+}
+
+fn code(code: u16) -> Reply {
+    Reply::status(StatusCode::from_u16(code).unwrap())
+}
+
+/// The token that a request carried.
+fn token(poll: &Poll) -> &str {
+    poll.headers.get("x-aws-ec2-metadata-token").map_or("", |token| token.to_str().unwrap())
+}
+
 struct Running {
-    fake: Fake,
+    fake: imds::Imds,
     events: mpsc::Receiver<ImdsEvent>,
     faults: Arc<Faults>,
     cancel: CancellationToken,
 }
 
 impl Running {
-    async fn on(fake: Fake) -> Self {
-        let imds = Imds::new(&fake.endpoint(), POLL).unwrap();
+    async fn on(fake: imds::Imds) -> Self {
+        let imds = Imds::new(&fake.url(), POLL).unwrap();
         let faults = imds.faults();
         let (out, events) = mpsc::channel(64);
         let cancel = CancellationToken::new();
@@ -28,9 +50,7 @@ impl Running {
     }
 
     async fn spot() -> Self {
-        let fake = Fake::start().await;
-        fake.set(LIFE_CYCLE, Reply::ok("spot"));
-        let mut run = Self::on(fake).await;
+        let mut run = Self::on(instance(true).await).await;
         assert_eq!(run.next().await, ImdsEvent::LifeCycle(LifeCycle::Spot));
         assert_eq!(run.next().await, ImdsEvent::Reachable(true, "it answers".to_owned()));
         run
@@ -115,9 +135,9 @@ async fn a_notice_is_withdrawn_after_two_answers_without_it_and_not_after_one() 
     let body = r#"{"action":"terminate","time":"2018-01-01T08:22:00Z"}"#;
     run.fake.set(INTERRUPTION, Reply::ok(body).dated(DATE));
     let seen = notice(run.next_notice().await);
-    run.fake.once(INTERRUPTION, Reply::status(404));
+    run.fake.once(INTERRUPTION, code(404));
     run.quiet().await;
-    run.fake.set(INTERRUPTION, Reply::status(404));
+    run.fake.set(INTERRUPTION, code(404));
     assert_eq!(run.next_notice().await, ImdsEvent::Withdrawn { id: seen.id.clone() });
     run.fake.set(INTERRUPTION, Reply::ok(body).dated(DATE));
     assert_eq!(notice(run.next_notice().await).id, seen.id, "it came back");
@@ -128,7 +148,7 @@ async fn a_fault_withdraws_nothing() {
     let mut run = Running::spot().await;
     run.fake.set(INTERRUPTION, Reply::ok(r#"{"action":"terminate","time":"2018-01-01T08:22:00Z"}"#));
     notice(run.next_notice().await);
-    run.fake.set(INTERRUPTION, Reply::status(500));
+    run.fake.set(INTERRUPTION, code(500));
     assert!(!run.next_reachable().await.0);
     run.quiet().await;
 }
@@ -143,8 +163,7 @@ async fn a_rebalance_recommendation_has_no_time_of_its_own() {
 
 #[tokio::test]
 async fn an_on_demand_node_is_asked_for_maintenance_and_never_for_interruptions() {
-    let fake = Fake::start().await;
-    fake.set(LIFE_CYCLE, Reply::ok("on-demand"));
+    let fake = instance(false).await;
     let body = r#"[
         {"Code":"system-reboot","Description":"scheduled","EventId":"instance-event-1","NotAfter":"21 Jan 2019 09:17:23 GMT",
          "NotBefore":"1 Jan 2018 09:20:00 GMT","State":"active"},
@@ -159,9 +178,9 @@ async fn an_on_demand_node_is_asked_for_maintenance_and_never_for_interruptions(
     assert_eq!((seen.kind, seen.left_ms), (NoticeKind::Maintenance, 3_600_000));
     assert!(run.next_reachable().await.0);
     run.quiet().await;
-    let calls = run.fake.calls();
-    assert!(!calls.iter().any(|call| call.contains("spot/") || call.contains("rebalance")), "{calls:?}");
-    assert_eq!(calls.iter().filter(|call| call.contains("maintenance")).count(), 1, "every 5 s: {calls:?}");
+    let asked: Vec<String> = run.fake.polls().into_iter().map(|poll| poll.path).collect();
+    assert!(!asked.iter().any(|path| path.contains("spot/") || path.contains("rebalance")), "{asked:?}");
+    assert_eq!(asked.iter().filter(|path| path.contains("maintenance")).count(), 1, "every 5 s: {asked:?}");
 }
 
 #[test]
@@ -187,8 +206,8 @@ fn a_maintenance_event_that_is_canceled_is_withdrawn() {
 
 #[tokio::test]
 async fn the_life_cycle_is_asked_again_until_it_is_known() {
-    let fake = Fake::start().await;
-    fake.set(LIFE_CYCLE, Reply::status(404));
+    let fake = instance(true).await;
+    fake.set(LIFE_CYCLE, code(404));
     fake.set(INTERRUPTION, Reply::ok(r#"{"action":"terminate","time":"2018-01-01T08:22:00Z"}"#));
     let mut run = Running::on(fake).await;
     assert!(!run.next_reachable().await.0);
@@ -202,13 +221,12 @@ async fn the_life_cycle_is_asked_again_until_it_is_known() {
 async fn every_request_carries_a_token_and_one_token_and_one_connection_serve_them_all() {
     let mut run = Running::spot().await;
     tokio::time::sleep(POLL * 10).await;
-    let calls = run.fake.calls();
-    assert!(calls.len() > 10, "{calls:?}");
-    assert_eq!(calls[0], "PUT /latest/api/token ttl=21600");
-    assert!(
-        calls[1..].iter().all(|call| call.starts_with("GET ") && call.ends_with("token=token-1")),
-        "{calls:?}"
-    );
+    let polls = run.fake.polls();
+    assert!(polls.len() > 10, "{polls:?}");
+    assert_eq!((polls[0].method.as_str(), polls[0].path.as_str()), ("PUT", "/latest/api/token"));
+    assert_eq!(polls[0].headers["x-aws-ec2-metadata-token-ttl-seconds"], "21600");
+    assert!(polls[1..].iter().all(|poll| poll.method == "GET" && poll.code != 401), "{polls:?}");
+    assert_eq!(polls[1..].iter().map(token).collect::<BTreeSet<_>>().len(), 1, "{polls:?}");
     assert_eq!(run.fake.connections(), 1);
     run.cancel.cancel();
     assert!(
@@ -220,40 +238,41 @@ async fn every_request_carries_a_token_and_one_token_and_one_connection_serve_th
 
 #[tokio::test]
 async fn a_token_is_renewed_before_it_ends() {
-    let fake = Fake::start().await;
-    fake.set(LIFE_CYCLE, Reply::ok("spot"));
-    fake.grant(1);
+    let fake = instance(true).await;
+    fake.limit_tokens(1);
     let run = Running::on(fake).await;
     tokio::time::sleep(Duration::from_millis(1300)).await;
-    let calls = run.fake.calls();
-    assert!(calls.iter().any(|call| call.ends_with("token=token-2")), "{calls:?}");
+    let polls = run.fake.polls();
+    let tokens: BTreeSet<&str> = polls.iter().filter(|poll| poll.method == "GET").map(token).collect();
+    assert!(tokens.len() > 1, "{polls:?}");
+    assert!(polls.iter().all(|poll| poll.code != 401), "before it ends, not after: {polls:?}");
     assert_eq!(run.count(FaultKind::Unauthorized), 0);
 }
 
 #[tokio::test]
 async fn a_refused_token_is_renewed_once_and_the_request_repeated() {
     let mut run = Running::spot().await;
-    run.fake.forget_tokens();
+    run.fake.arm(&["imds=401*1".parse().unwrap()]);
+    run.fake.begin(clock::now());
     let body = r#"{"action":"hibernate","time":"2018-01-01T08:22:00Z"}"#;
     run.fake.set(INTERRUPTION, Reply::ok(body));
     assert_eq!(notice(run.next_notice().await).kind, NoticeKind::Interruption(InstanceAction::Hibernate));
     assert_eq!(run.count(FaultKind::Unauthorized), 0, "a token that ran out is no fault");
     // One that refuses every token is, and is not asked in a circle.
-    run.fake.set(INTERRUPTION, Reply::status(401));
+    run.fake.set(INTERRUPTION, code(401));
     let (reachable, why) = run.next_reachable().await;
     assert_eq!((reachable, why.as_str()), (false, "spot/instance-action: it answered 401"));
 }
 
 #[tokio::test]
 async fn without_a_token_nothing_is_asked_in_the_old_way() {
-    let fake = Fake::start().await;
-    fake.set("token", Reply::status(403));
-    fake.set(LIFE_CYCLE, Reply::ok("spot"));
+    let fake = instance(true).await;
+    fake.set("api/token", code(403));
     let mut run = Running::on(fake).await;
     let (reachable, why) = run.next_reachable().await;
     assert!(!reachable && why.contains("enabled"), "{why}");
     tokio::time::sleep(POLL * 5).await;
-    assert!(run.fake.calls().iter().all(|call| call.starts_with("PUT")));
+    assert!(run.fake.polls().iter().all(|poll| poll.method == "PUT"));
     assert!(run.count(FaultKind::Forbidden) > 1, "it is asked again all the same");
 }
 
@@ -268,10 +287,10 @@ async fn what_imds_answers_in_error_is_counted_told_once_and_never_ends_the_poll
         (Reply::ok(r#"{"action":"explode","time":"2018-01-01T08:22:00Z"}"#), FaultKind::Garbage),
         (Reply::ok(r#"{"action":"terminate","time":"soon"}"#), FaultKind::Garbage),
         (Reply::ok(&too_large), FaultKind::Garbage),
-        (Reply::status(301), FaultKind::Garbage),
-        (Reply::status(403), FaultKind::Forbidden),
-        (Reply::status(429), FaultKind::Throttled),
-        (Reply::status(503), FaultKind::ServerError),
+        (code(301), FaultKind::Garbage),
+        (code(403), FaultKind::Forbidden),
+        (code(429), FaultKind::Throttled),
+        (code(503), FaultKind::ServerError),
         (Reply::Hang, FaultKind::Timeout),
     ] {
         let before = run.count(kind);
@@ -284,7 +303,7 @@ async fn what_imds_answers_in_error_is_counted_told_once_and_never_ends_the_poll
         };
         tokio::time::timeout(Duration::from_secs(8), counted).await.expect("counted");
         assert!(run.events.try_recv().is_err(), "told once: {kind:?}");
-        run.fake.set(INTERRUPTION, Reply::status(404));
+        run.fake.set(INTERRUPTION, code(404));
         assert!(run.next_reachable().await.0, "{kind:?}");
     }
 }
@@ -292,26 +311,31 @@ async fn what_imds_answers_in_error_is_counted_told_once_and_never_ends_the_poll
 #[tokio::test]
 async fn an_imds_that_asks_for_fewer_requests_gets_fewer() {
     let mut run = Running::spot().await;
-    run.fake.set(INTERRUPTION, Reply::status(503));
+    run.fake.set(INTERRUPTION, code(503));
     while run.next_reachable().await.0 {}
-    let before = run.fake.calls().len();
+    let before = run.fake.polls().len();
     tokio::time::sleep(POLL * 40).await;
-    let asked = run.fake.calls().len() - before;
+    let asked = run.fake.polls().len() - before;
     // 40 polls at full speed would be about 80 requests; doubling from 20 ms leaves five or six polls.
     assert!((2..30).contains(&asked), "{asked}");
 }
 
 #[tokio::test]
 async fn an_imds_that_nobody_serves_is_told_as_refused_and_found_when_it_comes_back() {
-    let (fake, port) = Fake::reserved().await;
-    let imds = Imds::new(&format!("http://127.0.0.1:{port}"), POLL).unwrap();
+    let fake = instance(true).await;
+    fake.arm(&["imds=down".parse().unwrap()]);
+    fake.begin(clock::now());
+    let addr = fake.url().replace("http://", "");
+    while tokio::net::TcpStream::connect(&addr).await.is_ok() {
+        tokio::time::sleep(POLL).await;
+    }
+    let imds = Imds::new(&fake.url(), POLL).unwrap();
     let faults = imds.faults();
     let (out, mut events) = mpsc::channel(64);
     tokio::spawn(imds.watch(out, CancellationToken::new()));
     assert!(matches!(events.recv().await, Some(ImdsEvent::Reachable(false, _))));
     assert!(faults.counts().any(|(kind, count)| kind == FaultKind::Refused && count > 0));
-    let fake = fake.listen().await;
-    fake.set(LIFE_CYCLE, Reply::ok("spot"));
+    fake.arm(&[]);
     assert_eq!(events.recv().await, Some(ImdsEvent::LifeCycle(LifeCycle::Spot)));
     assert_eq!(events.recv().await, Some(ImdsEvent::Reachable(true, "it answers".to_owned())));
 }
@@ -319,7 +343,7 @@ async fn an_imds_that_nobody_serves_is_told_as_refused_and_found_when_it_comes_b
 #[tokio::test]
 async fn an_answer_without_a_date_is_measured_by_the_nodes_clock() {
     let time = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_secs(120)).unwrap();
-    let left = fake::dateless(&format!(r#"{{"action":"terminate","time":"{time}"}}"#), POLL).await;
+    let left = dateless::time_left(&format!(r#"{{"action":"terminate","time":"{time}"}}"#), POLL).await;
     assert!((110_000..=120_000).contains(&left), "{left}");
 }
 

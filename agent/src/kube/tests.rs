@@ -1,8 +1,8 @@
 //! The methods of [`Cluster`] over real HTTP.
 
-mod fake;
+mod departure;
 mod needless;
-mod stand_in;
+mod world;
 
 use super::*;
 use crate::pods::PodRef;
@@ -14,13 +14,17 @@ use evacuation::names::INTERRUPTION_TAINT;
 use evacuation::names::REBALANCE_TAINT;
 use evacuation::notice::{ActiveNotice, InstanceAction, NoticeKind};
 use evacuation::pod::PodUid;
-use fake::{Fake, Instead};
+use fakes::apiserver::deletion::{Budget, Refuses};
+use fakes::apiserver::misconduct::Instead;
+use fakes::apiserver::routes::FOREIGN_TAINT;
+use fakes::apiserver::status::Refusal;
 use host::clock;
-use http::Method;
+use http::StatusCode;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use world::World;
 
 const NODE: &str = "node-a";
 
@@ -57,9 +61,14 @@ fn options(evict_as_node: bool) -> Options {
     }
 }
 
-fn cluster(fake: &Fake) -> Cluster {
-    let config = kube::Config::new(fake.url.parse().unwrap());
-    Cluster::with_config(config, options(false), Metrics::new()).unwrap()
+/// A budget over the pods with the label `app: b` that never lets one go.
+fn budget(name: &str) -> Budget {
+    Budget {
+        name: name.into(),
+        namespace: "chat".into(),
+        label: ("app".into(), "b".into()),
+        refuses: Mutex::new(Refuses::Always),
+    }
 }
 
 fn soon() -> Moment {
@@ -86,55 +95,55 @@ fn keys(node: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_notice_cordons_taints_and_annotates_in_one_patch() {
-    let fake = Fake::start(node(), vec![]).await;
-    let written = cluster(&fake).mark(&active_notice(TERMINATE), soon()).await.unwrap();
+    let world = World::start(node(), vec![]).await;
+    let version = world.node()["metadata"]["resourceVersion"].clone();
+    let written = world.cluster().mark(&active_notice(TERMINATE), soon()).await.unwrap();
     assert!(written.was_schedulable);
-    let patches = fake.requests(Method::PATCH, NODE);
+    let patches = world.requests("patch", NODE);
     assert_eq!(patches.len(), 1);
     assert_eq!(patches[0].headers["content-type"], "application/merge-patch+json");
-    assert_eq!(patches[0].body["metadata"]["resourceVersion"], "5");
-    let world = fake.world();
-    assert_eq!(world.node["spec"]["unschedulable"], true);
-    assert_eq!(keys(&world.node), ["others", INTERRUPTION_TAINT]);
-    assert_eq!(world.node["spec"]["taints"][1]["effect"], "NoSchedule");
-    let raw = world.node["metadata"]["annotations"][EVACUATION_ANNOTATION].as_str().unwrap();
+    assert_eq!(patches[0].body["metadata"]["resourceVersion"], version);
+    let node = world.node();
+    assert_eq!(node["spec"]["unschedulable"], true);
+    assert_eq!(keys(&node), ["others", INTERRUPTION_TAINT]);
+    assert_eq!(node["spec"]["taints"][1]["effect"], "NoSchedule");
+    let raw = node["metadata"]["annotations"][EVACUATION_ANNOTATION].as_str().unwrap();
     assert_eq!(serde_json::from_str::<ActiveNotice>(raw).unwrap(), active_notice(TERMINATE));
 }
 
 #[tokio::test]
 async fn a_rebalance_taints_softly_and_does_not_cordon() {
-    let fake = Fake::start(node(), vec![]).await;
-    cluster(&fake).mark(&active_notice(NoticeKind::Rebalance), soon()).await.unwrap();
-    let world = fake.world();
-    assert_eq!(world.node["spec"]["unschedulable"], Value::Null);
-    assert_eq!(keys(&world.node), ["others", REBALANCE_TAINT]);
-    assert_eq!(world.node["spec"]["taints"][1]["effect"], "PreferNoSchedule");
+    let world = World::start(node(), vec![]).await;
+    world.cluster().mark(&active_notice(NoticeKind::Rebalance), soon()).await.unwrap();
+    let node = world.node();
+    assert_eq!(node["spec"]["unschedulable"], Value::Null);
+    assert_eq!(keys(&node), ["others", REBALANCE_TAINT]);
+    assert_eq!(node["spec"]["taints"][1]["effect"], "PreferNoSchedule");
 }
 
 #[tokio::test]
 async fn a_taint_that_another_adds_in_between_survives() {
-    let fake = Fake::start(node(), vec![]).await;
-    let taint = json!({ "key": "node.kubernetes.io/unreachable", "effect": "NoSchedule" });
-    fake.instead(Method::PATCH, NODE, Instead::TaintedFirst(taint));
-    cluster(&fake).mark(&active_notice(TERMINATE), soon()).await.unwrap();
-    assert_eq!(keys(&fake.world().node), ["others", "node.kubernetes.io/unreachable", INTERRUPTION_TAINT]);
-    assert_eq!(fake.requests(Method::PATCH, NODE).len(), 2);
+    let world = World::start(node(), vec![]).await;
+    world.script("patch", NODE, Instead::ForeignWrite);
+    world.cluster().mark(&active_notice(TERMINATE), soon()).await.unwrap();
+    assert_eq!(keys(&world.node()), ["others", FOREIGN_TAINT, INTERRUPTION_TAINT]);
+    assert_eq!(world.requests("patch", NODE).len(), 2);
 }
 
 #[tokio::test]
 async fn a_cordon_of_somebody_else_is_not_taken_for_ours() {
     let mut cordoned = node();
     cordoned["spec"]["unschedulable"] = json!(true);
-    let fake = Fake::start(cordoned, vec![]).await;
-    let cluster = cluster(&fake);
+    let world = World::start(cordoned, vec![]).await;
+    let cluster = world.cluster();
     let written = cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
     assert!(!written.was_schedulable);
     // An agent that starts anew over its own cordon keeps what the first one knew.
     let again = ActiveNotice { deadline: Moment::from_millis(90_000), ..active_notice(TERMINATE) };
     assert!(!cluster.mark(&again, soon()).await.unwrap().was_schedulable);
 
-    let fake = Fake::start(node(), vec![]).await;
-    let cluster = self::cluster(&fake);
+    let world = World::start(node(), vec![]).await;
+    let cluster = world.cluster();
     cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
     let again = ActiveNotice {
         was_schedulable: false,
@@ -146,35 +155,33 @@ async fn a_cordon_of_somebody_else_is_not_taken_for_ours() {
 
 #[tokio::test]
 async fn marking_twice_changes_the_node_once() {
-    let fake = Fake::start(node(), vec![]).await;
-    let cluster = cluster(&fake);
+    let world = World::start(node(), vec![]).await;
+    let cluster = world.cluster();
     cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
     cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
-    assert_eq!(fake.requests(Method::PATCH, NODE).len(), 1);
+    assert_eq!(world.requests("patch", NODE).len(), 1);
 }
 
 #[tokio::test]
 async fn unmarking_leaves_only_what_others_put_there() {
-    let fake = Fake::start(node(), vec![]).await;
-    let cluster = cluster(&fake);
+    let world = World::start(node(), vec![]).await;
+    let cluster = world.cluster();
     cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
     cluster.unmark(true, soon()).await.unwrap();
-    {
-        let world = fake.world();
-        assert_eq!(keys(&world.node), ["others"]);
-        assert_eq!(world.node["spec"].get("unschedulable"), None);
-        assert_eq!(world.node["metadata"]["annotations"].get(EVACUATION_ANNOTATION), None);
-    }
+    let node = world.node();
+    assert_eq!(keys(&node), ["others"]);
+    assert_eq!(node["spec"].get("unschedulable"), None);
+    assert_eq!(node["metadata"]["annotations"].get(EVACUATION_ANNOTATION), None);
     cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
     cluster.unmark(false, soon()).await.unwrap();
-    assert_eq!(fake.world().node["spec"]["unschedulable"], true);
+    assert_eq!(world.node()["spec"]["unschedulable"], true);
 }
 
 #[tokio::test]
 async fn an_eviction_names_the_uid_and_the_grace() {
-    let fake = Fake::start(node(), vec![pod("a", "u1")]).await;
-    cluster(&fake).evict(&pod_ref("a", "u1"), Span::from_secs(40), soon()).await.unwrap();
-    let sent = &fake.requests(Method::POST, "/eviction")[0];
+    let world = World::start(node(), vec![pod("a", "u1")]).await;
+    world.cluster().evict(&pod_ref("a", "u1"), Span::from_secs(40), soon()).await.unwrap();
+    let sent = &world.requests("evict", "/eviction")[0];
     assert_eq!(sent.body["apiVersion"], "policy/v1");
     assert_eq!(sent.body["deleteOptions"]["gracePeriodSeconds"], 40);
     assert_eq!(sent.body["deleteOptions"]["preconditions"]["uid"], "u1");
@@ -183,34 +190,30 @@ async fn an_eviction_names_the_uid_and_the_grace() {
 
 #[tokio::test]
 async fn an_eviction_can_be_made_as_the_own_node_and_nothing_else_is() {
-    let fake = Fake::start(node(), vec![pod("a", "u1")]).await;
-    let config = kube::Config::new(fake.url.parse().unwrap());
-    let cluster = Cluster::with_config(config, options(true), Metrics::new()).unwrap();
+    let world = World::start(node(), vec![pod("a", "u1")]).await;
+    let cluster = world.cluster_with(options(true));
     cluster.evict(&pod_ref("a", "u1"), Span::from_secs(40), soon()).await.unwrap();
     cluster.delete(&pod_ref("a", "u1"), Span::from_secs(40), soon()).await.unwrap();
-    assert_eq!(fake.requests(Method::POST, "/eviction")[0].headers["impersonate-user"], "system:node:node-a");
-    assert_eq!(fake.requests(Method::DELETE, "/a")[0].headers.get("impersonate-user"), None);
+    assert_eq!(world.requests("evict", "/eviction")[0].headers["impersonate-user"], "system:node:node-a");
+    assert_eq!(world.requests("delete", "/a")[0].headers.get("impersonate-user"), None);
 }
 
 #[tokio::test]
 async fn a_budgets_refusal_comes_back_at_once_and_is_asked_once() {
-    let fake = Fake::start(node(), vec![pod("a", "u1")]).await;
-    let refused = json!({ "kind": "Status", "code": 429, "reason": "TooManyRequests", "message": "no",
-        "details": { "causes": [{ "reason": "DisruptionBudget", "message": "needs 1" }] } });
-    for _ in 0..20 {
-        fake.instead(Method::POST, "/eviction", Instead::Answer(429, refused.clone()));
-    }
+    let mut guarded = pod("a", "u1");
+    guarded["metadata"]["labels"] = json!({ "app": "b" });
+    let world = World::with_budgets(node(), vec![guarded], vec![budget("one")]).await;
     let began = Instant::now();
-    let error = cluster(&fake).evict(&pod_ref("a", "u1"), Span::from_secs(40), soon()).await.unwrap_err();
+    let error = world.cluster().evict(&pod_ref("a", "u1"), Span::from_secs(40), soon()).await.unwrap_err();
     assert_eq!(error.failure_kind(), FailureKind::Refused);
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    assert_eq!(fake.requests(Method::POST, "/eviction").len(), 1);
+    assert_eq!(world.requests("evict", "/eviction").len(), 1);
 }
 
 #[tokio::test]
 async fn a_pod_that_was_created_anew_is_not_evicted_in_its_namesakes_place() {
-    let fake = Fake::start(node(), vec![pod("a", "u2")]).await;
-    let cluster = cluster(&fake);
+    let world = World::start(node(), vec![pod("a", "u2")]).await;
+    let cluster = world.cluster();
     for error in [
         cluster.evict(&pod_ref("a", "u1"), Span::from_secs(9), soon()).await.unwrap_err(),
         cluster.delete(&pod_ref("a", "u1"), Span::from_secs(9), soon()).await.unwrap_err(),
@@ -223,17 +226,17 @@ async fn a_pod_that_was_created_anew_is_not_evicted_in_its_namesakes_place() {
 
 #[tokio::test]
 async fn a_grace_of_nothing_is_one_second_because_zero_would_orphan_the_containers() {
-    let fake = Fake::start(node(), vec![pod("a", "u1")]).await;
-    cluster(&fake).delete(&pod_ref("a", "u1"), Span::from_millis(300), soon()).await.unwrap();
-    assert_eq!(fake.requests(Method::DELETE, "/a")[0].body["gracePeriodSeconds"], 1);
+    let world = World::start(node(), vec![pod("a", "u1")]).await;
+    world.cluster().delete(&pod_ref("a", "u1"), Span::from_millis(300), soon()).await.unwrap();
+    assert_eq!(world.requests("delete", "/a")[0].body["gracePeriodSeconds"], 1);
 }
 
 #[tokio::test]
 async fn an_api_server_that_never_answers_costs_no_more_than_the_deadline() {
-    let fake = Fake::start(node(), vec![pod("a", "u1")]).await;
-    fake.instead(Method::POST, "/eviction", Instead::Nothing);
-    fake.instead(Method::GET, NODE, Instead::Nothing);
-    let cluster = cluster(&fake);
+    let world = World::start(node(), vec![pod("a", "u1")]).await;
+    world.script("evict", "/eviction", Instead::Stall(None));
+    world.script("get", NODE, Instead::Stall(None));
+    let cluster = world.cluster();
     let began = Instant::now();
     let deadline = clock::now() + Span::from_millis(300);
     let pod = pod_ref("a", "u1");
@@ -249,10 +252,11 @@ async fn an_api_server_that_never_answers_costs_no_more_than_the_deadline() {
 
 #[tokio::test]
 async fn a_proxys_page_is_not_taken_for_an_answer() {
-    let fake = Fake::start(node(), vec![pod("a", "u1")]).await;
-    fake.instead(Method::POST, "/eviction", Instead::Answer(200, json!("<html>login</html>")));
-    fake.instead(Method::DELETE, "/a", Instead::Answer(502, json!("<html>bad gateway</html>")));
-    let cluster = cluster(&fake);
+    let world = World::start(node(), vec![pod("a", "u1")]).await;
+    let page = |code, page| Instead::Answer(code, json!(page));
+    world.script("evict", "/eviction", page(StatusCode::OK, "<html>login</html>"));
+    world.script("delete", "/a", page(StatusCode::BAD_GATEWAY, "<html>bad gateway</html>"));
+    let cluster = world.cluster();
     let pod = pod_ref("a", "u1");
     let page = cluster.evict(&pod, Span::from_secs(9), soon()).await.unwrap_err();
     assert!(matches!(page, ClusterError::Malformed { .. }), "{page:?}");
@@ -263,11 +267,11 @@ async fn a_proxys_page_is_not_taken_for_an_answer() {
 
 #[tokio::test]
 async fn a_gate_is_opened_by_one_condition_of_that_very_pod() {
-    let fake = Fake::start(node(), vec![pod("a", "u1")]).await;
-    let cluster = cluster(&fake);
+    let world = World::start(node(), vec![pod("a", "u1")]).await;
+    let cluster = world.cluster();
     cluster.open_gate(&pod_ref("a", "u1"), RestoreOutcome::TimedOut, "took too long", soon()).await.unwrap();
     cluster.mark_disrupted(&pod_ref("a", "u1"), "spot", soon()).await.unwrap();
-    let sent = fake.requests(Method::PATCH, "/status");
+    let sent = world.requests("patch", "/status");
     assert_eq!(sent[0].headers["content-type"], "application/strategic-merge-patch+json");
     assert_eq!(sent[0].body["metadata"]["uid"], "u1");
     let condition = &sent[0].body["status"]["conditions"][0];
@@ -278,11 +282,11 @@ async fn a_gate_is_opened_by_one_condition_of_that_very_pod() {
 
 #[tokio::test]
 async fn an_event_stands_where_kubectl_describe_looks() {
-    let fake = Fake::start(node(), vec![]).await;
-    let cluster = cluster(&fake);
+    let world = World::start(node(), vec![]).await;
+    let cluster = world.cluster();
     cluster.publish(About::Node, "SpotInterruption", &"n".repeat(3000), true, soon()).await.unwrap();
     cluster.publish(About::Pod(&pod_ref("a", "u1")), "Saved", "42 MiB", false, soon()).await.unwrap();
-    let sent = fake.requests(Method::POST, "/events");
+    let sent = world.requests("create", "/events");
     assert_eq!(sent[0].path, "/api/v1/namespaces/default/events");
     assert_eq!(sent[0].body["involvedObject"]["name"], NODE);
     assert_eq!(sent[0].body["type"], "Warning");
@@ -294,8 +298,8 @@ async fn an_event_stands_where_kubectl_describe_looks() {
 
 #[tokio::test]
 async fn a_source_is_looked_at_by_name_and_a_name_cannot_lead_elsewhere() {
-    let fake = Fake::start(node(), vec![pod("a", "u1")]).await;
-    let cluster = cluster(&fake);
+    let world = World::start(node(), vec![pod("a", "u1")]).await;
+    let cluster = world.cluster();
     let found = cluster.named_pod("chat", "a", soon()).await.unwrap().unwrap();
     assert_eq!((found.uid.0.as_str(), found.node.as_deref(), found.terminating), ("u1", Some(NODE), false));
     assert_eq!(cluster.named_pod("chat", "b", soon()).await.unwrap(), None);
@@ -318,24 +322,16 @@ async fn a_kubeconfig_that_cannot_be_used_is_named() {
 
 #[tokio::test]
 async fn an_audit_log_tells_the_agent_from_a_person_who_asks_by_the_same_binary() {
-    let fake = Fake::start(node(), vec![]).await;
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("kubeconfig");
-    let kubeconfig = json!({
-        "clusters": [{ "name": "it", "cluster": { "server": fake.url } }],
-        "contexts": [{ "name": "it", "context": { "cluster": "it", "user": "it" } }],
-        "current-context": "it",
-        "users": [{ "name": "it", "user": {} }],
-    });
-    std::fs::write(&path, kubeconfig.to_string()).unwrap();
+    let world = World::start(node(), vec![]).await;
+    let (_folder, path) = world.kubeconfig();
     let agent =
         Cluster::connect(Options { kubeconfig: Some(path.clone()), ..options(false) }, Metrics::new());
     let person = Cluster::outside(Some(&path), NODE);
     for cluster in [agent.await.unwrap(), person.await.unwrap()] {
         cluster.node_ready(NODE, soon()).await.unwrap();
     }
-    let world = fake.world();
-    let names: Vec<_> = world.seen.iter().map(|one| one.headers["user-agent"].to_str().unwrap()).collect();
+    let audit = world.server.audit();
+    let names: Vec<_> = audit.iter().map(|one| one.headers["user-agent"].to_str().unwrap()).collect();
     let itself = concat!("lifeboat/", env!("CARGO_PKG_VERSION"));
     assert_eq!(names, [itself.to_owned(), format!("{itself} (by hand)")]);
 }
@@ -388,43 +384,49 @@ fn pods_only(events: &[ClusterEvent]) -> Vec<String> {
 async fn the_watch_tells_what_changes_on_this_node_and_asks_for_nothing_else() {
     let mut elsewhere = pod("c", "u3");
     elsewhere["spec"]["nodeName"] = json!("node-b");
-    let fake = Fake::start(node(), vec![pod("a", "u1"), elsewhere]).await;
-    let mut watched = Watched::of(cluster(&fake));
+    let world = World::start(node(), vec![pod("a", "u1")]).await;
+    // A list that holds more than was asked for.
+    let version = world.storage().list("pods").1.to_string();
+    let list = json!({ "apiVersion": "v1", "kind": "PodList", "metadata": { "resourceVersion": version },
+        "items": [pod("a", "u1"), elsewhere] });
+    world.script("list", "/pods", Instead::Answer(StatusCode::OK, list));
+    let mut watched = Watched::of(world.cluster());
     let begun = watched.until(|event| *event == ClusterEvent::PodsListed).await;
     assert_eq!(pods_only(&begun), ["pod a", "listed"]);
-    fake.change("ADDED", pod("b", "u2"));
+    world.storage().create("pods", "chat", pod("b", "u2")).unwrap();
     // As it was, but for what nobody needs to know.
     let mut same = pod("a", "u1");
     same["metadata"]["labels"] = json!({ "x": "y" });
-    fake.change("MODIFIED", same);
-    fake.change("DELETED", pod("a", "u1"));
+    world.change_pod(&same);
+    world.storage().remove("pods", "chat", "a", "u1").unwrap();
     let later = watched.until(|event| matches!(event, ClusterEvent::PodGone(_))).await;
     assert_eq!(pods_only(&later), ["pod b", "gone u1"]);
-    for seen in &fake.world().seen {
+    for seen in world.server.audit() {
         let selected = seen.query.contains("fieldSelector=metadata.name%3Dnode-a")
             && seen.path == "/api/v1/nodes"
             || seen.query.contains("fieldSelector=spec.nodeName%3Dnode-a") && seen.path == "/api/v1/pods";
-        assert!(selected, "{} {}?{}", seen.method, seen.path, seen.query);
+        assert!(selected, "{} {}?{}", seen.verb, seen.path, seen.query);
     }
 }
 
 #[tokio::test]
 async fn pods_that_vanished_while_nobody_watched_are_gone_after_the_next_list() {
-    let fake = Fake::start(node(), vec![pod("a-0", "u1"), pod("b", "u2")]).await;
-    let mut watched = Watched::of(cluster(&fake));
+    let world = World::start(node(), vec![pod("a-0", "u1"), pod("b", "u2")]).await;
+    let mut watched = Watched::of(world.cluster());
     watched.until(|event| *event == ClusterEvent::PodsListed).await;
     // The StatefulSet's pod has the same name and is another pod.
-    fake.world().pods = vec![pod("a-0", "u9"), pod("b", "u2")];
-    fake.forget_history();
+    world.replace_pods(vec![pod("a-0", "u9"), pod("b", "u2")]);
+    world.storage().compact();
+    world.storage().hang_up();
     let later = watched.until(|event| *event == ClusterEvent::PodsListed).await;
     assert_eq!(pods_only(&later), ["pod a-0", "gone u1", "listed"]);
 }
 
 #[tokio::test]
 async fn a_list_that_hangs_is_begun_anew_and_a_server_that_is_back_is_reachable() {
-    let fake = Fake::start(node(), vec![pod("a", "u1")]).await;
-    fake.instead(Method::GET, "/pods", Instead::Nothing);
-    let mut watched = Watched::of(cluster(&fake));
+    let world = World::start(node(), vec![pod("a", "u1")]).await;
+    world.script("list", "/pods", Instead::Stall(None));
+    let mut watched = Watched::of(world.cluster());
     let begun = watched.until(|event| *event == ClusterEvent::PodsListed).await;
     assert_eq!(pods_only(&begun), ["pod a", "listed"]);
     assert!(begun.contains(&ClusterEvent::Reachable(false)), "{begun:#?}");
@@ -434,12 +436,11 @@ async fn a_list_that_hangs_is_begun_anew_and_a_server_that_is_back_is_reachable(
 
 #[tokio::test]
 async fn a_server_that_is_back_is_reachable_even_if_nothing_happens_on_the_node() {
-    let fake = Fake::start(node(), vec![pod("a", "u1")]).await;
-    let mut watched = Watched::of(cluster(&fake));
+    let world = World::start(node(), vec![pod("a", "u1")]).await;
+    let mut watched = Watched::of(world.cluster());
     watched.until(|event| *event == ClusterEvent::PodsListed).await;
-    let busy = json!({ "kind": "Status", "code": 503, "reason": "ServiceUnavailable", "message": "later" });
-    fake.instead(Method::GET, "/pods", Instead::Answer(503, busy));
-    fake.hang_up();
+    world.script("watch", "/pods", Instead::Refuse(Refusal::unavailable()));
+    world.storage().hang_up();
     watched.until(|event| *event == ClusterEvent::Reachable(false)).await;
     watched.until(|event| *event == ClusterEvent::Reachable(true)).await;
 }
@@ -448,16 +449,16 @@ async fn a_server_that_is_back_is_reachable_even_if_nothing_happens_on_the_node(
 async fn a_wrong_annotation_is_told_to_its_pod_once() {
     let mut wrong = pod("a", "u1");
     wrong["metadata"]["annotations"] = json!({ "lifeboat.dev/rolle": "shadow" });
-    let fake = Fake::start(node(), vec![wrong.clone()]).await;
-    let mut watched = Watched::of(cluster(&fake));
+    let world = World::start(node(), vec![wrong.clone()]).await;
+    let mut watched = Watched::of(world.cluster());
     watched.until(|event| *event == ClusterEvent::PodsListed).await;
     wrong["status"]["phase"] = json!("Pending");
-    fake.change("MODIFIED", wrong.clone());
+    world.change_pod(&wrong);
     wrong["spec"]["priority"] = json!(7);
-    fake.change("MODIFIED", wrong);
+    world.change_pod(&wrong);
     watched.until(|event| matches!(event, ClusterEvent::Pod(record) if record.facts.priority == 7)).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let told = fake.requests(Method::POST, "/events");
+    let told = world.requests("create", "/events");
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].body["type"], "Warning");
     let message = told[0].body["message"].as_str().unwrap();
@@ -466,8 +467,8 @@ async fn a_wrong_annotation_is_told_to_its_pod_once() {
 
 #[tokio::test]
 async fn the_watch_ends_when_nobody_listens() {
-    let fake = Fake::start(node(), vec![]).await;
-    let mut watched = Watched::of(cluster(&fake));
+    let world = World::start(node(), vec![]).await;
+    let mut watched = Watched::of(world.cluster());
     watched.until(|event| *event == ClusterEvent::PodsListed).await;
     drop(watched.events);
     timeout(Duration::from_secs(5), watched.task).await.unwrap().unwrap();

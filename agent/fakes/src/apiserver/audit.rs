@@ -1,6 +1,7 @@
-//! Every request that was made, as the verdict reads it.
+//! Every request that was made, as tests and the drill's verdict read it.
 
 use evacuation::moment::Moment;
+use http::HeaderMap;
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::{Mutex, PoisonError};
@@ -12,11 +13,11 @@ pub struct Request {
     pub at: Moment,
     /// When it was answered (a watch: when it began to be).
     pub answered: Moment,
-    /// Who made it, by the token.
+    /// Who made it, by the token; empty if the token is nobody's.
     pub user: String,
-    /// `get`, `list`, `watch`, `create`, `patch`, `update`, `delete`, `evict`.
+    /// `get`, `list`, `watch`, `create`, `patch`, `update`, `delete`, `evict`; empty if the request was not understood.
     pub verb: &'static str,
-    /// `pods`.
+    /// `pods`; empty for a path that this server does not know.
     pub resource: String,
     /// The namespace, empty if none.
     pub namespace: String,
@@ -24,8 +25,13 @@ pub struct Request {
     pub name: String,
     /// `status`, `eviction`, empty if none.
     pub subresource: String,
+    /// The path as it was sent.
+    pub path: String,
     /// The query as it was sent.
     pub query: String,
+    /// The headers as they were sent. They hold the token, which is nobody's business in a document.
+    #[serde(skip)]
+    pub headers: HeaderMap,
     /// The body, `null` if none.
     pub body: Value,
     /// The answer's code.

@@ -143,11 +143,14 @@ pub fn evict(
 }
 
 fn preconditions(resource: &str, name: &str, object: &Value, options: &Value) -> Result<(), Refusal> {
-    for (field, words) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
+    for (field, words, happened) in
+        [("uid", "UID", "deleted and then recreated"), ("resourceVersion", "ResourceVersion", "modified")]
+    {
         let (wanted, found) = (&options["preconditions"][field], &object["metadata"][field]);
         if !wanted.is_null() && wanted != found {
             let why = format!(
-                "Precondition failed: {words} in precondition: {}, {words} in object meta: {}",
+                "the {words} in the precondition ({}) does not match the {words} in record ({}). \
+                 The object might have been {happened}",
                 wanted.as_str().unwrap_or_default(),
                 found.as_str().unwrap_or_default()
             );

@@ -1,27 +1,34 @@
-//! The API server's faults, taken from the fault plan.
+//! The API server's faults: those of the fault plan, and what a test wants done to one request.
 
 use super::status::Refusal;
 use evacuation::moment::Moment;
 use fault_plan::Fault;
 use fault_plan::drill::window;
 use host::clock;
+use http::StatusCode;
+use serde_json::Value;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// What is done to a request instead of serving it.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub enum Instead {
     /// It is refused.
     Refuse(Refusal),
+    /// It is answered so, whatever it asks for. A string is sent as text: a proxy's page.
+    Answer(StatusCode, Value),
     /// It waits until this moment (for ever is until the drill ends) and is then served.
     Stall(Option<Moment>),
     /// Somebody else changes the node first.
     ForeignWrite,
 }
 
-/// The armed faults with target `api`.
+/// The armed faults with target `api`, and the script.
 #[derive(Debug, Default)]
 pub struct Misconduct {
     faults: Vec<(Fault, AtomicU32)>,
+    /// Verb, end of the path, and what is done to the next such request.
+    script: Mutex<Vec<(&'static str, &'static str, Instead)>>,
     /// When the notice appeared: the zero of every time.
     zero: std::sync::OnceLock<Moment>,
 }
@@ -30,10 +37,12 @@ impl Misconduct {
     /// Takes the plan's `api` faults.
     pub fn new(plan: &[Fault]) -> Self {
         let api = plan.iter().filter(|fault| fault.kind.target == "api");
-        Self {
-            faults: api.map(|fault| (fault.clone(), AtomicU32::new(0))).collect(),
-            zero: std::sync::OnceLock::new(),
-        }
+        Self { faults: api.map(|fault| (fault.clone(), AtomicU32::new(0))).collect(), ..Self::default() }
+    }
+
+    /// Does this, once, to the next request with this verb on a path that ends so.
+    pub fn script(&self, verb: &'static str, end: &'static str, instead: Instead) {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner).push((verb, end, instead));
     }
 
     /// The notice has appeared: times count from here.
@@ -49,7 +58,14 @@ impl Misconduct {
             .any(|(fault, seen)| fault.kind.outcome == outcome && seen.load(Ordering::Relaxed) > 0)
     }
 
-    /// What happens to this request of an agent.
+    /// What the script does to this request.
+    pub fn scripted(&self, verb: &str, path: &str) -> Option<Instead> {
+        let mut script = self.script.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = script.iter().position(|(of, end, _)| *of == verb && path.ends_with(end))?;
+        Some(script.remove(at).2)
+    }
+
+    /// What the fault plan does to this request of an agent.
     pub fn strikes(&self, verb: &str, resource: &str) -> Option<Instead> {
         let now = clock::now();
         let zero = *self.zero.get()?;

@@ -24,13 +24,13 @@ use std::time::Duration;
 const WATCH_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// A request, taken apart.
-struct ApiCall {
+struct ApiCall<'a> {
     user: User,
     verb: &'static str,
     target: Target,
     query: BTreeMap<String, String>,
-    content_type: String,
-    body: Value,
+    content_type: &'a str,
+    body: &'a Value,
 }
 
 /// Answers every path.
@@ -42,21 +42,60 @@ pub(super) async fn any(
     body: Bytes,
 ) -> Response {
     let at = clock::now();
-    if uri.path() == "/version" {
-        return answer(StatusCode::OK, &json!({"major": "1", "minor": "33", "gitVersion": "v1.33.6"}));
+    let mut request = Request {
+        at,
+        answered: at,
+        user: String::new(),
+        verb: "",
+        resource: String::new(),
+        namespace: String::new(),
+        name: String::new(),
+        subresource: String::new(),
+        path: uri.path().to_owned(),
+        query: uri.query().unwrap_or_default().to_owned(),
+        headers,
+        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        code: 0,
+        refusal: None,
+        uid: None,
+    };
+    let mut response = match respond(&shared, &method, &mut request).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            request.refusal = Some(format!("{}: {}", refusal.reason, refusal.message));
+            refusal.into_response()
+        }
+    };
+    // As every server must; by this one's own clock.
+    if let Ok(date) = http::HeaderValue::from_str(&http_time(shared.storage.now())) {
+        response.headers_mut().insert(http::header::DATE, date);
     }
-    let bearer = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let user =
-        bearer.and_then(|bearer| bearer.strip_prefix("Bearer ")).and_then(|token| shared.users.get(token));
-    let Some(user) = user.cloned() else {
-        return Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized").into_response();
-    };
-    let query: BTreeMap<String, String> = form(uri.query().unwrap_or_default());
-    let Some(target) = Target::parse(uri.path()) else {
-        return Refusal::no_such_path().into_response();
-    };
+    request.answered = clock::now();
+    request.code = response.status().as_u16();
+    shared.audit.push(request);
+    response
+}
+
+/// Finds out what is asked for, notes it, and does it, or what the faults and the script want instead.
+async fn respond(shared: &ApiState, method: &Method, request: &mut Request) -> Result<Response, Refusal> {
+    if request.path == "/version" {
+        return Ok(answer(StatusCode::OK, &json!({"major": "1", "minor": "33", "gitVersion": "v1.33.6"})));
+    }
+    let header = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let token = header(http::header::AUTHORIZATION).and_then(|bearer| bearer.strip_prefix("Bearer "));
+    let user = token.and_then(|token| shared.users.get(token)).cloned();
+    let user = user.ok_or_else(|| Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized"))?;
+    request.user.clone_from(&user.name);
+    let query: BTreeMap<String, String> = form(&request.query);
+    let target = Target::parse(&request.path).ok_or_else(Refusal::no_such_path)?;
+    request.resource = target.resource.to_owned();
+    request.namespace = target.namespace.clone().unwrap_or_default();
+    request.name = target.name.clone().unwrap_or_default();
+    request.subresource = target.subresource.clone().unwrap_or_default();
+    let object = shared.storage.get(target.resource, &request.namespace, &request.name);
+    request.uid = object.and_then(|object| object["metadata"]["uid"].as_str().map(str::to_owned));
     let watches = query.get("watch").is_some_and(|watch| watch == "true" || watch == "1");
-    let verb = match (&method, target.subresource.as_deref()) {
+    request.verb = match (method, target.subresource.as_deref()) {
         (&Method::GET, _) if target.name.is_none() && watches => "watch",
         (&Method::GET, _) if target.name.is_none() => "list",
         (&Method::GET, _) => "get",
@@ -67,68 +106,28 @@ pub(super) async fn any(
         (&Method::DELETE, _) => "delete",
         _ => {
             let message = "the server does not allow this method on the requested resource";
-            return Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message).into_response();
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message));
         }
     };
-    let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let call = ApiCall {
-        user,
-        verb,
-        target,
-        query,
-        content_type: content_type.unwrap_or_default().to_owned(),
-        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
-    };
-    let namespace = call.target.namespace.clone().unwrap_or_default();
-    let name = call.target.name.clone().unwrap_or_default();
-    let uid = shared.storage.get(call.target.resource, &namespace, &name);
-    let uid = uid.and_then(|object| object["metadata"]["uid"].as_str().map(str::to_owned));
-    let outcome = match shared.misconduct.strikes(verb, call.target.resource) {
-        _ if call.user.node.is_none() => serve(&shared, &call),
-        None => serve(&shared, &call),
-        Some(Instead::Refuse(refusal)) => Err(refusal),
-        Some(Instead::Stall(until)) => {
-            match until {
-                Some(until) => tokio::time::sleep_until(clock::instant(until)).await,
-                None => std::future::pending().await,
-            }
-            serve(&shared, &call)
-        }
-        Some(Instead::ForeignWrite) => {
-            foreign_write(&shared.storage, &name);
-            serve(&shared, &call)
-        }
-    };
-    let (mut response, refusal) = match outcome {
-        Ok(response) => (response, None),
-        Err(refusal) => {
-            let words = format!("{}: {}", refusal.reason, refusal.message);
-            (refusal.into_response(), Some(words))
-        }
-    };
-    // As every server must; by this one's own clock.
-    if let Ok(date) = http::HeaderValue::from_str(&http_time(shared.storage.now())) {
-        response.headers_mut().insert(http::header::DATE, date);
+    let content_type = request.headers.get(http::header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // Asked also about a drainer's requests, which count among those that a fault lets pass.
+    let fault = shared.misconduct.strikes(request.verb, target.resource).filter(|_| user.node.is_some());
+    let instead = shared.misconduct.scripted(request.verb, &request.path).or(fault);
+    let call = ApiCall { user, verb: request.verb, target, query, content_type, body: &request.body };
+    match instead {
+        None => {}
+        Some(Instead::Refuse(refusal)) => return Err(refusal),
+        Some(Instead::Answer(code, Value::String(page))) => return Ok((code, page).into_response()),
+        Some(Instead::Answer(code, body)) => return Ok(answer(code, &body)),
+        Some(Instead::Stall(Some(until))) => tokio::time::sleep_until(clock::instant(until)).await,
+        Some(Instead::Stall(None)) => std::future::pending().await,
+        Some(Instead::ForeignWrite) => foreign_write(&shared.storage, &request.name),
     }
-    shared.audit.push(Request {
-        at,
-        answered: clock::now(),
-        user: call.user.name,
-        verb,
-        resource: call.target.resource.to_owned(),
-        namespace,
-        name,
-        subresource: call.target.subresource.unwrap_or_default(),
-        query: uri.query().unwrap_or_default().to_owned(),
-        body: call.body,
-        code: response.status().as_u16(),
-        refusal,
-        uid,
-    });
-    response
+    serve(shared, &call)
 }
 
-fn serve(shared: &ApiState, call: &ApiCall) -> Result<Response, Refusal> {
+fn serve(shared: &ApiState, call: &ApiCall<'_>) -> Result<Response, Refusal> {
     let storage = &shared.storage;
     let Target { resource, kind, api_version, namespace, name, subresource } = &call.target;
     admission::admit(storage, &call.user, call.verb, &call.target)?;
@@ -180,7 +179,7 @@ fn serve(shared: &ApiState, call: &ApiCall) -> Result<Response, Refusal> {
                 ));
             }
             if *resource == "events" {
-                super::event::validate(api_version, of, &call.body)?;
+                super::event::validate(api_version, of, call.body)?;
             }
             let mut object = call.body.clone();
             if *resource == "leases" {
@@ -191,7 +190,7 @@ fn serve(shared: &ApiState, call: &ApiCall) -> Result<Response, Refusal> {
             Ok(answer(StatusCode::CREATED, &made))
         }
         "evict" => {
-            deletion::evict(storage, &shared.budgets, of, name, &call.body)?;
+            deletion::evict(storage, &shared.budgets, of, name, call.body)?;
             let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
             Ok(answer(StatusCode::CREATED, &success))
         }
@@ -210,7 +209,7 @@ fn serve(shared: &ApiState, call: &ApiCall) -> Result<Response, Refusal> {
         _ => {
             let changed = storage.update(resource, of, name, |old| {
                 let new = match call.verb {
-                    "patch" => patch::apply(&call.content_type, old, &call.body)?,
+                    "patch" => patch::apply(call.content_type, old, call.body)?,
                     _ => call.body.clone(),
                 };
                 let mut new = changed(resource, name, subresource.as_deref(), old, new)?;

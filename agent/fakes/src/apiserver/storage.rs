@@ -32,6 +32,7 @@ pub struct Change {
 pub struct Storage {
     inner: Mutex<Objects>,
     version: watch::Sender<u64>,
+    hang_ups: watch::Sender<()>,
     /// Seconds by which this server's clock is ahead of the machine's.
     ahead: AtomicI64,
 }
@@ -57,7 +58,12 @@ impl Default for Storage {
             forgotten: first,
             next_uid: 1,
         };
-        Self { inner: Mutex::new(inner), version: watch::Sender::new(first), ahead: AtomicI64::new(0) }
+        Self {
+            inner: Mutex::new(inner),
+            version: watch::Sender::new(first),
+            hang_ups: watch::Sender::default(),
+            ahead: AtomicI64::new(0),
+        }
     }
 }
 
@@ -75,6 +81,16 @@ impl Storage {
     /// Changes as they come: the newest resource version.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
+    }
+
+    /// Ends every watch, as the real server ends them from time to time.
+    pub fn hang_up(&self) {
+        self.hang_ups.send_replace(());
+    }
+
+    /// When watches are to end.
+    pub(super) fn hang_ups(&self) -> watch::Receiver<()> {
+        self.hang_ups.subscribe()
     }
 
     /// One object.

@@ -2,7 +2,8 @@
 
 use super::admission::User;
 use super::deletion::{Budget, Refuses};
-use super::misconduct::Misconduct;
+use super::misconduct::{Instead, Misconduct};
+use super::status::Refusal;
 use super::storage::Storage;
 use super::{ApiServer, routes};
 use crate::node_object;
@@ -328,4 +329,27 @@ async fn two_budgets_on_one_pod_are_an_internal_error() {
         super::deletion::evict(&world.storage, &both, "chat", &world.name("web"), &json!({})).unwrap_err();
     assert_eq!(refusal.code.as_u16(), 500);
     assert!(refusal.message.contains("more than one PodDisruptionBudget"));
+}
+
+#[tokio::test]
+async fn a_script_strikes_one_request_and_the_audit_has_those_of_strangers_too() {
+    let world = World::new(Refuses::Times(0), &[]).await;
+    let nodes: Api<Node> = Api::all(world.client("agent").await);
+    world.server.script("get", "/nodes/node-a", Instead::Refuse(Refusal::unavailable()));
+    nodes.get("node-b").await.unwrap();
+    assert_eq!(status(nodes.get("node-a").await.unwrap_err()).code, 503);
+    nodes.get("node-a").await.unwrap();
+    let elsewhere = http::Request::get("/api/v1/configmaps").body(Vec::new()).unwrap();
+    let error = world.client("agent").await.request::<Value>(elsewhere).await.unwrap_err();
+    assert_eq!(status(error).code, 404);
+    Api::<Node>::all(world.client("nobody").await).get("node-a").await.unwrap_err();
+    let seen: Vec<_> = world.server.audit().into_iter().map(|one| (one.user, one.path, one.code)).collect();
+    let expected = [
+        ("agent", "/api/v1/nodes/node-b", 200),
+        ("agent", "/api/v1/nodes/node-a", 503),
+        ("agent", "/api/v1/nodes/node-a", 200),
+        ("agent", "/api/v1/configmaps", 404),
+        ("", "/api/v1/nodes/node-a", 401),
+    ];
+    assert_eq!(seen, expected.map(|(user, path, code)| (user.to_owned(), path.to_owned(), code)));
 }

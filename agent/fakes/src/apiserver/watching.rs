@@ -53,6 +53,7 @@ pub fn watch(storage: Arc<Storage>, wanted: Wanted) -> Response {
 /// Feeds one watch until its time is over or its reader is gone.
 async fn feed(storage: Arc<Storage>, wanted: Wanted, lines: mpsc::Sender<Bytes>) {
     let mut versions = storage.subscribe();
+    let mut hang_ups = storage.hang_ups();
     let mut at = match wanted.after {
         Some(version) => version,
         None => {
@@ -94,6 +95,7 @@ async fn feed(storage: Arc<Storage>, wanted: Wanted, lines: mpsc::Sender<Bytes>)
                     return;
                 }
             }
+            _ = hang_ups.changed() => return,
             () = lines.closed() => return,
             () = &mut end => return,
         }

@@ -1,10 +1,11 @@
 //! The protocol, spoken with a real HTTP client.
 
-use super::{Identity, Imds, TOKEN, TOKEN_TTL};
+use super::{Identity, Imds, Reply, TOKEN, TOKEN_TTL};
 use evacuation::moment::Span;
 use evacuation::notice::InstanceAction;
 use fault_plan::Fault;
 use host::clock;
+use http::StatusCode;
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -114,4 +115,20 @@ async fn while_it_is_down_connections_are_refused_and_then_it_is_back() {
     assert!(client().get(&url).header(TOKEN, &token).send().await.unwrap_err().is_connect());
     tokio::time::sleep(Duration::from_millis(1200)).await;
     assert_eq!(get(&imds, &token, "instance-id").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_scripted_answer_needs_a_token_too_and_may_have_a_date_of_its_own() {
+    let imds = imds(&[]).await;
+    let token = token(&imds, "60").await.text().await.unwrap();
+    imds.set("meta-data/instance-id", Reply::ok("scripted").dated("Mon, 01 Jan 2018 08:20:00 GMT"));
+    imds.once("meta-data/instance-id", Reply::status(StatusCode::NOT_FOUND));
+    assert_eq!(get(&imds, "wrong", "instance-id").await.status(), 401);
+    assert_eq!(get(&imds, &token, "instance-id").await.status(), 404);
+    let answer = get(&imds, &token, "instance-id").await;
+    assert_eq!(answer.headers()["date"], "Mon, 01 Jan 2018 08:20:00 GMT");
+    assert_eq!(answer.text().await.unwrap(), "scripted");
+    assert_eq!(imds.connections(), 4, "each client of these tests makes its own");
+    imds.limit_tokens(1);
+    assert_eq!(self::token(&imds, "60").await.headers()[TOKEN_TTL], "1");
 }

@@ -11,18 +11,18 @@ fn gated(annotations: Value) -> Value {
 }
 
 /// What was written to the status of the pod, once that has had time to happen.
-async fn patches(pod: Value, fake: &Fake) -> Vec<Value> {
-    fake.world().pods = vec![pod];
-    let mut watched = Watched::of(cluster(fake));
+async fn patches(pod: Value, world: &World) -> Vec<Value> {
+    world.replace_pods(vec![pod]);
+    let mut watched = Watched::of(world.cluster());
     watched.until(|event| *event == ClusterEvent::PodsListed).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    fake.requests(Method::PATCH, "/a/status").into_iter().map(|seen| seen.body).collect()
+    world.requests("patch", "/a/status").into_iter().map(|seen| seen.body).collect()
 }
 
 #[tokio::test]
 async fn a_gate_of_a_pod_whose_annotation_cannot_be_followed_is_opened_with_what_is_wrong() {
-    let fake = Fake::start(node(), vec![]).await;
-    let sent = patches(gated(json!({ "lifeboat.dev/engine": "vllm" })), &fake).await;
+    let world = World::start(node(), vec![]).await;
+    let sent = patches(gated(json!({ "lifeboat.dev/engine": "vllm" })), &world).await;
     assert_eq!(sent.len(), 1, "{sent:#?}");
     assert_eq!(sent[0]["metadata"]["uid"], "u1");
     let condition = &sent[0]["status"]["conditions"][0];
@@ -34,8 +34,8 @@ async fn a_gate_of_a_pod_whose_annotation_cannot_be_followed_is_opened_with_what
 
 #[tokio::test]
 async fn a_gate_of_a_pod_that_did_not_opt_in_is_opened_and_the_annotation_named() {
-    let fake = Fake::start(node(), vec![]).await;
-    let sent = patches(gated(json!({})), &fake).await;
+    let world = World::start(node(), vec![]).await;
+    let sent = patches(gated(json!({})), &world).await;
     assert_eq!(sent.len(), 1, "{sent:#?}");
     let message = sent[0]["status"]["conditions"][0]["message"].as_str().unwrap();
     assert!(message.contains("no annotation lifeboat.dev/engine"), "{message}");
@@ -43,26 +43,25 @@ async fn a_gate_of_a_pod_that_did_not_opt_in_is_opened_and_the_annotation_named(
 
 #[tokio::test]
 async fn a_gate_that_waits_for_a_restore_and_one_that_is_open_are_left_alone() {
-    let fake = Fake::start(node(), vec![]).await;
-    assert_eq!(patches(gated(json!({ "lifeboat.dev/engine": "http" })), &fake).await, Vec::<Value>::new());
+    let world = World::start(node(), vec![]).await;
+    assert_eq!(patches(gated(json!({ "lifeboat.dev/engine": "http" })), &world).await, Vec::<Value>::new());
     let mut open = gated(json!({}));
     open["status"]["conditions"] = json!([{ "type": "lifeboat.dev/restored", "status": "True" }]);
-    assert_eq!(patches(open, &fake).await, Vec::<Value>::new());
+    assert_eq!(patches(open, &world).await, Vec::<Value>::new());
     let mut none = gated(json!({ "lifeboat.dev/engine": "vllm" }));
     none["spec"]["readinessGates"] = json!([{ "conditionType": "other" }]);
-    assert_eq!(patches(none, &fake).await, Vec::<Value>::new());
+    assert_eq!(patches(none, &world).await, Vec::<Value>::new());
 }
 
 #[tokio::test]
 async fn a_gate_that_could_not_be_opened_is_tried_again() {
-    let fake = Fake::start(node(), vec![]).await;
-    let busy = json!({ "kind": "Status", "code": 503, "reason": "ServiceUnavailable", "message": "later" });
-    fake.instead(Method::PATCH, "/a/status", Instead::Answer(503, busy));
-    fake.world().pods = vec![gated(json!({}))];
-    let mut watched = Watched::of(cluster(&fake));
+    let world = World::start(node(), vec![]).await;
+    world.script("patch", "/a/status", Instead::Refuse(Refusal::unavailable()));
+    world.replace_pods(vec![gated(json!({}))]);
+    let mut watched = Watched::of(world.cluster());
     watched.until(|event| *event == ClusterEvent::PodsListed).await;
     let twice = async {
-        while fake.requests(Method::PATCH, "/a/status").len() < 2 {
+        while world.requests("patch", "/a/status").len() < 2 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
