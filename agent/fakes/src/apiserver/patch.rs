@@ -23,16 +23,18 @@ const MERGED: &[(&str, &str)] = &[
 pub fn apply(content_type: &str, old: &Value, patch: &Value) -> Result<Value, Refusal> {
     let mut new = old.clone();
     match content_type.split(';').next().unwrap_or_default().trim() {
-        "application/merge-patch+json" => merge(&mut new, patch),
+        "application/merge-patch+json" => json_patch::merge(&mut new, patch),
         // Server-side apply keeps no field owners here: it merges, which is what an agent that owns its fields sees.
         "application/strategic-merge-patch+json" | "application/apply-patch+yaml" => {
             strategic(&mut new, patch, "");
         }
         "application/json-patch+json" => {
-            let steps = patch.as_array().ok_or_else(|| Refusal::bad_request("a JSON patch is a list"))?;
-            for step in steps {
-                json_patch(&mut new, step)?;
-            }
+            let steps: json_patch::Patch = serde_json::from_value(patch.clone())
+                .map_err(|error| Refusal::bad_request(format!("error decoding patch: {error}")))?;
+            json_patch::patch(&mut new, &steps).map_err(|error| {
+                let code = http::StatusCode::UNPROCESSABLE_ENTITY;
+                Refusal::new(code, "Invalid", format!("the patch cannot be applied: {error}"))
+            })?;
         }
         other => {
             let code = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
@@ -41,23 +43,6 @@ pub fn apply(content_type: &str, old: &Value, patch: &Value) -> Result<Value, Re
         }
     }
     Ok(new)
-}
-
-/// RFC 7396.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    let mut fields = taken(target);
-    for (name, value) in patch {
-        if value.is_null() {
-            fields.remove(name);
-        } else {
-            merge(fields.entry(name.clone()).or_insert(Value::Null), value);
-        }
-    }
-    *target = Value::Object(fields);
 }
 
 fn strategic(target: &mut Value, patch: &Value, path: &str) {
@@ -112,42 +97,6 @@ fn merge_list(target: &mut Value, items: &[Value], key: &str) {
     }
 }
 
-/// RFC 6902, without move and copy.
-fn json_patch(target: &mut Value, step: &Value) -> Result<(), Refusal> {
-    let failed =
-        |why: &str| Refusal::new(http::StatusCode::UNPROCESSABLE_ENTITY, "Invalid", format!("{why}: {step}"));
-    let path = step["path"].as_str().ok_or_else(|| failed("a step needs a path"))?;
-    let (parent, last) = path.rsplit_once('/').ok_or_else(|| failed("a path begins with a slash"))?;
-    let last = last.replace("~1", "/").replace("~0", "~");
-    let operation = step["op"].as_str().unwrap_or_default();
-    if operation == "test" {
-        let found = target.pointer(path).unwrap_or(&Value::Null);
-        return if *found == step["value"] { Ok(()) } else { Err(failed("the test failed")) };
-    }
-    let parent = target.pointer_mut(parent).ok_or_else(|| failed("the path does not exist"))?;
-    match (parent, operation) {
-        (Value::Object(fields), "add") => drop(fields.insert(last, step["value"].clone())),
-        (Value::Object(fields), "replace") => {
-            *fields.get_mut(&last).ok_or_else(|| failed("the path does not exist"))? = step["value"].clone();
-        }
-        (Value::Object(fields), "remove") => {
-            fields.remove(&last).ok_or_else(|| failed("the path does not exist"))?;
-        }
-        (Value::Array(list), "add") if last == "-" => list.push(step["value"].clone()),
-        (Value::Array(list), _) => {
-            let at: usize = last.parse().map_err(|_| failed("a list is indexed by numbers"))?;
-            match operation {
-                "add" if at <= list.len() => list.insert(at, step["value"].clone()),
-                "replace" if at < list.len() => list[at] = step["value"].clone(),
-                "remove" if at < list.len() => drop(list.remove(at)),
-                _ => return Err(failed("the index or operation does not fit")),
-            }
-        }
-        _ => return Err(failed("the operation does not fit")),
-    }
-    Ok(())
-}
-
 /// The fields of an object; none of anything else.
 fn taken(value: &mut Value) -> Map<String, Value> {
     match value.take() {
@@ -192,7 +141,10 @@ mod tests {
             {"op": "remove", "path": "/metadata/annotations/a~1b"}]);
         let new = apply("application/json-patch+json", &old, &patch).unwrap();
         assert_eq!(new, json!({"metadata": {"annotations": {}}}));
-        assert!(apply("application/json-patch+json", &new, &patch).is_err());
+        let failed = apply("application/json-patch+json", &new, &patch).unwrap_err();
+        assert_eq!(failed.code.as_u16(), 422);
+        let unreadable = apply("application/json-patch+json", &new, &json!({"op": "remove"})).unwrap_err();
+        assert_eq!(unreadable.code.as_u16(), 400);
     }
 
     #[test]
