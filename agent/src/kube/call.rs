@@ -7,8 +7,8 @@ use http::{Method, Request};
 use jiff::Timestamp;
 use kube::client::Body;
 use kube::core::Status;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::time::timeout_at;
 
 /// The three ways to PATCH that are used here.
@@ -28,34 +28,40 @@ pub(crate) struct Call {
     method: Method,
     path: String,
     content_type: &'static str,
-    body: Option<Value>,
+    /// As it is sent.
+    body: Option<serde_json::Result<Vec<u8>>>,
     as_node: bool,
 }
 
 impl Call {
     pub(crate) fn get(path: String, what: impl Into<String>) -> Self {
-        Self::new("get", Method::GET, path, what, None)
+        Self::new("get", Method::GET, path, what)
     }
 
-    pub(crate) fn create(path: String, what: impl Into<String>, body: Value) -> Self {
-        Self::new("create", Method::POST, path, what, Some(body))
+    pub(crate) fn create(path: String, what: impl Into<String>, body: impl Serialize) -> Self {
+        Self::new("create", Method::POST, path, what).with(body)
     }
 
     /// A PUT of the whole object.
-    pub(crate) fn update(path: String, what: impl Into<String>, body: Value) -> Self {
-        Self::new("update", Method::PUT, path, what, Some(body))
+    pub(crate) fn update(path: String, what: impl Into<String>, body: impl Serialize) -> Self {
+        Self::new("update", Method::PUT, path, what).with(body)
     }
 
-    pub(super) fn delete(path: String, what: impl Into<String>, options: Value) -> Self {
-        Self::new("delete", Method::DELETE, path, what, Some(options))
+    pub(super) fn delete(path: String, what: impl Into<String>, options: impl Serialize) -> Self {
+        Self::new("delete", Method::DELETE, path, what).with(options)
     }
 
-    pub(crate) fn patch(path: String, what: impl Into<String>, kind: PatchType, body: Value) -> Self {
+    pub(crate) fn patch(
+        path: String,
+        what: impl Into<String>,
+        kind: PatchType,
+        body: impl Serialize,
+    ) -> Self {
         let content_type = match kind {
             PatchType::Merge => "application/merge-patch+json",
             PatchType::Strategic => "application/strategic-merge-patch+json",
         };
-        Self { content_type, ..Self::new("patch", Method::PATCH, path, what, Some(body)) }
+        Self { content_type, ..Self::new("patch", Method::PATCH, path, what).with(body) }
     }
 
     /// Sends it as the own node, if asked to (constrained impersonation).
@@ -63,14 +69,13 @@ impl Call {
         Self { as_node, ..self }
     }
 
-    fn new(
-        verb: &'static str,
-        method: Method,
-        path: String,
-        what: impl Into<String>,
-        body: Option<Value>,
-    ) -> Self {
-        Self { verb, what: what.into(), method, path, content_type: "application/json", body, as_node: false }
+    fn new(verb: &'static str, method: Method, path: String, what: impl Into<String>) -> Self {
+        let content_type = "application/json";
+        Self { verb, what: what.into(), method, path, content_type, body: None, as_node: false }
+    }
+
+    fn with(self, body: impl Serialize) -> Self {
+        Self { body: Some(serde_json::to_vec(&body)), ..self }
     }
 }
 
@@ -136,12 +141,9 @@ impl Cluster {
         if as_node {
             request = request.header("Impersonate-User", format!("system:node:{}", self.options.node));
         }
-        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        let request = request.body(Body::from(body)).map_err(|source| ClusterError::Request {
-            verb,
-            what: what.clone(),
-            source,
-        })?;
+        let unbuildable = |source| ClusterError::Request { verb, what: what.clone(), source };
+        let body = body.transpose().map_err(|error| unbuildable(error.into()))?.unwrap_or_default();
+        let request = request.body(Body::from(body)).map_err(|error| unbuildable(error.into()))?;
         let unreachable =
             |source| ClusterError::Unreachable { verb, what: what.clone(), source: Box::new(source) };
         let response = self.client.send(request).await.map_err(unreachable)?;

@@ -4,7 +4,10 @@ use super::call::{Call, is_name};
 use super::{Cluster, ClusterError};
 use crate::pods::PodRef;
 use evacuation::moment::Moment;
-use serde_json::{Value, json};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde_json::Value;
 
 /// Longest note: the API server refuses more than 1024 bytes.
 const NOTE: usize = 1024;
@@ -31,54 +34,60 @@ impl Cluster {
         warning: bool,
         deadline: Moment,
     ) -> Result<(), ClusterError> {
-        // Events of a node live in `default`, as the kubelet's do, and carry its name as uid.
-        let (namespace, stem, involved) = match about {
-            About::Node => {
-                let node = &self.options.node;
-                let object = json!({ "apiVersion": "v1", "kind": "Node", "name": node, "uid": node });
-                ("default", node, object)
-            }
-            About::Pod(pod) => {
-                let object = json!({
-                    "apiVersion": "v1", "kind": "Pod",
-                    "namespace": pod.namespace, "name": pod.name, "uid": pod.uid.0,
-                });
-                (pod.namespace.as_str(), &pod.name, object)
-            }
-        };
-        if !is_name(namespace) {
-            return Err(ClusterError::Name { name: namespace.to_owned() });
+        let event = self.event(about, reason, note, warning);
+        let namespace = event.metadata.namespace.clone().unwrap_or_default();
+        if !is_name(&namespace) {
+            return Err(ClusterError::Name { name: namespace });
         }
-        let stem: String = stem.chars().take(200).collect();
-        let now = wall_clock();
-        let body = json!({
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": { "namespace": namespace, "name": format!("{stem}.{:016x}", fastrand::u64(..)) },
-            "involvedObject": involved,
-            "reason": reason,
-            "message": shortened(note),
-            "type": if warning { "Warning" } else { "Normal" },
-            "source": { "component": "lifeboat", "host": self.options.node },
-            "reportingComponent": "lifeboat",
-            "reportingInstance": self.options.instance,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        });
-        let call =
-            Call::create(format!("/api/v1/namespaces/{namespace}/events"), format!("event {reason}"), body);
+        let path = format!("/api/v1/namespaces/{namespace}/events");
+        let call = Call::create(path, format!("event {reason}"), event);
         let written = self.send::<Value>(call, deadline).await.map(|_| ());
         if let Err(error) = &written {
             tracing::debug!(error = error as &dyn std::error::Error, reason, "event was not written");
         }
         written
     }
+
+    fn event(&self, about: About<'_>, reason: &str, note: &str, warning: bool) -> Event {
+        let node = &self.options.node;
+        let now = Some(Time(Timestamp::now()));
+        // Events of a node live in `default`, as the kubelet's do, and carry its name as uid.
+        let (kind, namespace, name, uid) = match about {
+            About::Node => ("Node", None, node, node),
+            About::Pod(pod) => ("Pod", Some(pod.namespace.clone()), &pod.name, &pod.uid.0),
+        };
+        let stem: String = name.chars().take(200).collect();
+        Event {
+            metadata: ObjectMeta {
+                namespace: Some(namespace.clone().unwrap_or_else(|| "default".to_owned())),
+                name: Some(format!("{stem}.{:016x}", fastrand::u64(..))),
+                ..ObjectMeta::default()
+            },
+            involved_object: ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some(kind.to_owned()),
+                namespace,
+                name: Some(name.clone()),
+                uid: Some(uid.clone()),
+                ..ObjectReference::default()
+            },
+            reason: Some(reason.to_owned()),
+            message: Some(shortened(note).to_owned()),
+            type_: Some(if warning { "Warning" } else { "Normal" }.to_owned()),
+            source: Some(EventSource { component: Some("lifeboat".to_owned()), host: Some(node.clone()) }),
+            reporting_component: Some("lifeboat".to_owned()),
+            reporting_instance: Some(self.options.instance.clone()),
+            first_timestamp: now.clone(),
+            last_timestamp: now,
+            count: Some(1),
+            ..Event::default()
+        }
+    }
 }
 
 /// The node's wall clock in whole seconds, for people.
 pub(super) fn wall_clock() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn shortened(note: &str) -> &str {

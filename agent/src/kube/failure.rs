@@ -65,7 +65,7 @@ pub enum ClusterError {
         /// The object.
         what: String,
         /// What is wrong.
-        source: http::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The API server said no.
     #[error("the API server refused to {verb} {what}: {} ({} {})", status.message, status.code, status.reason)]

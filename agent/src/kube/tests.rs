@@ -296,6 +296,45 @@ async fn an_event_stands_where_kubectl_describe_looks() {
     assert_eq!(sent[1].body["reportingInstance"], "lifeboat-x");
 }
 
+/// What describes an Event to people and tools, byte for byte but for its name, which is random.
+#[tokio::test]
+async fn an_event_holds_what_kubectl_and_its_successors_read() {
+    let world = World::start(node(), vec![]).await;
+    let cluster = world.cluster();
+    cluster.publish(About::Node, "SpotInterruption", "soon", true, soon()).await.unwrap();
+    cluster.publish(About::Pod(&pod_ref("a", "u1")), "Saved", "42 MiB", false, soon()).await.unwrap();
+    let about_node = json!({ "apiVersion": "v1", "kind": "Node", "name": NODE, "uid": NODE });
+    let about_pod =
+        json!({ "apiVersion": "v1", "kind": "Pod", "namespace": "chat", "name": "a", "uid": "u1" });
+    for (sent, namespace, stem, involved, reason, message, kind) in [
+        (0, "default", NODE, about_node, "SpotInterruption", "soon", "Warning"),
+        (1, "chat", "a", about_pod, "Saved", "42 MiB", "Normal"),
+    ] {
+        let sent = &world.requests("create", "/events")[sent].body;
+        let name = sent["metadata"]["name"].as_str().unwrap();
+        let random = name.strip_prefix(stem).and_then(|rest| rest.strip_prefix('.')).unwrap();
+        assert!(random.len() == 16 && u64::from_str_radix(random, 16).is_ok(), "{name}");
+        let now = sent["firstTimestamp"].as_str().unwrap();
+        assert!(now.len() == "2026-11-23T08:00:00Z".len() && now.parse::<jiff::Timestamp>().is_ok(), "{now}");
+        let whole = json!({
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": { "namespace": namespace, "name": name },
+            "involvedObject": involved,
+            "reason": reason,
+            "message": message,
+            "type": kind,
+            "source": { "component": "lifeboat", "host": NODE },
+            "reportingComponent": "lifeboat",
+            "reportingInstance": "lifeboat-x",
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        });
+        assert_eq!(*sent, whole);
+    }
+}
+
 #[tokio::test]
 async fn a_source_is_looked_at_by_name_and_a_name_cannot_lead_elsewhere() {
     let world = World::start(node(), vec![pod("a", "u1")]).await;
