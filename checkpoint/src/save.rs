@@ -21,10 +21,10 @@
 //!   a restart finds what it sent before ([`crate::reuse::list`]).
 //! * Dropping the future stops the reader at the next block and aborts the uploads; what was acknowledged stays.
 
-mod ledger;
+mod block_index;
 mod progress;
 mod reader;
-mod round;
+mod saved_files;
 mod source;
 
 use std::{
@@ -42,11 +42,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::ledger::SavedFiles;
-pub use self::ledger::{FailedFile, FileProblem, Saved};
+pub use self::block_index::BlockIndex;
 pub use self::progress::Progress;
 use self::reader::{Filled, ReadStep, Reader};
-pub use self::round::BlockIndex;
+use self::saved_files::SavedFiles;
+pub use self::saved_files::{FailedFile, FileProblem, Saved};
 use crate::chunk::Chunking;
 use crate::dispatcher::forecast::Work;
 use crate::dispatcher::{Class, Dispatcher, Job, PackPatience, Permit, QueuePlace, Rank};

@@ -38,7 +38,7 @@ impl HttpEngine {
     /// A client; nothing is sent yet.
     ///
     /// # Errors
-    /// As [`super::connect`].
+    /// As [`crate::connect`].
     pub fn new(target: EngineTarget) -> Result<Self, EngineError> {
         Ok(Self { client: Client::new(&target)?, target })
     }

@@ -59,7 +59,7 @@ impl LlamaServer {
     /// A client; nothing is sent yet.
     ///
     /// # Errors
-    /// As [`super::connect`].
+    /// As [`crate::connect`].
     pub fn new(target: EngineTarget) -> Result<Self, EngineError> {
         let client = Client::new(&target)?;
         let server = Server {

@@ -10,9 +10,9 @@ use std::{
 
 use bytes::Bytes;
 
-use super::ledger::{BlockPlace, Draft, Pack, SavedBlock, SavedFiles};
+use super::saved_files::{BlockPlace, Draft, Pack, SavedBlock, SavedFiles};
 use super::source::Open;
-use super::{FileProblem, Identity, Progress, SaveRequest, SourceFile, round};
+use super::{FileProblem, Identity, Progress, SaveRequest, SourceFile, block_index};
 use crate::{
     chunk::Chunking,
     hash::{ContentHash, Crc64, Crc64Sum, PackName},
@@ -54,7 +54,7 @@ type Looked = (Option<u128>, Option<ContentHash>, Option<BlockPlace>);
 impl KnownBlocks {
     fn look(&self, block: &[u8]) -> Looked {
         let len = block.len() as u64;
-        let fast = self.rounds.then(|| round::fast(block));
+        let fast = self.rounds.then(|| block_index::fast(block));
         if let Some((name, place)) = fast.and_then(|fast| self.by_fast.get(&(fast, len)).copied()) {
             return (fast, name, Some(place));
         }

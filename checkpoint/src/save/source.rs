@@ -7,7 +7,7 @@ use std::{
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::ledger::SavedBlock;
+use super::saved_files::SavedBlock;
 use super::{FileProblem, Progress, SourceFile};
 use crate::chunk::Cut;
 

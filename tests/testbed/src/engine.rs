@@ -1,4 +1,4 @@
-//! An engine for pods of the testbed: [`lifeboat::sidecar::Sidecar`], which speaks contract v1 and keeps its state in
+//! An engine for pods of the testbed: [`fakes::sidecar::Sidecar`], which speaks contract v1 and keeps its state in
 //! memory, in a process of its own with a port for whoever directs the scenario.
 //!
 //! What it proves: everything around an engine. The agent reaches it over a pod's network, its state is flushed into a

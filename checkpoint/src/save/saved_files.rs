@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::round;
+use super::block_index;
 use super::{BlockIndex, SourceFile};
 use crate::{
     hash::{ContentHash, Crc64},
@@ -192,7 +192,7 @@ impl Draft {
             let BlockPlace { offset: pack_offset, len, crc64, .. } = *place;
             extents.push(Extent { offset, len, pack, pack_offset, crc64, blake3: *name });
             if let Some(fast) = fast {
-                round.note(*fast, len, round::Block { name: *name, crc64, pack, offset: pack_offset });
+                round.note(*fast, len, block_index::Block { name: *name, crc64, pack, offset: pack_offset });
             }
             offset += len;
         }
