@@ -171,7 +171,7 @@ fn is_well_formed(markup: &str) {
 
 #[test]
 fn the_drawing_is_the_one_that_was_looked_at() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/timeline/drawing/golden.svg");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/commands/timeline/drawing/golden.svg");
     let (_, svg) = drawn();
     if std::env::var("UPDATE_TIMELINES").is_ok_and(|value| value == "1") {
         std::fs::write(&path, &svg).unwrap();
