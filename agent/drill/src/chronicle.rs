@@ -1,4 +1,4 @@
-//! What happened, in words: what the drill's own hands did and what the agents' journals say.
+//! What the drill's own hands did, in words. What its agents did is in their journals.
 
 use evacuation::moment::Moment;
 use host::clock;
@@ -28,7 +28,7 @@ pub struct Chronicle {
 }
 
 impl Chronicle {
-    /// An empty chronicle; `listener` hears every entry.
+    /// An empty chronicle; `listener` hears every entry, and what is passed on.
     pub fn new(listener: Listener) -> Self {
         Self { happenings: Mutex::default(), listener }
     }
@@ -53,17 +53,19 @@ impl Chronicle {
         });
     }
 
-    /// It happened then.
-    pub fn add(&self, happening: Happening) {
-        (self.listener)(&happening);
+    /// Passes on what an agent did, and does not keep it.
+    pub fn pass_on(&self, happening: &Happening) {
+        (self.listener)(happening);
+    }
+
+    fn add(&self, happening: Happening) {
+        self.pass_on(&happening);
         self.lock().push(happening);
     }
 
-    /// Everything, oldest first.
+    /// Everything that is kept.
     pub fn all(&self) -> Vec<Happening> {
-        let mut all = self.lock().clone();
-        all.sort_by_key(|happening| happening.at);
-        all
+        self.lock().clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Happening>> {

@@ -139,7 +139,7 @@ async fn hold(args: &DrillArgs, scene: Scene, folder: &Path) -> u8 {
         rebooted: played.rebooted,
     };
     let checks = verdict::judge(&observation);
-    let story = chronicle.all();
+    let story = story::whole(&chronicle, &observation);
     match args.output {
         OutputKind::Text => print(&timeline::text(&observation, &story, &checks)),
         OutputKind::Json => print(&format!("{:#}\n", timeline::document(&observation, &story, &checks))),

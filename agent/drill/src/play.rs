@@ -5,10 +5,10 @@ use super::arguments::Sabotage;
 use super::cast::{CAST, Member};
 use super::chronicle::Chronicle;
 use super::observation::{SOURCE, TARGET, agent_user};
-use super::recording::{Line, Recording, Tail};
+use super::recording::{Recording, Tail};
 use super::scene::{Ending, UNDO_AFTER};
 use super::stage::Stage;
-use super::story::Teller;
+use super::story;
 use crate::engine_room::Place;
 use evacuation::effect::Action;
 use evacuation::event::{FailureKind, Outcome};
@@ -19,8 +19,10 @@ use host::clock;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use trace::lives;
+use trace::timeline::Teller;
 
 /// How often the play looks around.
 const LOOK: Duration = Duration::from_millis(25);
@@ -28,47 +30,56 @@ const LOOK: Duration = Duration::from_millis(25);
 /// How long restores may go on after the time in the notice.
 const AFTER: Span = Span::from_secs(8);
 
-/// Follows one journal: tells it, keeps it, and knows which steps were begun.
+/// Follows one journal: tells it, keeps it, and knows which effects were begun.
 #[derive(Debug)]
 pub struct Follower {
-    lines: Arc<Mutex<Vec<Line>>>,
+    kept: Arc<Mutex<Recording>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Follower {
-    /// Begins to follow.
-    pub fn start(node: &'static str, path: PathBuf, chronicle: Arc<Chronicle>) -> Self {
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&lines);
+    /// Begins to follow; `zero` is when the notice appears.
+    pub fn start(
+        node: &'static str,
+        path: PathBuf,
+        chronicle: Arc<Chronicle>,
+        zero: Arc<OnceLock<Moment>>,
+    ) -> Self {
+        let kept = Arc::new(Mutex::new(Recording::default()));
+        let written = Arc::clone(&kept);
         let task = tokio::spawn(async move {
             let mut tail = Tail::new(&path);
-            let mut teller = Teller::new(node);
+            let mut teller = Teller::default();
             loop {
                 for line in tail.read() {
-                    if let Some(happening) = teller.tell(&line) {
-                        chronicle.add(happening);
+                    // There is nothing else to count from before the notice.
+                    let zero = zero.get().copied().unwrap_or(line.at);
+                    for told in teller.tell(&line, zero).iter().filter(|told| !told.open) {
+                        chronicle.pass_on(&story::news(node, told, line.at, zero));
                     }
-                    kept.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                    if let Err(orphan) = lives::add(&mut lock(&written).lives, line) {
+                        chronicle.warn(node, format!("its journal has {orphan}"));
+                    }
                 }
                 tokio::time::sleep(Duration::from_millis(4)).await;
             }
         });
-        Self { lines, task }
+        Self { kept, task }
     }
 
     /// What was read so far.
     pub fn recording(&self) -> Recording {
-        Recording { lines: self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone() }
+        lock(&self.kept).clone()
     }
 
-    /// Something in the journal is so.
-    pub fn any(&self, is: impl Fn(&Line) -> bool) -> bool {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().any(is)
+    /// An effect like this was begun.
+    fn has_begun(&self, is: impl Fn(&Action) -> bool) -> bool {
+        lock(&self.kept).steps().flat_map(|step| &step.effects).any(|effect| is(&effect.action))
     }
+}
 
-    fn begun(&self, step: &str) -> bool {
-        self.any(|line| line.effect.as_ref().is_some_and(|effect| effect.action.name() == step))
-    }
+fn lock(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
+    recording.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Follower {
@@ -205,7 +216,7 @@ impl Stage {
         let due = match &fault.start {
             Start::Notice => true,
             Start::After(after) => now >= shown + span(*after),
-            Start::Step(step) => journal.begun(step),
+            Start::Step(step) => journal.has_begun(|action| action.name() == step),
         };
         if !due {
             return false;
@@ -269,9 +280,8 @@ impl Stage {
         let node = self.node();
         let marked = node["spec"]["unschedulable"] == true || ours(&node);
         let reported = || {
-            self.source_journal.any(|line| {
-                matches!(line.effect.as_ref().map(|effect| &effect.action), Some(Action::WriteReport(report)) if report.complete)
-            })
+            self.source_journal
+                .has_begun(|action| matches!(action, Action::WriteReport(report) if report.complete))
         };
         match ending {
             Ending::Evacuated => {
@@ -283,13 +293,8 @@ impl Stage {
             Ending::Hibernated => reported() && self.reports_answered(),
             Ending::Withdrawn(_) => !marked && self.begun_are_over(),
             Ending::Recommended => {
-                let was = self.source_journal.any(|line| {
-                    matches!(
-                        line.effect.as_ref().map(|effect| &effect.action),
-                        Some(Action::ClearNodeMark { .. })
-                    )
-                });
-                was && !marked
+                let clears = |action: &Action| matches!(action, Action::ClearNodeMark { .. });
+                self.source_journal.has_begun(clears) && !marked
             }
         }
     }

@@ -194,7 +194,8 @@ impl Stage {
         let source = Agent::start(source_plan, Arc::clone(&chronicle));
         let target = Agent::start(target_plan, Arc::clone(&chronicle));
         let follow = |node: &'static str| {
-            Follower::start(node, folder.join(node).join("state/journal.jsonl"), Arc::clone(&chronicle))
+            let journal = folder.join(node).join("state").join(trace::journal::NAME);
+            Follower::start(node, journal, Arc::clone(&chronicle), Arc::clone(&zero))
         };
         let (source_journal, target_journal) = (follow(SOURCE), follow(TARGET));
         tokio::try_join!(ready(SOURCE, &source_admin, &logs.0), ready(TARGET, &target_admin, &logs.1))?;

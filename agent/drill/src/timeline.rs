@@ -21,7 +21,7 @@ pub fn text(observation: &Observation, story: &[Happening], checks: &[Check]) ->
     let _ = writeln!(text, "\nTimeline (T = the notice appears)");
     for happening in story.iter().filter(|happening| happening.at >= observation.shown) {
         let at = stamp(happening.at, Some(observation.shown));
-        let _ = writeln!(text, "  {at}  {:<18} {}", happening.subject, happening.what);
+        let _ = writeln!(text, "  {at}  {:<24} {}", happening.subject, happening.what);
     }
     let _ = writeln!(text, "\nPods");
     bars(observation, &mut text);

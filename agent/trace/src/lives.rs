@@ -2,7 +2,7 @@
 //!
 //! For people and replays. What this version does not know is refused by name, since a replay that leaves it out proves
 //! nothing; only what a killed agent leaves (a torn last line, a last step without all its effects) is tolerated, and
-//! said.
+//! said. Who follows a journal that is still being written puts the lives together itself, line by line ([`add`]).
 
 use crate::Step;
 use crate::journal::{FORMAT, Head, Line, NAME, VERSION, What};
@@ -65,6 +65,36 @@ pub enum ReadError {
     Unknown { path: PathBuf, line: u64, field: String, agent: String },
 }
 
+/// An effect at another moment than the event in front of it: that event's line is missing.
+#[derive(Debug, thiserror::Error)]
+#[error("an effect without its event")]
+pub struct OrphanEffect;
+
+/// Adds a line to the lives that were read before it.
+///
+/// # Errors
+/// [`OrphanEffect`]; it is not added.
+pub fn add(lives: &mut Vec<Life>, line: Line) -> Result<(), OrphanEffect> {
+    match line.what {
+        What::Life(head) => lives.push(Life { head: Some(head), ..Life::default() }),
+        What::Event(event) => {
+            let step = Step { at: line.at, event, effects: Vec::new() };
+            match lives.last_mut().filter(|life| !life.ends_before(&step.event)) {
+                Some(life) => life.steps.push(step),
+                // The rest of a life that was rotated away, or a life of a version that wrote no head.
+                None => lives.push(Life { steps: vec![step], ..Life::default() }),
+            }
+        }
+        What::Effect(effect) => match lives.last_mut().map(|life| life.steps.last_mut()) {
+            // The beginning of a file may be in the middle of a step of a life that was rotated away.
+            None => {}
+            Some(Some(step)) if step.at == line.at => step.effects.push(effect),
+            Some(_) => return Err(OrphanEffect),
+        },
+    }
+    Ok(())
+}
+
 /// Reads a journal line by line.
 #[derive(Default)]
 pub struct Reader {
@@ -102,7 +132,6 @@ impl Reader {
                 let (agent, format) = (self.agent(), head["format"].to_string());
                 return Err(ReadError::Format { path: path.to_owned(), line: number, format, agent });
             }
-            self.lives.push(Life::default());
         } else if let Some(bad) = self.bad.take() {
             return Err(bad);
         }
@@ -129,31 +158,7 @@ impl Reader {
                 agent: self.agent(),
             });
         }
-        self.take(line, &no_line)
-    }
-
-    fn take(&mut self, line: Line, no_line: &dyn Fn(String) -> ReadError) -> Result<(), ReadError> {
-        match line.what {
-            What::Life(head) => {
-                let life = self.lives.last_mut();
-                life.into_iter().for_each(|life| life.head = Some(head.clone()));
-            }
-            What::Event(event) => {
-                if self.lives.last().is_none_or(|life| life.ends_before(&event)) {
-                    // The rest of a life that was rotated away, or a life of a version that wrote no head.
-                    self.lives.push(Life::default());
-                }
-                let step = Step { at: line.at, event, effects: Vec::new() };
-                self.lives.last_mut().into_iter().for_each(|life| life.steps.push(step.clone()));
-            }
-            What::Effect(effect) => match self.lives.last_mut().map(|life| life.steps.last_mut()) {
-                // The beginning of a file may be in the middle of a step of a life that was rotated away.
-                None => {}
-                Some(Some(step)) if step.at == line.at => step.effects.push(effect),
-                Some(_) => return Err(no_line("an effect without its event".to_owned())),
-            },
-        }
-        Ok(())
+        add(&mut self.lives, line).map_err(|orphan| no_line(orphan.to_string()))
     }
 
     fn end_life(&mut self) {

@@ -21,7 +21,8 @@ mod telling;
 mod tests;
 mod words;
 
-pub use words::{bytes, departure_word, stamp, state_word};
+pub use telling::Teller;
+pub use words::{ANOMALY, bytes, departure_word, stamp, state_word};
 
 use crate::Step;
 use evacuation::effect::Action;
@@ -77,6 +78,11 @@ impl Timeline {
     /// The timeline of one life.
     pub fn of(steps: &[Step]) -> Self {
         let (zero, zero_is) = zero(steps.iter());
+        Self::since(zero, zero_is, steps)
+    }
+
+    /// The timeline of one life, told relative to a moment that somebody else knows.
+    pub fn since(zero: Moment, zero_is: &'static str, steps: &[Step]) -> Self {
         let mut teller = telling::Teller::new(zero, cast::Cast::of(steps));
         for step in steps {
             teller.hear(step.at, &step.event);

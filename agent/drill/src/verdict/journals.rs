@@ -18,12 +18,12 @@ pub fn keep_every_guarantee(observation: &Observation) -> Finding {
     let mut judged = Vec::new();
     for (node, recording) in [(SOURCE, &observation.source), (TARGET, &observation.target)] {
         let steps = recording.steps();
-        let lives = steps.iter().filter(|step| matches!(step.event, Event::Started(_))).count();
+        let lives = steps.clone().filter(|step| matches!(step.event, Event::Started(_))).count();
         if lives == 0 {
             continue;
         }
-        judged.push(format!("{} steps in {lives} lives of {node}", steps.len()));
-        let violations = guarantees::check(&policy, &steps);
+        judged.push(format!("{} steps in {lives} lives of {node}", steps.clone().count()));
+        let violations = guarantees::check(&policy, steps);
         wrong.extend(violations.iter().take(SHOWN).map(|violation| format!("{node}: {violation}")));
         if violations.len() > SHOWN {
             wrong.push(format!("{node}: and {} more", violations.len() - SHOWN));
@@ -39,19 +39,20 @@ pub fn keep_every_guarantee(observation: &Observation) -> Finding {
 mod tests {
     use super::super::tests::good;
     use super::*;
-    use crate::recording::{Line, Recording};
+    use crate::recording::Recording;
     use evacuation::effect::{Action, Effect, EffectId};
     use evacuation::event::NodeFacts;
     use evacuation::moment::{Moment, Span};
     use evacuation::notice::{InstanceAction, Notice, NoticeKind};
     use evacuation::pod::{Owner, PodFacts, PodUid, Role};
+    use trace::Step;
 
-    fn line(at: u64, event: Event) -> Line {
-        Line { at: Moment::from_millis(at), event: Some(event), effect: None }
+    fn step(at: u64, event: Event) -> Step {
+        Step { at: Moment::from_millis(at), event, effects: Vec::new() }
     }
 
     /// A node with one pod under a notice.
-    fn noticed() -> Vec<Line> {
+    fn noticed() -> Vec<Step> {
         let node = NodeFacts {
             name: SOURCE.into(),
             boot: "boot".into(),
@@ -75,9 +76,9 @@ mod tests {
         };
         let kind = NoticeKind::Interruption(InstanceAction::Terminate);
         vec![
-            line(1_000, Event::Started(node)),
-            line(1_000, Event::PodUpdated(Box::new(pod))),
-            line(2_000, Event::NoticeReceived(Notice { kind, id: "n".into(), left_ms: 30_000 })),
+            step(1_000, Event::Started(node)),
+            step(1_000, Event::PodUpdated(Box::new(pod))),
+            step(2_000, Event::NoticeReceived(Notice { kind, id: "n".into(), left_ms: 30_000 })),
         ]
     }
 
@@ -85,15 +86,15 @@ mod tests {
     fn a_journal_in_which_a_pod_is_evicted_before_the_cordon_breaks_a_drill() {
         let mut observation = good();
         assert!(matches!(keep_every_guarantee(&observation), Finding::NotApplicable(_)));
-        let mut lines = noticed();
-        observation.source = Recording { lines: lines.clone() };
+        let mut steps = noticed();
+        observation.source = Recording::of(steps.clone());
         let found = keep_every_guarantee(&observation);
         assert_eq!(found, Finding::Held("guarantees 1 to 11 over 3 steps in 1 lives of node-a".into()));
         let at = Moment::from_millis(2_000);
         let action = Action::Evict { pod: PodUid("uid-1".into()), grace: Span::from_secs(5) };
         let effect = Effect { id: EffectId(1), deadline: at + Span::from_secs(3), attempt: 1, action };
-        lines.push(Line { at, event: None, effect: Some(effect) });
-        observation.source = Recording { lines };
+        steps[2].effects.push(effect);
+        observation.source = Recording::of(steps);
         let found = keep_every_guarantee(&observation);
         assert!(found.is_broken(), "{found:?}");
         assert!(found.evidence().starts_with("node-a: guarantee 1: at 2000 ms"), "{found:?}");

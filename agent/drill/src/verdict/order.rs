@@ -109,7 +109,7 @@ pub fn evictions(observation: &Observation) -> Finding {
 pub fn saves(observation: &Observation) -> Finding {
     let mut wrong = Vec::new();
     let mut compared = BTreeSet::new();
-    for life in observation.source.lives() {
+    for life in observation.source.by_life() {
         let ranked = observation.departures().filter_map(|(member, trail)| {
             let saves = life.of_pod(&trail.uid).filter_map(|answered| match answered.effect.action {
                 Action::Save { rank, kind: FlushKind::Final, .. } => Some(rank),

@@ -7,7 +7,7 @@ use crate::cast::{CAST, Member, Part};
 use crate::engine_room::Place;
 use crate::inventory::{Inventory, Stored};
 use crate::observation::{Observation, SOURCE, TARGET, agent_user};
-use crate::recording::{Line, Recording};
+use crate::recording::Recording;
 use crate::scene::Scene;
 use crate::trail::{Conversation, Decided, Flushed, Trail, Trails};
 use clap::Parser;
@@ -20,6 +20,7 @@ use evacuation::pod::PodUid;
 use evacuation::report::{DepartureOutcome, PodReport, Report, StateOutcome};
 use fakes::apiserver::audit::Request;
 use serde_json::{Value, json};
+use trace::Step;
 
 #[derive(Parser)]
 struct Cli {
@@ -43,7 +44,7 @@ fn uid(member: &Member) -> String {
 
 #[derive(Default)]
 struct Pen {
-    lines: Vec<Line>,
+    steps: Vec<Step>,
     next: u64,
 }
 
@@ -53,17 +54,19 @@ impl Pen {
         self.next += 1;
         let id = EffectId(self.next);
         let effect = Effect { id, deadline: at(30_000), attempt: 1, action };
-        self.lines.push(Line { at: at(began), event: None, effect: Some(effect) });
-        self.lines.push(Line {
-            at: at(began + took),
-            event: Some(Event::Answered { id, outcome }),
-            effect: None,
-        });
+        self.steps.push(Step { at: at(began), event: Event::TimerFired, effects: vec![effect] });
+        let answer = Event::Answered { id, outcome };
+        self.steps.push(Step { at: at(began + took), event: answer, effects: Vec::new() });
     }
 
     fn done(&mut self, began: u64, took: u64, action: Action) {
         self.effect(began, took, action, Outcome::Done(Done::Nothing));
     }
+}
+
+/// The leaving node's journal.
+fn source(observation: &mut Observation) -> &mut Vec<Step> {
+    &mut observation.source.lives[0].steps
 }
 
 fn active_notice() -> ActiveNotice {
@@ -232,7 +235,7 @@ pub(super) fn good() -> Observation {
     }
     pen.done(3_500, 20, Action::WriteReport(Box::new(report(3_500))));
     // The journal is in the order of time, whatever the order of the lines above.
-    pen.lines.sort_by_key(|line| line.at);
+    pen.steps.sort_by_key(|step| step.at);
     requests.sort_by_key(|request| request.at);
     let life = AgentLife { began: at(0), ended: None, how: None };
     Observation {
@@ -242,7 +245,7 @@ pub(super) fn good() -> Observation {
         times_up: at(30_000),
         ended: at(5_000),
         requests,
-        source: Recording { lines: pen.lines },
+        source: Recording::of(pen.steps),
         target: Recording::default(),
         source_lives: vec![life.clone()],
         target_lives: vec![life],
@@ -331,9 +334,8 @@ fn departures_are_looked_at() {
         observation.requests.retain(|request| request.uid.as_deref() != Some("uid-web"));
     });
     doctored("report is written", |observation| {
-        let is =
-            |line: &Line| matches!(line.effect.as_ref().map(|e| &e.action), Some(Action::WriteReport(_)));
-        observation.source.lines.retain(|line| !is(line));
+        let is = |effect: &Effect| matches!(effect.action, Action::WriteReport(_));
+        source(observation).retain(|step| !step.effects.iter().any(is));
     });
     doctored("report is written", |observation| observation.store.reports.clear());
     doctored("no pod hangs", |observation| of(observation, "gold", Place::Replacement).ready = None);
@@ -344,14 +346,10 @@ fn departures_are_looked_at() {
 fn order_is_looked_at() {
     let late = |observation: &mut Observation, member: &str, when: u64| {
         let uid = format!("uid-{member}");
-        for line in &mut observation.source.lines {
-            if let Some(effect) = &line.effect
-                && matches!(&effect.action, Action::Evict { pod, .. } if pod.0 == uid)
-            {
-                line.at = at(when);
-            }
-        }
-        observation.source.lines.sort_by_key(|line| line.at);
+        let is = |effect: &Effect| matches!(&effect.action, Action::Evict { pod, .. } if pod.0 == uid);
+        let evictions = source(observation).iter_mut().filter(|step| step.effects.iter().any(is));
+        evictions.for_each(|step| step.at = at(when));
+        source(observation).sort_by_key(|step| step.at);
     };
     doctored("evicted in order", |observation| late(observation, "gold", 4_000));
     doctored("delayed nobody", |observation| late(observation, "gold", 4_000));
@@ -359,8 +357,8 @@ fn order_is_looked_at() {
         observation.requests.retain(|request| request.code != 429);
     });
     doctored("saved in order", |observation| {
-        for line in &mut observation.source.lines {
-            if let Some(Effect { action: Action::Save { rank, .. }, .. }) = &mut line.effect {
+        for effect in source(observation).iter_mut().flat_map(|step| &mut step.effects) {
+            if let Action::Save { rank, .. } = &mut effect.action {
                 *rank = 9 - *rank;
             }
         }
@@ -376,7 +374,7 @@ fn order_is_looked_at() {
         worse.pods[0].state = StateOutcome::Lost;
         let mut pen = Pen { next: 100, ..Pen::default() };
         pen.done(3_550, 5, Action::WriteReport(Box::new(worse)));
-        observation.source.lines.append(&mut pen.lines);
+        source(observation).append(&mut pen.steps);
     });
 }
 
@@ -398,7 +396,7 @@ fn good_under_a_lease() -> Observation {
     observation.requests.push(lease("update", "done", 3_850));
     let mut pen = Pen::default();
     pen.done(3_840, 20, Action::FinishClaim { pod: PodUid("new-gold".into()), lineage: "l".into() });
-    observation.target.lines = pen.lines;
+    observation.target = Recording::of(pen.steps);
     observation
 }
 
@@ -428,7 +426,7 @@ fn claims_are_looked_for_where_they_belong() {
         observation.requests.last_mut().unwrap().body["metadata"]["resourceVersion"] = Value::Null;
     });
     // Nothing was restored at all.
-    found(|observation| observation.target.lines.clear());
+    found(|observation| observation.target.lives.clear());
 }
 
 #[test]
@@ -465,14 +463,14 @@ fn state_is_looked_at() {
         for pod in ["new-gold", "new-silver"] {
             pen.done(3_800, 5, Action::FinishClaim { pod: PodUid(pod.into()), lineage: "l".into() });
         }
-        observation.target.lines = pen.lines;
+        observation.target = Recording::of(pen.steps);
     });
     doctored("at most once", |observation| {
         let mut pen = Pen::default();
         for _ in 0..2 {
             pen.done(3_800, 5, Action::ImportState { pod: PodUid("new-gold".into()) });
         }
-        observation.target.lines = pen.lines;
+        observation.target = Recording::of(pen.steps);
     });
 }
 
@@ -498,7 +496,7 @@ fn endurance_is_looked_at() {
         again.deadline = at(27_000);
         let mut pen = Pen { next: 200, ..Pen::default() };
         pen.done(4_000, 5, Action::MarkNode(again));
-        observation.source.lines.append(&mut pen.lines);
+        source(observation).append(&mut pen.steps);
     });
     doctored("one deadline", |observation| {
         let mut again = cordon(4_000);
@@ -514,7 +512,7 @@ fn endurance_is_looked_at() {
     doctored("ended by itself", |observation| {
         let mut pen = Pen::default();
         pen.effect(10, 5, Action::InspectEngine { pod: PodUid("x".into()) }, Outcome::Panicked);
-        observation.target.lines = pen.lines;
+        observation.target = Recording::of(pen.steps);
     });
     doctored("own node", |observation| {
         observation.requests.push(request("list", "pods", "", 10, 200, Value::Null));

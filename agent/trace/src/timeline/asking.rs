@@ -22,6 +22,7 @@ impl Teller {
         };
         self.remember(action);
         let line = self.line_for(at, &subject, effect);
+        self.news.extend(line);
         if let Some(line) = line
             && let Some(line) = self.line(line)
         {
@@ -179,6 +180,7 @@ impl Teller {
     /// Writes an answer to its line; a line that says the same as the one before it becomes part of that one.
     fn close(&mut self, at: Moment, open: &UnansweredEffect, what: String, trouble: bool) {
         let Some(index) = open.line else { return };
+        self.news.insert(index);
         let Some(line) = self.line(index) else { return };
         line.open = false;
         match line.answers.last_mut() {
@@ -200,6 +202,7 @@ impl Teller {
         {
             last.times += 1;
             last.at = at;
+            self.news.insert(before);
             self.last.insert(line.subject, before);
             self.tried.retain(|_, tried| *tried != index);
             self.lines.get_mut(index).into_iter().for_each(|gone| *gone = None);

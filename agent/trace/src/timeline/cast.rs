@@ -9,37 +9,45 @@ use std::collections::BTreeMap;
 
 /// The names of the pods.
 #[derive(Debug, Default)]
-pub(super) struct Cast(BTreeMap<PodUid, String>);
+pub(super) struct Cast {
+    names: BTreeMap<PodUid, String>,
+    /// Everybody of one name, by namespace.
+    namesakes: BTreeMap<String, BTreeMap<String, Vec<PodUid>>>,
+}
 
 impl Cast {
-    /// Names every pod of the trace: by its name where no other has it, with its namespace where that is enough, and
-    /// with a number where a pod came back under the same name.
+    /// With every pod of the trace.
     pub(super) fn of<'s>(steps: impl IntoIterator<Item = &'s Step>) -> Self {
-        let mut by_name: BTreeMap<&str, BTreeMap<&str, Vec<&PodUid>>> = BTreeMap::new();
+        let mut cast = Self::default();
         for step in steps {
-            let Event::PodUpdated(facts) = &step.event else { continue };
-            let uids = by_name.entry(&facts.name).or_default().entry(&facts.namespace).or_default();
-            if !uids.contains(&&facts.uid) {
-                uids.push(&facts.uid);
+            if let Event::PodUpdated(facts) = &step.event {
+                cast.meet(facts);
             }
         }
-        let mut names = BTreeMap::new();
-        for (name, namespaces) in by_name {
-            let alone = namespaces.len() == 1;
-            for (namespace, uids) in namespaces {
-                let full = if alone { name.to_owned() } else { format!("{namespace}/{name}") };
-                for (number, uid) in (1u32..).zip(uids) {
-                    let suffix = if number == 1 { String::new() } else { format!(" ({number})") };
-                    names.insert(uid.clone(), format!("{full}{suffix}"));
-                }
+        cast
+    }
+
+    /// Names a pod: by its name where no other has it, with its namespace where that is enough, and with a number where
+    /// a pod came back under the same name.
+    pub(super) fn meet(&mut self, pod: &PodFacts) {
+        if self.names.contains_key(&pod.uid) {
+            return;
+        }
+        let namespaces = self.namesakes.entry(pod.name.clone()).or_default();
+        namespaces.entry(pod.namespace.clone()).or_default().push(pod.uid.clone());
+        let alone = namespaces.len() == 1;
+        for (namespace, uids) in namespaces {
+            let full = if alone { pod.name.clone() } else { format!("{namespace}/{}", pod.name) };
+            for (number, uid) in (1u32..).zip(uids) {
+                let suffix = if number == 1 { String::new() } else { format!(" ({number})") };
+                self.names.insert(uid.clone(), format!("{full}{suffix}"));
             }
         }
-        Self(names)
     }
 
     /// The pod's name; its uid where it was never seen.
     pub(super) fn name(&self, uid: &PodUid) -> String {
-        self.0.get(uid).unwrap_or(&uid.0).clone()
+        self.names.get(uid).unwrap_or(&uid.0).clone()
     }
 }
 

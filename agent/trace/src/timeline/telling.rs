@@ -1,9 +1,10 @@
-//! Goes through a trace once and makes its lines.
+//! Goes through a trace once and makes its lines; also while the trace is being written.
 //!
 //! Decides which event is worth a line; what was asked for is in `asking`, and the words are in `words`.
 
 use super::cast::{Cast, description};
 use super::{TimelineLine, words};
+use crate::journal::{Line, What};
 use evacuation::effect::{Action, EffectId};
 use evacuation::event::{Event, NodeFacts};
 use evacuation::moment::Moment;
@@ -43,7 +44,8 @@ pub(super) struct Known {
 }
 
 /// Makes the lines of one life.
-pub(super) struct Teller {
+#[derive(Default)]
+pub struct Teller {
     pub(super) zero: Moment,
     pub(super) cast: Cast,
     pub(super) lines: Vec<Option<TimelineLine>>,
@@ -59,24 +61,26 @@ pub(super) struct Teller {
     pub(super) link: Option<u64>,
     pub(super) node: Option<NodeFacts>,
     pub(super) report: Option<Report>,
+    /// The lines that were begun or answered since somebody asked.
+    pub(super) news: BTreeSet<usize>,
 }
 
 impl Teller {
+    /// Of a whole trace, whose pods are known.
     pub(super) fn new(zero: Moment, cast: Cast) -> Self {
-        Self {
-            zero,
-            cast,
-            lines: Vec::new(),
-            before: Vec::new(),
-            open: BTreeMap::new(),
-            pods: BTreeMap::new(),
-            last: BTreeMap::new(),
-            tried: BTreeMap::new(),
-            notices: BTreeSet::new(),
-            link: None,
-            node: None,
-            report: None,
+        Self { zero, cast, ..Self::default() }
+    }
+
+    /// The next line of a journal that is being written, told relative to `zero`: what it begins and what it answers.
+    pub fn tell(&mut self, line: &Line, zero: Moment) -> Vec<TimelineLine> {
+        self.zero = zero;
+        match &line.what {
+            What::Life(_) => *self = Self::new(zero, Cast::default()),
+            What::Event(event) => self.hear(line.at, event),
+            What::Effect(effect) => self.ask(line.at, effect),
         }
+        let news = std::mem::take(&mut self.news);
+        news.into_iter().filter_map(|index| self.lines.get(index)?.clone()).collect()
     }
 
     /// The lines, and the last report that was written.
@@ -88,6 +92,7 @@ impl Teller {
         let line = TimelineLine { at, subject: subject.to_owned(), what, answers: Vec::new(), open: false };
         self.lines.push(Some(line));
         let index = self.lines.len() - 1;
+        self.news.insert(index);
         self.before.push(self.last.insert(subject.to_owned(), index));
         index
     }
@@ -165,6 +170,7 @@ impl Teller {
     }
 
     fn pod_seen(&mut self, at: Moment, facts: &PodFacts) {
+        self.cast.meet(facts);
         let name = self.cast.name(&facts.uid);
         let known = self.known(&facts.uid);
         let before = known.facts.replace(facts.clone());

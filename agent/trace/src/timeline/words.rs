@@ -1,12 +1,15 @@
 //! The words for what was asked and what was answered.
 //!
-//! Decides nothing. Bytes in binary units, times relative to `zero`, no ids.
+//! Decides nothing. Bytes in binary units, times relative to `zero`, no ids but a lineage's.
 
 use evacuation::effect::{Action, FIRST_DROPPED_RANK, FlushKind, Hold};
 use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{Notice, NoticeKind};
 use evacuation::report::{DepartureOutcome, PodReport, Report, StateOutcome};
+
+/// What a line begins with that tells of a fault in the core.
+pub const ANOMALY: &str = "ANOMALY";
 
 /// `T+3.2`: seconds since `zero`, rounded down.
 pub fn stamp(at: Moment, zero: Moment) -> String {
@@ -93,11 +96,11 @@ pub(super) fn asked(action: &Action, held: bool, zero: Moment) -> String {
             format!("evict, {} s of grace{}", grace.as_secs(), if held { ", held" } else { "" })
         }
         Action::MarkDisrupted { .. } => "set the condition DisruptionTarget".into(),
-        Action::DeletePod { grace, .. } => format!("delete, {} s of grace", grace.as_secs()),
+        Action::DeletePod { grace, .. } => format!("delete at its cut-off, {} s of grace", grace.as_secs()),
         Action::WriteReport(report) => self::report(report),
         Action::Publish { reason, note, .. } => format!("Event {reason}: {note}"),
         Action::FindLineage { .. } => "look for a checkpoint".into(),
-        Action::Claim { .. } => "claim it".into(),
+        Action::Claim { lineage, .. } => format!("claim lineage {lineage}"),
         Action::RenewClaim { .. } => "renew the claim".into(),
         Action::Prefetch { .. } => "fetch what it is likely to hold".into(),
         Action::Fetch { .. } => "fetch".into(),
@@ -113,7 +116,7 @@ pub(super) fn asked(action: &Action, held: bool, zero: Moment) -> String {
             format!("open the gate: {}: {message}", outcome.as_str())
         }
         Action::Cancel { .. } => "cancel".into(),
-        Action::Anomaly { what } => format!("ANOMALY: {what}"),
+        Action::Anomaly { what } => format!("{ANOMALY}: {what}"),
     }
 }
 
