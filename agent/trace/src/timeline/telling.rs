@@ -161,7 +161,11 @@ impl Teller {
     fn node_seen(&mut self, at: Moment, node: &NodeFacts) {
         let same =
             |known: &NodeFacts| (known.unschedulable, known.tainted) == (node.unschedulable, node.tainted);
-        if !self.node.as_ref().is_none_or(same) {
+        // A watch may be faster than the answer to what it shows.
+        let marking = |open: &UnansweredEffect| {
+            matches!(open.action, Action::MarkNode(_) | Action::ClearNodeMark { .. })
+        };
+        if !self.node.as_ref().is_none_or(same) && !self.open.values().any(marking) {
             let cordon = if node.unschedulable { "cordoned" } else { "schedulable" };
             let taint = if node.tainted { "with" } else { "without" };
             self.say(at, "node", format!("somebody changed it: {cordon}, {taint} our taint"));

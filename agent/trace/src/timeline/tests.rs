@@ -1,6 +1,6 @@
 use super::*;
 use evacuation::effect::{Effect, EffectId, FlushKind};
-use evacuation::event::{Done, FailureKind, Outcome};
+use evacuation::event::{Done, FailureKind, NodeFacts, Outcome};
 use evacuation::moment::Span;
 use evacuation::pod::{Owner, PodFacts, PodUid, Role};
 
@@ -159,6 +159,26 @@ fn a_deletion_that_we_did_not_ask_for_is_somebody_elses() {
         .ask(500, 1, 1, evict())
         .event(1_000, terminating(31_000));
     assert!(!trace.lines().concat().contains("somebody"));
+}
+
+#[test]
+fn what_is_seen_of_our_own_mark_before_its_answer_is_not_somebody_elses() {
+    let node = |unschedulable| NodeFacts {
+        name: "node-a".into(),
+        boot: "boot".into(),
+        unschedulable,
+        tainted: unschedulable,
+        active_notice: None,
+    };
+    let trace = Trace::default()
+        .event(0, Event::Started(node(true)))
+        .ask(500, 1, 1, Action::ClearNodeMark { uncordon: true })
+        .event(1_000, Event::NodeUpdated(node(false)))
+        .done(1_040, 1, Done::Nothing)
+        .event(2_000, Event::NodeUpdated(node(true)));
+    let lines = trace.lines();
+    assert!(lines[1].starts_with("T+0.5 node take back"), "{lines:?}");
+    assert!(lines[2].starts_with("T+2.0 node somebody changed it: cordoned"), "{lines:?}");
 }
 
 #[test]
