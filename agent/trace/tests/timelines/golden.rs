@@ -1,6 +1,6 @@
 //! Whole evacuations as a person reads them, compared with the files in `golden/`.
 //!
-//! `UPDATE_TIMELINES=1 cargo test -p evacuation --test timelines` writes them all anew; then read what changed.
+//! `INSTA_UPDATE=always cargo test -p trace --test timelines` writes them all anew; then read what changed.
 
 mod actor;
 mod link;
@@ -10,76 +10,35 @@ mod world;
 
 use evacuation::Machine;
 use scenarios::Golden;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use trace::timeline::chart::{Bar, Chart, End, Work};
-use world::World;
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/timelines/golden")
-}
-
-/// The command that updates was given.
-#[expect(clippy::disallowed_methods, reason = "a golden file is written only when a person asks for it")]
-fn updating() -> bool {
-    std::env::var("UPDATE_TIMELINES").is_ok_and(|value| value == "1")
-}
-
-#[expect(clippy::disallowed_methods, reason = "a golden file is written only when a person asks for it")]
-fn update(path: &Path, text: &str) {
-    assert!(std::fs::write(path, text).is_ok(), "cannot write {}", path.display());
-}
-
-fn file(golden: &Golden, world: &World) -> String {
+fn text(golden: &Golden) -> String {
     let head: Vec<_> = golden.head.lines().map(|line| format!("# {}\n", line.trim())).collect();
-    format!("{}{}", head.concat(), world.text())
-}
-
-/// The first line that differs, with what was wanted and what came.
-fn difference(wanted: &str, got: &str) -> Option<String> {
-    let mut lines = (1u32..).zip(wanted.lines().map(Some).chain(std::iter::repeat(None)));
-    let mut got = got.lines();
-    loop {
-        let (number, wanted) = lines.next()?;
-        let got = got.next();
-        if wanted.is_none() && got.is_none() {
-            return None;
-        }
-        if wanted != got {
-            return Some(format!("line {number}\n  wanted {wanted:?}\n  got    {got:?}"));
-        }
-    }
+    format!("{}{}", head.concat(), golden.world.text())
 }
 
 #[test]
 fn every_timeline_reads_as_its_golden_file_says() {
-    let mut wrong = Vec::new();
-    for golden in scenarios::all() {
-        let path = folder().join(format!("{}.txt", golden.name));
-        let text = file(&golden, &golden.world);
-        if updating() {
-            update(&path, &text);
-            continue;
+    let goldens = scenarios::all();
+    let mut settings = insta::Settings::new();
+    settings.set_snapshot_path("golden");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| {
+        for golden in &goldens {
+            insta::assert_snapshot!(golden.name, text(golden));
         }
-        let wanted = std::fs::read_to_string(&path).unwrap_or_default();
-        if let Some(difference) = difference(&wanted, &text) {
-            wrong.push(format!("{}.txt, {difference}\n", golden.name));
-        }
-    }
-    assert!(wrong.is_empty(), "{}to accept: UPDATE_TIMELINES=1", wrong.concat());
-}
-
-#[test]
-fn no_golden_file_is_left_without_a_scenario() {
-    if updating() {
-        return;
-    }
-    let mut wanted: Vec<_> = scenarios::all().iter().map(|golden| format!("{}.txt", golden.name)).collect();
-    let entries = std::fs::read_dir(folder()).unwrap();
-    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
-    let mut there: Vec<_> = names.filter(|name| name.ends_with(".txt")).collect();
-    wanted.sort();
+    });
+    // Nor is a file left without a scenario.
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/timelines/golden");
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut there: Vec<_> =
+        names.filter_map(|name| Some(name.to_str()?.strip_suffix(".snap")?.to_owned())).collect();
+    let mut wanted: Vec<_> = goldens.iter().map(|golden| golden.name).collect();
     there.sort();
-    assert_eq!(wanted, there);
+    wanted.sort();
+    assert_eq!(there, wanted);
 }
 
 #[test]

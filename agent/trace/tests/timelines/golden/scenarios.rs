@@ -10,7 +10,7 @@ use evacuation::policy::Policy;
 
 /// One golden timeline.
 pub struct Golden {
-    /// Its file, without `.txt`.
+    /// Its file, without `.snap`.
     pub name: &'static str,
     /// What it is and what to look for.
     pub head: &'static str,
