@@ -3,6 +3,9 @@
 //! `INSTA_UPDATE=always cargo test -p trace --test timelines` writes them all anew; then read what changed.
 
 mod actor;
+// The simulation's: one way in which saves share an uplink.
+#[path = "../simulation/link.rs"]
+#[expect(dead_code, reason = "the rate of a golden timeline never changes")]
 mod link;
 mod outside;
 mod scenarios;

@@ -1,6 +1,7 @@
 //! What an effect does when it reaches the API server, the store, the engine or the pod's volume.
 
 use super::actor::Budget;
+use super::link::Transfer;
 use super::world::{Act, CUT, Happening, STORE, WATCH, World};
 use evacuation::effect::{Action, Effect, EffectId, FlushKind};
 use evacuation::event::{Done, Event, FailureKind, Outcome};
@@ -31,7 +32,8 @@ impl World {
             Action::Reprioritise { rank, .. } => {
                 self.link.settle(self.now);
                 let open = self.saves.iter().find(|(_, (of, _))| *of == name).map(|(id, _)| *id);
-                open.into_iter().for_each(|id| self.link.move_to(id, *rank));
+                let life = self.life();
+                open.into_iter().for_each(|id| self.link.move_to(life, id, *rank));
                 self.plan_link();
                 Done::Nothing
             }
@@ -129,7 +131,7 @@ impl World {
         let send = actor.flushed.saturating_sub(actor.stored);
         self.saves.insert(effect.id.0, (pod.to_owned(), send));
         self.link.settle(self.now);
-        self.link.add(effect.id.0, rank, send);
+        self.link.add(Transfer { life: self.life(), id: effect.id.0, rank, left: send });
         let cut = (self.boot + effect.deadline.as_millis()).saturating_sub(CUT);
         self.at(cut, Happening::Cut(self.life(), effect.id.0));
         self.link_moved();
@@ -139,7 +141,7 @@ impl World {
     pub fn end_save(&mut self, id: u64) -> Option<(String, u64, u64)> {
         let (pod, send) = self.saves.remove(&id)?;
         self.link.settle(self.now);
-        let sent = send - self.link.remove(id).unwrap_or(0);
+        let sent = send - self.link.remove(self.life(), id).unwrap_or(0);
         self.plan_link();
         let ready = self.actors.get_mut(&pod).map_or(0, |actor| {
             actor.stored += sent;
@@ -152,7 +154,7 @@ impl World {
 
     pub fn link_moved(&mut self) {
         self.link.settle(self.now);
-        while let Some(id) = self.link.complete() {
+        for Transfer { id, .. } in self.link.complete() {
             let Some((_, bytes, sent)) = self.end_save(id) else { return };
             self.answer_save(EffectId(id), bytes, sent, None);
             self.later(500, Happening::Act(Act::Measure));

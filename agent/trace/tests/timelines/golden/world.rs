@@ -91,7 +91,7 @@ impl World {
             machine: None,
             node,
             actors: actors.into_iter().map(|actor| (actor.facts.uid.0.clone(), actor)).collect(),
-            link: Link::new(bytes_per_second / 1_000),
+            link: Link::new(bytes_per_second / 1_000, 0),
             saves: BTreeMap::new(),
             open: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -227,7 +227,7 @@ impl World {
                 self.at(self.now, Happening::Start);
             }
             Act::Measure => {
-                let bytes_per_second = self.link.rate * 1_000;
+                let bytes_per_second = self.link.rate() * 1_000;
                 self.tell(Event::LinkMeasured { bytes_per_second });
             }
         }
@@ -246,7 +246,7 @@ impl World {
         self.machine = None;
         let saves: Vec<_> = self.saves.keys().copied().collect();
         saves.into_iter().for_each(|id| drop(self.end_save(id)));
-        self.link.clear();
+        self.link.drop_life(self.life());
         self.open.clear();
     }
 
