@@ -35,7 +35,7 @@ use crate::fleet::cluster_watch::{ClusterUpdate, Sights};
 use crate::fleet::lease::FleetLease;
 use crate::fleet::lost_nodes::LostNodes;
 use crate::fleet::orphaned_gates::{GateOpening, OrphanedGates};
-use crate::fleet::report_counter::{ReportCounter, SharedNodes, lock};
+use crate::fleet::report_counter::{ReportCounter, SharedNodes};
 use crate::kube::{Cluster, ClusterError, Options};
 use crate::pods::daemonset::DaemonRules;
 use crate::runtime::admin::{Admin, AdminError, Sources};
@@ -230,12 +230,12 @@ impl Fleet {
             (true, false) => {
                 tracing::info!("leads");
                 self.term = Some(self.begin());
-                self.nodes.iter().for_each(|nodes| *lock(nodes) = Some(LostNodes::default()));
+                self.nodes.iter().for_each(|nodes| *nodes.lock() = Some(LostNodes::default()));
             }
             (false, true) => {
                 tracing::warn!("leads no more");
                 self.term = None;
-                self.nodes.iter().for_each(|nodes| *lock(nodes) = None);
+                self.nodes.iter().for_each(|nodes| *nodes.lock() = None);
             }
             (true, true) | (false, false) => {}
         }
@@ -262,7 +262,7 @@ impl Fleet {
         let Some(term) = &mut self.term else { return };
         if let Some(nodes) = &self.nodes
             && let Some(seen) = term.sights.nodes()
-            && let Some(vanished) = lock(nodes).as_mut()
+            && let Some(vanished) = nodes.lock().as_mut()
         {
             vanished.handle(now, seen.present, seen.deleted, &seen.agents);
         }

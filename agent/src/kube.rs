@@ -25,8 +25,9 @@ mod watch;
 use crate::pods::daemonset::DaemonRules;
 use crate::runtime::metrics::Metrics;
 use k8s_openapi::api::core::v1::Node;
+use parking_lot::{Mutex, MutexGuard};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 pub use events::About;
 pub use failure::ClusterError;
@@ -113,8 +114,8 @@ impl Cluster {
     }
 
     fn seen(&self) -> MutexGuard<'_, Option<Node>> {
-        // The guard is held for a clone or an assignment only; a poisoned value is still a node.
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        // Held for a clone or an assignment only.
+        self.seen.lock()
     }
 }
 

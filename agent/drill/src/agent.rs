@@ -5,10 +5,11 @@ use evacuation::moment::{Moment, Span};
 use fault_plan::drill::{show_span, window};
 use fault_plan::{Count, Fault};
 use host::clock;
+use parking_lot::Mutex;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -90,7 +91,7 @@ impl Agent {
 
     /// Its lives so far.
     pub fn lives(&self) -> Vec<AgentLife> {
-        self.lives.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lives.lock().clone()
     }
 
     /// SIGTERM, two seconds, SIGKILL.
@@ -117,7 +118,7 @@ async fn supervise(
 ) {
     let subject = format!("agent {}", plan.node);
     let change = |change: &mut dyn FnMut(&mut Vec<AgentLife>)| {
-        change(&mut lives.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut lives.lock());
     };
     for life in 1..=MOST_LIVES {
         let mut child = match plan.spawn() {

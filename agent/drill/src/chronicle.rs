@@ -2,8 +2,8 @@
 
 use evacuation::moment::Moment;
 use host::clock;
+use parking_lot::Mutex;
 use serde::Serialize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -60,16 +60,12 @@ impl Chronicle {
 
     fn add(&self, happening: Happening) {
         self.pass_on(&happening);
-        self.lock().push(happening);
+        self.happenings.lock().push(happening);
     }
 
     /// Everything that is kept.
     pub fn all(&self) -> Vec<Happening> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Happening>> {
-        self.happenings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.happenings.lock().clone()
     }
 }
 

@@ -17,9 +17,10 @@ use fault_plan::drill::span;
 use fault_plan::{Fault, Start};
 use host::clock;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use trace::lives;
 use trace::timeline::Teller;
@@ -57,7 +58,7 @@ impl Follower {
                     for told in teller.tell(&line, zero).iter().filter(|told| !told.open) {
                         chronicle.pass_on(&story::news(node, told, line.at, zero));
                     }
-                    if let Err(orphan) = lives::add(&mut lock(&written).lives, line) {
+                    if let Err(orphan) = lives::add(&mut written.lock().lives, line) {
                         chronicle.warn(node, format!("its journal has {orphan}"));
                     }
                 }
@@ -69,17 +70,13 @@ impl Follower {
 
     /// What was read so far.
     pub fn recording(&self) -> Recording {
-        lock(&self.kept).clone()
+        self.kept.lock().clone()
     }
 
     /// An effect like this was begun.
     fn has_begun(&self, is: impl Fn(&Action) -> bool) -> bool {
-        lock(&self.kept).steps().flat_map(|step| &step.effects).any(|effect| is(&effect.action))
+        self.kept.lock().steps().flat_map(|step| &step.effects).any(|effect| is(&effect.action))
     }
-}
-
-fn lock(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
-    recording.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Follower {

@@ -4,8 +4,9 @@
 use super::chronicle::Happening;
 use evacuation::moment::{Moment, Span};
 use host::clock;
+use parking_lot::Mutex;
 use std::io::{IsTerminal, Write};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The longest live line, in characters.
@@ -59,7 +60,7 @@ impl Progress {
             loop {
                 if let Some(zero) = progress.zero.get() {
                     let left = (*zero + window).left(clock::now());
-                    let line = progress.line.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let line = progress.line.lock().clone();
                     let left = left.as_millis() as f64 / 1000.0;
                     let _ = write!(std::io::stderr(), "\r\x1b[K{left:5.1} s left  {line}");
                     let _ = std::io::stderr().flush();
@@ -81,6 +82,6 @@ impl Progress {
         let line: String = line.chars().take(LINE).collect();
         let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
         let _ = std::io::stderr().flush();
-        *self.line.lock().unwrap_or_else(PoisonError::into_inner) = line;
+        *self.line.lock() = line;
     }
 }

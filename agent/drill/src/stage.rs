@@ -24,10 +24,11 @@ use fakes::node_object;
 use fault_plan::{Fault, Start};
 use host::clock;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::json;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How long the sources' engines may take to come up.

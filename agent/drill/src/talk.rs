@@ -7,9 +7,10 @@
 use super::llama::LlamaError;
 use super::trail::Conversation;
 use crate::engine_room::TOKEN;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Slots of a server (`-np`).
@@ -96,14 +97,14 @@ impl Talk {
             return Err(LlamaError::Talk("it does not say the same twice at temperature 0".to_owned()));
         }
         let control = Control { saved, question, continuation };
-        let mut controls = self.controls.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut controls = self.controls.0.lock();
         controls.insert((self.member.clone(), slot), control);
         Ok(())
     }
 
     async fn resume(&self, slot: u32, all: &mut Conversation) -> Result<(), LlamaError> {
         let control = {
-            let controls = self.controls.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let controls = self.controls.0.lock();
             controls.get(&(self.member.clone(), slot)).cloned()
         };
         let control = control.ok_or_else(|| LlamaError::Talk(format!("slot {slot} had no conversation")))?;

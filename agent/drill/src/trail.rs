@@ -2,9 +2,9 @@
 
 use crate::engine_room::Place;
 use evacuation::moment::Moment;
+use parking_lot::Mutex;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The trail of one pod.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -103,27 +103,23 @@ impl Trails {
             ready: None,
             conversation: None,
         };
-        self.lock().insert(uid.to_owned(), trail);
+        self.0.lock().insert(uid.to_owned(), trail);
     }
 
     /// Adds to a pod's trail.
     pub fn note(&self, uid: &str, change: impl FnOnce(&mut Trail)) {
-        if let Some(trail) = self.lock().get_mut(uid) {
+        if let Some(trail) = self.0.lock().get_mut(uid) {
             change(trail);
         }
     }
 
     /// All of them.
     pub fn all(&self) -> Vec<Trail> {
-        self.lock().values().cloned().collect()
+        self.0.lock().values().cloned().collect()
     }
 
     /// One of them.
     pub fn of(&self, uid: &str) -> Option<Trail> {
-        self.lock().get(uid).cloned()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Trail>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().get(uid).cloned()
     }
 }

@@ -23,8 +23,9 @@ use evacuation::effect::FlushKind;
 use evacuation::moment::{Moment, Span};
 use host::clock;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(test)]
@@ -153,7 +154,7 @@ impl Engine for FilesEngine {
     async fn look(&self, _deadline: Moment) -> Result<Looked, EngineError> {
         let listing = self.list(Duration::ZERO).await?;
         let now = (listing.closed.len() + listing.open, listing.bytes);
-        let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        let before = self.last.lock().replace(now);
         Ok(Looked {
             fingerprint: self.fingerprint(),
             state_bytes: listing.bytes,

@@ -19,12 +19,13 @@ use fault_plan::drill::window;
 use host::clock;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use script::Script;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 const TOKEN: &str = "x-aws-ec2-metadata-token";
@@ -199,7 +200,7 @@ impl Drop for Imds {
 
 impl ImdsState {
     fn lock(&self) -> MutexGuard<'_, ImdsInner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// The outcome of the fault that strikes this request, if one does.

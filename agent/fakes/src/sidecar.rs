@@ -13,10 +13,11 @@ use crate::sidecar::routes::SidecarState;
 use crate::sidecar::state::State;
 use evacuation::moment::Moment;
 use host::clock;
+use parking_lot::MutexGuard;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -151,7 +152,7 @@ impl Sidecar {
 
     /// Every request so far, oldest first.
     pub fn calls(&self) -> Vec<Call> {
-        lock(&self.shared.calls).clone()
+        self.shared.calls.lock().clone()
     }
 
     /// Behaves like this from the next request on.
@@ -159,7 +160,7 @@ impl Sidecar {
         if behaviour == Behaviour::Restarted {
             self.shared.restart();
         }
-        *lock(&self.shared.behaviour) = behaviour;
+        *self.shared.behaviour.lock() = behaviour;
     }
 
     /// Changes this fraction of the state's pages in place, as serving does. Returns the bytes changed.
@@ -196,7 +197,7 @@ impl Sidecar {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.shared.state)
+        self.shared.state.lock()
     }
 }
 
@@ -205,11 +206,6 @@ impl Drop for Sidecar {
         // Not aborted: told to stop, it also closes the connections that it has.
         self.stopping.cancel();
     }
-}
-
-/// A poisoned lock only means that another request panicked: the data is plain and stays usable.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The moment of a call.

@@ -15,8 +15,9 @@ use evacuation::moment::Moment;
 use futures::FutureExt;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use host::clock;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -45,11 +46,6 @@ const OF_A_NODE: usize = 8;
 
 /// The nodes as the loop of the fleet role sees them; `None` while it does not lead.
 pub(super) type SharedNodes = Arc<Mutex<Option<LostNodes>>>;
-
-/// Shared, whoever panicked with it.
-pub(super) fn lock(nodes: &SharedNodes) -> MutexGuard<'_, Option<LostNodes>> {
-    nodes.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Why a round ended early. The next one tries again.
 #[derive(Debug, thiserror::Error)]
@@ -380,9 +376,9 @@ impl ReportCounter {
         now: i64,
         deadline: Instant,
     ) -> Result<(), RoundError> {
-        let sightings = lock(&self.nodes).as_ref().and_then(LostNodes::sightings);
+        let sightings = self.nodes.lock().as_ref().and_then(LostNodes::sightings);
         let Some(Sightings { well, suspects, present }) = sightings else { return Ok(()) };
-        if let Some(vanished) = lock(&self.nodes).as_mut() {
+        if let Some(vanished) = self.nodes.lock().as_mut() {
             // Of a write whose answer was lost, or another replica's: else it is a suspect for as long as this one leads.
             suspects.keys().filter(|uid| ledger.has_node(uid)).for_each(|uid| vanished.decided(uid));
         }
@@ -422,7 +418,7 @@ impl ReportCounter {
         for (uid, node, went) in &decided {
             tracing::warn!(node, how = went.as_str(), "a Spot node is gone");
             self.gone_since.remove(uid);
-            if let Some(vanished) = lock(&self.nodes).as_mut() {
+            if let Some(vanished) = self.nodes.lock().as_mut() {
                 vanished.decided(uid);
             }
         }

@@ -29,8 +29,9 @@ use evacuation::pod::PodUid;
 use evacuation::report::Report;
 use failure::EffectFailure;
 use host::clock;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
@@ -148,7 +149,7 @@ impl Executor {
     /// Starts an effect. `left` is the time until the node's deadline, for the log.
     pub fn start(&self, effect: Effect, left: Option<Span>) {
         if let Action::Cancel { effect: other } = effect.action {
-            if let Some(task) = lock(&self.running).remove(&other) {
+            if let Some(task) = self.running.lock().remove(&other) {
                 task.abort();
             }
             return self.answer_now(effect.id, Outcome::Done(Done::Nothing));
@@ -172,7 +173,7 @@ impl Executor {
         let work =
             tokio::spawn(perform(clients, context.clone(), effect.action, deadline).instrument(span.clone()));
         let abort = work.abort_handle();
-        lock(&self.running).insert(id, abort.clone());
+        self.running.lock().insert(id, abort.clone());
         let (running, answers, metrics) =
             (Arc::clone(&self.running), self.answers.clone(), self.clients.metrics.clone());
         let began = clock::now();
@@ -194,7 +195,7 @@ impl Executor {
                         Outcome::TimedOut
                     }
                 };
-                lock(&running).remove(&id);
+                running.lock().remove(&id);
                 let took = clock::now().since(began);
                 measure(&metrics, action, engine, &outcome, took);
                 log(&outcome, took);
@@ -280,8 +281,4 @@ async fn perform(
             done
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

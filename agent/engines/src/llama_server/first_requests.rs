@@ -4,8 +4,8 @@
 //! It is seen when the agent looks, every 30 seconds: of two requests in between it is the later one's figure.
 
 use super::api::Slot;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 /// Restored slots whose first request has not been seen yet, with the last task that was ours.
 #[derive(Debug, Default)]
@@ -16,12 +16,12 @@ impl FirstRequests {
     pub(super) fn await_in(&self, restored: impl Iterator<Item = u64>, slots: &[Slot]) {
         let last = |id| slots.iter().find(|slot| slot.id == id).and_then(|slot| slot.id_task);
         let awaited = restored.map(|id| (id, last(id).unwrap_or(-1))).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = awaited;
+        *self.0.lock() = awaited;
     }
 
     /// Tokens that first requests have found since the last call.
     pub(super) fn answered(&self, slots: &[Slot]) -> u64 {
-        let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut awaited = self.0.lock();
         let mut found = 0_u64;
         for slot in slots {
             let ours = awaited.get(&slot.id);

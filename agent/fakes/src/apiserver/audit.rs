@@ -2,9 +2,9 @@
 
 use evacuation::moment::Moment;
 use http::HeaderMap;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::Value;
-use std::sync::{Mutex, PoisonError};
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -56,12 +56,12 @@ pub struct Audit(Mutex<Vec<Request>>);
 impl Audit {
     /// Adds a request.
     pub fn push(&self, request: Request) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        self.0.lock().push(request);
     }
 
     /// All of them in the order of their arrival.
     pub fn all(&self) -> Vec<Request> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all = self.0.lock().clone();
         all.sort_by_key(|request| request.at);
         all
     }

@@ -3,8 +3,9 @@
 use super::status::Refusal;
 use super::storage::{Storage, wire_time};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// A PodDisruptionBudget that covers the pods with one label.
 ///
@@ -33,7 +34,7 @@ pub enum Refuses {
 
 impl Budget {
     fn refuses_now(&self) -> bool {
-        let mut refuses = self.refuses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refuses = self.refuses.lock();
         match &mut *refuses {
             Refuses::Times(0) => false,
             Refuses::Times(left) => {

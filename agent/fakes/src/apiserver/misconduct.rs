@@ -6,9 +6,9 @@ use fault_plan::Fault;
 use fault_plan::drill::window;
 use host::clock;
 use http::StatusCode;
+use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// What is done to a request instead of serving it.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Misconduct {
 
     /// Does this, once, to the next request with this verb on a path that ends so.
     pub fn script(&self, verb: &'static str, end: &'static str, instead: Instead) {
-        self.script.lock().unwrap_or_else(PoisonError::into_inner).push((verb, end, instead));
+        self.script.lock().push((verb, end, instead));
     }
 
     /// The notice has appeared: times count from here.
@@ -60,7 +60,7 @@ impl Misconduct {
 
     /// What the script does to this request.
     pub fn scripted(&self, verb: &str, path: &str) -> Option<Instead> {
-        let mut script = self.script.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut script = self.script.lock();
         let at = script.iter().position(|(of, end, _)| *of == verb && path.ends_with(end))?;
         Some(script.remove(at).2)
     }

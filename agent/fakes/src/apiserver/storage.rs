@@ -2,10 +2,11 @@
 
 use super::status::Refusal;
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// Changes that a watch can still be given; what is older is answered with 410.
@@ -95,19 +96,19 @@ impl Storage {
 
     /// One object.
     pub fn get(&self, resource: &'static str, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        self.lock().objects.get(&(resource, namespace.to_owned(), name.to_owned())).cloned()
+        self.inner.lock().objects.get(&(resource, namespace.to_owned(), name.to_owned())).cloned()
     }
 
     /// All objects of a resource, and the version of that view.
     pub fn list(&self, resource: &'static str) -> (Vec<Arc<Value>>, u64) {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let objects = inner.objects.iter().filter(|(key, _)| key.0 == resource);
         (objects.map(|(_, object)| Arc::clone(object)).collect(), inner.version)
     }
 
     /// The pod of this uid.
     pub fn pod(&self, uid: &str) -> Option<Arc<Value>> {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         inner
             .objects
             .iter()
@@ -117,7 +118,7 @@ impl Storage {
 
     /// The changes of a resource after `version`; `None` if some of them are forgotten.
     pub fn since(&self, resource: &'static str, version: u64) -> Option<(Vec<Change>, u64)> {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         if version < inner.forgotten {
             return None;
         }
@@ -127,7 +128,7 @@ impl Storage {
 
     /// Forgets the log, as etcd does when it is compacted.
     pub fn compact(&self) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.log.clear();
         inner.forgotten = inner.version;
     }
@@ -142,7 +143,7 @@ impl Storage {
         namespace: &str,
         mut object: Value,
     ) -> Result<Arc<Value>, Refusal> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let uid = inner.next_uid;
         inner.next_uid += 1;
         if object["metadata"]["name"].as_str().is_none_or(str::is_empty) {
@@ -184,7 +185,7 @@ impl Storage {
         name: &str,
         change: impl FnOnce(&Value) -> Result<Option<Value>, Refusal>,
     ) -> Result<Arc<Value>, Refusal> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let key = (resource, namespace.to_owned(), name.to_owned());
         let old = inner.objects.get(&key).cloned().ok_or_else(|| Refusal::not_found(resource, name))?;
         match change(&old)? {
@@ -202,7 +203,7 @@ impl Storage {
         name: &str,
         uid: &str,
     ) -> Option<Arc<Value>> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let key = (resource, namespace.to_owned(), name.to_owned());
         if inner.objects.get(&key)?["metadata"]["uid"] != uid {
             return None;
@@ -237,10 +238,6 @@ impl Storage {
             }
         }
         self.version.send_replace(version);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Objects> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::operation::Operations;
 use super::state::{State, TOKEN};
-use super::{Behaviour, Call, SidecarOptions, lock, now};
+use super::{Behaviour, Call, SidecarOptions, now};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Method, StatusCode, Uri, header};
@@ -11,11 +11,12 @@ use engines::contract::{
     Accepted, DoneAnswer, FlushRequest, FlushRound, Info, Operation, PREFIX, PROTOCOL, Refusal,
     RestoreRequest, Restored, Weights,
 };
+use parking_lot::{Mutex, MutexGuard};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// A larger request is no request of the contract.
@@ -77,18 +78,18 @@ impl SidecarState {
     }
 
     pub(super) fn status(&self) -> MutexGuard<'_, Status> {
-        lock(&self.status)
+        self.status.lock()
     }
 
     /// Forgets everything that a process keeps in memory.
     pub(super) fn restart(&self) {
-        *lock(&self.state) = State::default();
+        *self.state.lock() = State::default();
         *self.status() = Status::default();
-        *lock(&self.operations) = Operations::default();
+        *self.operations.lock() = Operations::default();
     }
 
     fn behaviour(&self) -> Behaviour {
-        *lock(&self.behaviour)
+        *self.behaviour.lock()
     }
 
     fn info(&self) -> Info {
@@ -103,7 +104,7 @@ impl SidecarState {
             engine_version,
             fingerprint,
             weights: digest.map(|digest| Weights { digest: Some(digest), probe: None }),
-            state_bytes: lock(&self.state).bytes(),
+            state_bytes: self.state.lock().bytes(),
             busy: status.busy,
             quiesced: status.quiesced,
             restored: status.restored.clone(),
@@ -129,7 +130,7 @@ async fn answer(
     let Ok(body) = axum::body::to_bytes(body, BODY_MAX).await else {
         return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than 1 MiB").into_response();
     };
-    lock(&shared.calls).push(Call {
+    shared.calls.lock().push(Call {
         at: now(),
         method: method.to_string(),
         path: uri.to_string(),
@@ -176,7 +177,7 @@ async fn route(shared: &Arc<SidecarState>, method: &Method, path: &str, body: &B
         }
         ("GET", _) => {
             let id = verb.strip_prefix("operations/").ok_or_else(unknown)?;
-            let operations = lock(&shared.operations);
+            let operations = shared.operations.lock();
             let operation = operations
                 .get(id)
                 .ok_or_else(|| refuse(StatusCode::NOT_FOUND, "no such operation: send it again"))?;
@@ -188,18 +189,18 @@ async fn route(shared: &Arc<SidecarState>, method: &Method, path: &str, body: &B
 
 async fn flush(shared: &Arc<SidecarState>, request: FlushRequest) -> Answered {
     let id = operation_id("flush", &request.checkpoint_id);
-    if !lock(&shared.operations).begin(&id) {
+    if !shared.operations.lock().begin(&id) {
         return Ok(standing(shared, &id));
     }
     if request.round == FlushRound::Final {
         // The generation that runs is cut here; what it has made so far is part of the state.
         shared.status().busy = false;
     }
-    let state = lock(&shared.state).clone();
+    let state = shared.state.lock().clone();
     let bytes = state.bytes();
     if let Some(most) = request.max_bytes.filter(|most| bytes > *most) {
         let error = format!("the state is {bytes} bytes, at most {most} are allowed");
-        lock(&shared.operations).set(&id, Operation::Failed { error: error.clone() });
+        shared.operations.lock().set(&id, Operation::Failed { error: error.clone() });
         return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, &error));
     }
     let work = {
@@ -215,7 +216,7 @@ async fn flush(shared: &Arc<SidecarState>, request: FlushRequest) -> Answered {
                     Operation::Failed { error: format!("cannot write to the state volume: {error}") }
                 }
             };
-            lock(&shared.operations).set(&id, ended);
+            shared.operations.lock().set(&id, ended);
         }
     };
     Ok(at_once_or_later(shared, &id, bytes, work).await)
@@ -224,7 +225,7 @@ async fn flush(shared: &Arc<SidecarState>, request: FlushRequest) -> Answered {
 async fn write(shared: &Arc<SidecarState>, state: &State, id: &str) -> std::io::Result<()> {
     let progress = |bytes_done| {
         let bytes_total = Some(state.bytes());
-        lock(&shared.operations).set(id, Operation::Running { bytes_done, bytes_total });
+        shared.operations.lock().set(id, Operation::Running { bytes_done, bytes_total });
     };
     match shared.behaviour() {
         Behaviour::Lies => Ok(()),
@@ -235,15 +236,15 @@ async fn write(shared: &Arc<SidecarState>, state: &State, id: &str) -> std::io::
 
 async fn restore(shared: &Arc<SidecarState>, request: RestoreRequest) -> Answered {
     let id = operation_id("restore", &request.checkpoint_id);
-    if !lock(&shared.operations).begin(&id) {
+    if !shared.operations.lock().begin(&id) {
         return Ok(standing(shared, &id));
     }
     let progress = |bytes_done| {
-        lock(&shared.operations).set(&id, Operation::Running { bytes_done, bytes_total: None });
+        shared.operations.lock().set(&id, Operation::Running { bytes_done, bytes_total: None });
     };
     let read = State::read(&shared.state_dir, &request.files, shared.rate, progress).await;
     let fail = |status, error: String| {
-        lock(&shared.operations).set(&id, Operation::Failed { error: error.clone() });
+        shared.operations.lock().set(&id, Operation::Failed { error: error.clone() });
         refuse(status, &error)
     };
     let state =
@@ -253,10 +254,10 @@ async fn restore(shared: &Arc<SidecarState>, request: RestoreRequest) -> Answere
         return Err(fail(StatusCode::CONFLICT, error.to_owned()));
     }
     let (bytes, tokens) = (state.bytes(), Some(state.bytes() / TOKEN));
-    *lock(&shared.state) = state;
+    *shared.state.lock() = state;
     shared.status().restored = Some(Restored { checkpoint_id: request.checkpoint_id, bytes, tokens });
     let done = DoneAnswer { bytes: Some(bytes), tokens, ..DoneAnswer::default() };
-    lock(&shared.operations).set(&id, Operation::Done(Box::new(done)));
+    shared.operations.lock().set(&id, Operation::Done(Box::new(done)));
     Ok(standing(shared, &id))
 }
 
@@ -277,7 +278,7 @@ async fn at_once_or_later(
 
 /// How an operation stands, as the answer to the request that began it.
 fn standing(shared: &Arc<SidecarState>, id: &str) -> Response {
-    match lock(&shared.operations).get(id) {
+    match shared.operations.lock().get(id) {
         Some(ended @ Operation::Done(_)) => Json(ended).into_response(),
         Some(Operation::Failed { error }) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
         Some(Operation::Running { .. }) | None => {

@@ -89,7 +89,7 @@ async fn a_node_that_another_replica_counted_is_no_suspect_any_more() {
     assert_eq!(value(&first, GONE), 1);
     round(&mut second).await.unwrap();
     assert_eq!(value(&second, GONE), 0);
-    let sightings = lock(&second.nodes).as_ref().and_then(LostNodes::sightings).unwrap();
+    let sightings = second.nodes.lock().as_ref().and_then(LostNodes::sightings).unwrap();
     assert!(sightings.suspects.is_empty(), "once the ledger forgets it, it would be counted again");
 }
 

@@ -1,7 +1,7 @@
 //! Effects about the node itself.
 
+use super::Clients;
 use super::failure::EffectFailure;
-use super::{Clients, lock};
 use crate::kube::About;
 use bytes::Bytes;
 use checkpoint::store::{Condition, StoreError};
@@ -58,14 +58,14 @@ async fn write_report(clients: &Clients, report: &Report, deadline: Moment) -> R
     let event = async {
         // A store that is away makes the core ask again; the Event is written once for what it says.
         let news = (report.notice.clone(), report.complete);
-        if *lock(&clients.reported) == Some(news.clone()) {
+        if *clients.reported.lock() == Some(news.clone()) {
             return Ok(());
         }
         clients
             .cluster
             .publish(About::Node, "EvacuationReport", &summary, !report.complete, deadline)
             .await?;
-        *lock(&clients.reported) = Some(news);
+        *clients.reported.lock() = Some(news);
         Ok(())
     };
     let object = async {
@@ -100,7 +100,7 @@ async fn write_report(clients: &Clients, report: &Report, deadline: Moment) -> R
 
 /// Counts an evacuation once, however often its report is written.
 fn count(clients: &Clients, report: &Report) {
-    let counted = lock(&clients.counted).replace(report.notice.clone());
+    let counted = clients.counted.lock().replace(report.notice.clone());
     if counted.as_ref() == Some(&report.notice) {
         return;
     }

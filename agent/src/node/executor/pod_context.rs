@@ -21,11 +21,12 @@ use engines::{Engine, EngineTarget, Scheme};
 use evacuation::event::FailureKind;
 use evacuation::moment::Moment;
 use host::clock;
+use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::Notify;
 
 /// One pod's context.
@@ -154,7 +155,7 @@ impl PodContext {
     }
 
     pub(super) fn seen(&self, record: PodRecord) {
-        *self.record.write().unwrap_or_else(PoisonError::into_inner) = record;
+        *self.record.write() = record;
         self.changed.notify_waiters();
     }
 
@@ -198,7 +199,7 @@ impl PodContext {
 
     /// The pod as last seen.
     pub(crate) fn record(&self) -> PodRecord {
-        self.record.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.record.read().clone()
     }
 
     pub(crate) fn display_name(&self) -> String {
@@ -210,11 +211,11 @@ impl PodContext {
     }
 
     pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
-        self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.fingerprint.lock().clone()
     }
 
     pub(crate) fn set_fingerprint(&self, fingerprint: Fingerprint) {
-        *self.fingerprint.lock().unwrap_or_else(PoisonError::into_inner) = Some(fingerprint);
+        *self.fingerprint.lock() = Some(fingerprint);
     }
 
     pub(crate) fn settings(&self) -> Result<EngineSettings, EffectFailure> {
@@ -225,7 +226,7 @@ impl PodContext {
 
     /// Its state volume. Opened once, and kept open: the pod may be gone before its bytes are.
     pub(crate) fn folder(&self, clients: &Clients) -> Result<Arc<Folder>, EffectFailure> {
-        let mut kept = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.folder.lock();
         if let Some(folder) = &*kept {
             return Ok(Arc::clone(folder));
         }
@@ -248,10 +249,10 @@ impl PodContext {
         if !volume.is_some_and(|volume| volume.in_memory) {
             return;
         }
-        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut engine = self.engine.lock();
         if engine.as_ref().is_none_or(|(_, engine)| Arc::strong_count(engine) == 1) {
             *engine = None;
-            *self.folder.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.folder.lock() = None;
         }
     }
 
@@ -268,7 +269,7 @@ impl PodContext {
             false => (0, None),
         };
         let key = EngineKey { ip, port: settings.port, restarts, image };
-        if let Some((made_for, engine)) = &*self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+        if let Some((made_for, engine)) = &*self.engine.lock()
             && *made_for == key
         {
             return Ok(Arc::clone(engine));
@@ -293,7 +294,7 @@ impl PodContext {
             allow_loopback: clients.allow_loopback,
         };
         let engine = engines::connect(settings.engine, target)?;
-        *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = Some((key, Arc::clone(&engine)));
+        *self.engine.lock() = Some((key, Arc::clone(&engine)));
         Ok(engine)
     }
 

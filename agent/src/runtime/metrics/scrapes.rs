@@ -2,7 +2,7 @@
 //!
 //! The fleet role must know when it ends: what it counted and nobody has seen, the next leader may count.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
 
 /// Scrapes so far.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub struct CountedAt(u64);
 impl Scrapes {
     /// Answers one; `None` once they are closed.
     pub(crate) fn scrape(&self, render: impl FnOnce() -> String) -> Option<String> {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if state.closed {
             return None;
         }
@@ -32,21 +32,17 @@ impl Scrapes {
 
     /// Counts while no scrape is being answered.
     pub(crate) fn between(&self, count: impl FnOnce()) -> CountedAt {
-        let state = self.lock();
+        let state = self.0.lock();
         count();
         CountedAt(state.answered)
     }
 
     pub(crate) fn seen(&self, counted: CountedAt) -> bool {
-        self.lock().answered > counted.0
+        self.0.lock().answered > counted.0
     }
 
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ScrapeState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().closed = true;
     }
 }
 
