@@ -60,19 +60,8 @@ pub enum Subject {
 }
 
 /// How a restore ended: the reason of the condition `lifeboat.dev/restored`.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(strum::IntoStaticStr, strum::VariantArray)]
 pub enum RestoreOutcome {
     /// The state is in the engine, and the engine showed that it uses it.
     Restored,
@@ -106,7 +95,8 @@ impl RestoreOutcome {
 
 /// What to do.
 #[allow(missing_docs, reason = "each variant's line names its fields; `pod` is always the pod it is about")]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(strum::IntoStaticStr, strum::VariantNames)]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Action {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// `spot/instance-action`'s `action`.
 /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html>
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InstanceAction {
     /// The instance and its disks go.
@@ -19,7 +19,7 @@ pub enum InstanceAction {
 }
 
 /// The kinds of notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
     /// A Spot interruption.
@@ -33,6 +33,16 @@ pub enum NoticeKind {
 }
 
 impl NoticeKind {
+    /// Every kind.
+    pub const ALL: [NoticeKind; 6] = [
+        NoticeKind::Interruption(InstanceAction::Terminate),
+        NoticeKind::Interruption(InstanceAction::Stop),
+        NoticeKind::Interruption(InstanceAction::Hibernate),
+        NoticeKind::Rebalance,
+        NoticeKind::Maintenance,
+        NoticeKind::Drill,
+    ];
+
     /// A metric label and an Event reason's stem.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -73,7 +73,9 @@ pub struct PodReport {
 }
 
 /// What became of a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(strum::VariantArray, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum DepartureOutcome {
     /// Was never to leave.
@@ -93,10 +95,17 @@ pub enum DepartureOutcome {
 impl DepartureOutcome {
     /// Every outcome, for coverage.
     pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// A metric label.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// What became of a pod's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, strum::VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(strum::VariantArray, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum StateOutcome {
     /// It has none, or is shed.
@@ -116,4 +125,9 @@ pub enum StateOutcome {
 impl StateOutcome {
     /// Every outcome, for coverage.
     pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// A metric label.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
 }

@@ -145,7 +145,8 @@ pub struct FlushedFile {
 }
 
 /// The engines that are known: the values of `lifeboat.dev/engine`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(strum::IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum EngineKind {
     /// Contract v1 (docs/protocol.md).

@@ -55,7 +55,8 @@ impl std::fmt::Display for ReportId {
 }
 
 /// How an evacuation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum End {
     /// Everything that was to happen had, by the deadline.

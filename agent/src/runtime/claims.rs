@@ -9,7 +9,8 @@ use checkpoint::store::ObjectStore;
 use clap::ValueEnum;
 
 /// `--claims`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ClaimsPolicy {
     /// In the store if it decides conditional writes, else in Leases
@@ -22,7 +23,8 @@ pub enum ClaimsPolicy {
 }
 
 /// Where claims are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ClaimsPlace {
     /// Beside the checkpoints.
@@ -32,7 +34,8 @@ pub enum ClaimsPlace {
 }
 
 /// Why they are there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Reason {
     /// The store has proven that it decides conditions.
@@ -81,6 +84,9 @@ impl ClaimsPolicy {
 }
 
 impl ClaimsPlace {
+    /// Every place.
+    pub const ALL: [ClaimsPlace; 2] = [ClaimsPlace::Store, ClaimsPlace::Lease];
+
     /// As a label.
     pub fn as_str(self) -> &'static str {
         self.into()
@@ -88,6 +94,9 @@ impl ClaimsPlace {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Reason; 3] = [Reason::Proven, Reason::Ignored, Reason::Asked];
+
     /// As a label.
     pub fn as_str(self) -> &'static str {
         self.into()

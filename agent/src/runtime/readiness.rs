@@ -33,7 +33,8 @@ impl Default for Heartbeat {
 }
 
 /// What must have happened once before the agent, or the fleet role, is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Latch {
     /// IMDS gave a token, or the node is known not to need it.

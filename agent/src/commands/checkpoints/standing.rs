@@ -7,7 +7,8 @@ use checkpoint::intent::{FoundIntent, IntentState};
 use serde::Serialize;
 
 /// One word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(strum::IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum LineagePhase {
