@@ -19,9 +19,22 @@ pub const GATE: &str = "lifeboat.dev/restored";
 /// The file in the state volume with the engine's bearer token.
 pub const TOKEN_FILE: &str = "token";
 
+/// The bearer token of every engine: the pods put it into their state volumes.
+pub const TOKEN: &str = "drill-engine-token";
+
 /// The one line of shell by which a pod waits for its save (design §5).
 pub const HOLD: &str = "until [ \"$(cat /state/.lifeboat/hold 2>/dev/null || echo 0)\" -le \"$(date +%s)\" ]; \
                         do sleep 0.2; done";
+
+/// Of two pods of one workload, which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// On the leaving node.
+    Source,
+    /// On the other one.
+    Replacement,
+}
 
 /// What a pod is to the drill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

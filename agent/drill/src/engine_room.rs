@@ -2,6 +2,8 @@
 
 use super::cast::{Member, Part, TOKEN_FILE};
 use super::llama::{LlamaOptions, LlamaServer};
+use crate::cast::Place;
+use crate::cast::TOKEN;
 use evacuation::moment::Span;
 use fakes::sidecar::{Behaviour, Sidecar, SidecarOptions, StateSeed};
 use fault_plan::Fault;
@@ -10,19 +12,6 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
-
-/// The bearer token of every engine: the pods put it into their state volumes.
-pub const TOKEN: &str = "drill-engine-token";
-
-/// Of two pods of one workload, which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Place {
-    /// On the leaving node.
-    Source,
-    /// On the other one.
-    Replacement,
-}
 
 /// Which engine, and what goes wrong with it.
 #[derive(Debug)]
@@ -66,7 +55,7 @@ pub enum EngineError {
     Sidecar(#[from] fakes::sidecar::SidecarError),
     /// llama-server.
     #[error(transparent)]
-    Llama(#[from] super::llama::LlamaError),
+    Llama(#[from] super::talk::LlamaError),
     /// The token cannot be put into the state volume.
     #[error("the state volume cannot be written")]
     Volume(#[from] std::io::Error),

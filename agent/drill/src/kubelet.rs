@@ -10,7 +10,8 @@ mod status;
 use super::cast::Addresses;
 use super::chronicle::Chronicle;
 use super::trail::Trails;
-use crate::engine_room::{EngineRoom, Place};
+use crate::cast::Place;
+use crate::engine_room::EngineRoom;
 use evacuation::moment::Moment;
 use fakes::apiserver::storage::Storage;
 

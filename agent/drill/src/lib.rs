@@ -22,6 +22,7 @@ pub mod cast;
 pub mod chronicle;
 pub mod controllers;
 pub mod engine_room;
+pub mod follower;
 pub mod inventory;
 pub mod kubelet;
 pub mod llama;

@@ -1,15 +1,13 @@
 //! A real llama-server as a pod's engine.
 
-use super::talk::{Controls, Talk};
+use super::talk::{Controls, LOAD, Talk};
 use super::trail::Conversation;
+use crate::talk::LlamaError;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::{Child, Command};
-
-/// How long a server may take to load its model.
-const LOAD: Duration = Duration::from_secs(30);
 
 /// How a llama-server is run.
 #[derive(Clone, Debug)]
@@ -33,30 +31,6 @@ pub struct LlamaOptions {
 pub struct LlamaServer {
     child: Child,
     talk: Talk,
-}
-
-/// Why a server does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum LlamaError {
-    /// A file.
-    #[error("{path}: {source}: give the right path with {flag}", path = path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// The flag that names it.
-        flag: &'static str,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It did not come up.
-    #[error("llama-server does not answer after {LOAD:?}; the end of its log: {log}")]
-    NotUp {
-        /// Its last lines.
-        log: String,
-    },
-    /// It does not speak as it should.
-    #[error("llama-server: {0}")]
-    Talk(String),
 }
 
 impl From<reqwest::Error> for LlamaError {

@@ -6,7 +6,8 @@ use super::inventory::Inventory;
 use super::recording::Recording;
 use super::scene::Scene;
 use super::trail::Trail;
-use crate::engine_room::Place;
+use crate::cast::Place;
+
 use evacuation::effect::Action;
 use evacuation::moment::{Moment, Span};
 use evacuation::report::{PodReport, Report};

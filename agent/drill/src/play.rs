@@ -3,13 +3,13 @@
 use super::agent::Agent;
 use super::arguments::Sabotage;
 use super::cast::{CAST, Member};
-use super::chronicle::Chronicle;
+use super::follower::Follower;
 use super::observation::{SOURCE, TARGET, agent_user};
-use super::recording::{Recording, Tail};
+use super::recording::Recording;
 use super::scene::{Ending, UNDO_AFTER};
 use super::stage::Stage;
-use super::story;
-use crate::engine_room::Place;
+use crate::cast::Place;
+
 use evacuation::effect::Action;
 use evacuation::event::{FailureKind, Outcome};
 use evacuation::moment::{Moment, Span};
@@ -17,73 +17,14 @@ use fault_plan::drill::span;
 use fault_plan::{Fault, Start};
 use host::clock;
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use trace::lives;
-use trace::timeline::Teller;
 
 /// How often the play looks around.
 const LOOK: Duration = Duration::from_millis(25);
 
 /// How long restores may go on after the time in the notice.
 const AFTER: Span = Span::from_secs(8);
-
-/// Follows one journal: tells it, keeps it, and knows which effects were begun.
-#[derive(Debug)]
-pub struct Follower {
-    kept: Arc<Mutex<Recording>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Follower {
-    /// Begins to follow; `zero` is when the notice appears.
-    pub fn start(
-        node: &'static str,
-        path: PathBuf,
-        chronicle: Arc<Chronicle>,
-        zero: Arc<OnceLock<Moment>>,
-    ) -> Self {
-        let kept = Arc::new(Mutex::new(Recording::default()));
-        let written = Arc::clone(&kept);
-        let task = tokio::spawn(async move {
-            let mut tail = Tail::new(&path);
-            let mut teller = Teller::default();
-            loop {
-                for line in tail.read() {
-                    // There is nothing else to count from before the notice.
-                    let zero = zero.get().copied().unwrap_or(line.at);
-                    for told in teller.tell(&line, zero).iter().filter(|told| !told.open) {
-                        chronicle.pass_on(&story::news(node, told, line.at, zero));
-                    }
-                    if let Err(orphan) = lives::add(&mut written.lock().lives, line) {
-                        chronicle.warn(node, format!("its journal has {orphan}"));
-                    }
-                }
-                tokio::time::sleep(Duration::from_millis(4)).await;
-            }
-        });
-        Self { kept, task }
-    }
-
-    /// What was read so far.
-    pub fn recording(&self) -> Recording {
-        self.kept.lock().clone()
-    }
-
-    /// An effect like this was begun.
-    fn has_begun(&self, is: impl Fn(&Action) -> bool) -> bool {
-        self.kept.lock().steps().flat_map(|step| &step.effects).any(|effect| is(&effect.action))
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 /// What the play leaves besides the stage.
 #[derive(Clone, Debug)]

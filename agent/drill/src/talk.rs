@@ -4,14 +4,42 @@
 //! when nothing interrupts; then its slots are erased and it has the first turn again. The replacement has the second
 //! turn: what it took from its cache, and whether it continues the same, is the proof.
 
-use super::llama::LlamaError;
 use super::trail::Conversation;
-use crate::engine_room::TOKEN;
+use crate::cast::TOKEN;
+
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How long a server may take to load its model.
+pub(crate) const LOAD: Duration = Duration::from_secs(30);
+
+/// Why a server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum LlamaError {
+    /// A file.
+    #[error("{path}: {source}: give the right path with {flag}", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// The flag that names it.
+        flag: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It did not come up.
+    #[error("llama-server does not answer after {LOAD:?}; the end of its log: {log}")]
+    NotUp {
+        /// Its last lines.
+        log: String,
+    },
+    /// It does not speak as it should.
+    #[error("llama-server: {0}")]
+    Talk(String),
+}
 
 /// Slots of a server (`-np`).
 const SLOTS: u32 = 2;

@@ -6,7 +6,8 @@ use super::observation::Observation;
 use super::progress::stamp;
 use super::trail::Trail;
 use super::verdict::{Check, held};
-use crate::engine_room::Place;
+use crate::cast::Place;
+
 use evacuation::moment::Moment;
 use serde_json::{Value, json};
 use std::fmt::Write;

@@ -1,6 +1,6 @@
 //! The trail that each engine's state leaves: what it was at every flush, and what arrived.
 
-use crate::engine_room::Place;
+use crate::cast::Place;
 use evacuation::moment::Moment;
 use parking_lot::Mutex;
 use serde::Serialize;

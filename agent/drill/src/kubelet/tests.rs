@@ -1,10 +1,11 @@
 //! The life of pods, with real files and real engines.
 
 use super::{Kubelet, Node};
+use crate::cast::Place;
 use crate::cast::{Addresses, CAST, EngineTemplate, Member, NAMESPACE};
 use crate::chronicle::Chronicle;
 use crate::controllers::Controllers;
-use crate::engine_room::{EngineChoice, EngineRoom, Place};
+use crate::engine_room::{EngineChoice, EngineRoom};
 use crate::trail::{Trail, Trails};
 use fakes::apiserver::deletion;
 use fakes::apiserver::storage::Storage;

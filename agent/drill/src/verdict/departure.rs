@@ -1,8 +1,9 @@
 //! Guarantees 2, 4 and 11: how pods leave.
 
 use super::{Finding, after, unless};
+use crate::cast::Place;
 use crate::cast::{CAST, Part};
-use crate::engine_room::Place;
+
 use crate::observation::Observation;
 use crate::scene::Ending;
 use evacuation::effect::Action;
