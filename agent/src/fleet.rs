@@ -27,7 +27,7 @@ mod lost_nodes;
 mod metrics;
 mod orphaned_gates;
 mod report_counter;
-mod report_index;
+pub(crate) mod report_index;
 pub mod reports;
 mod settings;
 

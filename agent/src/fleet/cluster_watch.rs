@@ -10,6 +10,7 @@ use crate::kube::follow::follow;
 use crate::kube::{AGENT_LABELS, Cluster};
 use crate::pods::PodRef;
 use crate::pods::conditions::{is_gated, is_true};
+use crate::runtime::metrics::labels::WatchedResource;
 use evacuation::names::INTERRUPTION_TAINT;
 use evacuation::notice::NoticeKind;
 use evacuation::pod::PodUid;
@@ -65,7 +66,7 @@ pub async fn watch(
         cluster.clone(),
         Api::<Pod>::all(cluster.client()),
         Config::default().fields(BOUND),
-        "pods",
+        WatchedResource::Pods,
         sights.clone(),
         |event| event.map_or(ClusterUpdate::Failed, |event| ClusterUpdate::Pod(Box::new(event))),
     );
@@ -73,14 +74,14 @@ pub async fn watch(
         cluster.clone(),
         Api::<Pod>::namespaced(cluster.client(), &namespace),
         Config::default().labels(&agent_selector()),
-        "agents",
+        WatchedResource::Agents,
         sights.clone(),
         |event| event.map_or(ClusterUpdate::Failed, |event| ClusterUpdate::Agent(Box::new(event))),
     );
     let nodes = async {
         if with_nodes {
             let (api, all) = (Api::<Node>::all(cluster.client()), Config::default());
-            follow(cluster.clone(), api, all, "nodes", sights, |event| {
+            follow(cluster.clone(), api, all, WatchedResource::Nodes, sights, |event| {
                 event.map_or(ClusterUpdate::Failed, |event| ClusterUpdate::Node(Box::new(event)))
             })
             .await;

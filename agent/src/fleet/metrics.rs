@@ -1,26 +1,29 @@
 //! What the fleet role counts: gates, reports of nodes that are no more, nodes that vanished, garbage.
 
-use crate::fleet::report_index::Went;
 use crate::fleet::reports::{Reading, Summary};
-use crate::runtime::metrics::table::Id;
-use crate::runtime::metrics::{CountedAt, Metrics, departure_label, seconds, state_label};
+use crate::runtime::metrics::kinds::Went;
+use crate::runtime::metrics::labels::{AdoptedAs, PassOutcome, StoredState};
+use crate::runtime::metrics::table::{
+    AdoptionLabels, FleetDepartureLabels, FleetEvacuationLabels, FleetStateLabels, FleetStoredLabels,
+    GarbagePassLabels, NodesGoneLabels, ReportLabels,
+};
+use crate::runtime::metrics::{CountedAt, Metrics, seconds};
 use evacuation::moment::Span;
-use evacuation::report::StateOutcome;
 
 impl Metrics {
     /// This replica of the fleet role acts, or not.
     pub fn fleet_leader(&self, leads: bool) {
-        self.series.set(Id::FleetLeader, &[], f64::from(u8::from(leads)));
+        self.series.fleet_leader.get_or_create(&[]).set(f64::from(leads));
     }
 
     /// Pods with a closed gate on nodes without an agent.
     pub fn fleet_waiting(&self, pods: usize) {
-        self.series.set(Id::FleetWaiting, &[], pods as f64);
+        self.series.fleet_pods_without_agent.get_or_create(&[]).set(pods as f64);
     }
 
     /// The fleet role opened a gate.
     pub fn fleet_gate_opened(&self) {
-        self.series.count(Id::FleetGatesOpened, &[], 1);
+        self.series.fleet_gates_opened.inc();
     }
 
     /// Counts what one write to the ledger promised, all of it in the same scrape. Whether any has seen it is told by
@@ -34,8 +37,8 @@ impl Metrics {
             for reading in reports {
                 self.report(reading);
             }
-            for went in nodes {
-                self.series.count(Id::FleetNodesGone, &[went.as_str()], 1);
+            for how in nodes {
+                self.series.fleet_spot_nodes_gone.get_or_create(&NodesGoneLabels { how }).inc();
             }
         })
     }
@@ -52,34 +55,36 @@ impl Metrics {
 
     /// One round of adoption ended.
     pub fn fleet_round(&self, done: bool) {
-        self.series.count(Id::FleetRounds, &[if done { "done" } else { "failed" }], 1);
+        let outcome = PassOutcome::of(done);
+        self.series.fleet_adoptions.get_or_create(&AdoptionLabels { outcome }).inc();
     }
 
     /// Reports that are not counted yet, and Spot nodes of which it is not known how they went.
     pub fn fleet_behind(&self, reports: usize, nodes: usize) {
-        self.series.set(Id::FleetReportsWaiting, &[], reports as f64);
-        self.series.set(Id::FleetNodesMissing, &[], nodes as f64);
+        self.series.fleet_reports_waiting.get_or_create(&[]).set(reports as f64);
+        self.series.fleet_spot_nodes_missing.get_or_create(&[]).set(nodes as f64);
     }
 
     /// A pass of garbage collection ended: what it removed, and what it found to stay.
     pub fn fleet_garbage(&self, done: bool, took: Span, freed: u64, kept: u64) {
-        self.series.count(Id::FleetGarbagePasses, &[if done { "done" } else { "failed" }], 1);
-        self.series.observe(Id::FleetGarbageSeconds, &[], seconds(took));
-        self.series.count(Id::FleetGarbageFreed, &[], freed);
+        let outcome = PassOutcome::of(done);
+        self.series.fleet_garbage_passes.get_or_create(&GarbagePassLabels { outcome }).inc();
+        self.series.fleet_garbage_pass_seconds.observe(seconds(took));
+        self.series.fleet_garbage_freed_bytes.inc_by(freed);
         if done {
-            self.series.set(Id::FleetGarbageKept, &[], kept as f64);
+            self.series.fleet_garbage_kept_bytes.get_or_create(&[]).set(kept as f64);
         }
     }
 
     fn report(&self, reading: &Reading) {
         let outcome = match reading {
-            Reading::Evacuation(_) => "adopted",
-            Reading::Drill => "drill",
-            Reading::Unreadable(_) => "unreadable",
+            Reading::Evacuation(_) => AdoptedAs::Evacuation,
+            Reading::Drill => AdoptedAs::Drill,
+            Reading::Unreadable(_) => AdoptedAs::Unreadable,
             // It is left to a newer fleet role.
             Reading::Newer(_) => return,
         };
-        self.series.count(Id::FleetReports, &[outcome], 1);
+        self.series.fleet_reports.get_or_create(&ReportLabels { outcome }).inc();
         if let Reading::Evacuation(summary) = reading {
             self.evacuation(summary);
         }
@@ -87,45 +92,29 @@ impl Metrics {
 
     fn evacuation(&self, summary: &Summary) {
         let Summary { kind, end, took, cordoned, pods } = summary;
-        self.series.count(Id::FleetEvacuations, &[kind.as_str(), end.as_str()], 1);
-        self.series.observe(Id::FleetEvacuationSeconds, &[], seconds(*took));
+        let labels = FleetEvacuationLabels { kind: (*kind).into(), outcome: *end };
+        self.series.fleet_evacuations.get_or_create(&labels).inc();
+        self.series.fleet_evacuation_seconds.observe(seconds(*took));
         if let Some(cordoned) = cordoned {
-            self.series.observe(Id::FleetNoticeToCordon, &[], seconds(*cordoned));
+            self.series.fleet_notice_to_cordon_seconds.observe(seconds(*cordoned));
         }
         for pod in pods {
-            self.series.count(Id::FleetDepartures, &[departure_label(pod.departure)], 1);
-            self.series.count(Id::FleetStates, &[state_label(pod.state)], 1);
-            if let StateOutcome::Saved | StateOutcome::Partial | StateOutcome::Earlier = pod.state {
-                self.series.count(Id::FleetStateBytes, &[state_label(pod.state)], pod.bytes);
+            self.series
+                .fleet_departures
+                .get_or_create(&FleetDepartureLabels { outcome: pod.departure })
+                .inc();
+            self.series.fleet_states.get_or_create(&FleetStateLabels { outcome: pod.state }).inc();
+            if let Some(outcome) = StoredState::of(pod.state) {
+                self.series.fleet_state_bytes.get_or_create(&FleetStoredLabels { outcome }).inc_by(pod.bytes);
             }
-            self.series.count(Id::FleetSentBytes, &[], pod.sent);
-            self.series.count(Id::FleetRefusals, &[], pod.refusals.into());
+            self.series.fleet_state_sent_bytes.inc_by(pod.sent);
+            self.series.fleet_evictions_refused.inc_by(pod.refusals.into());
             if let Some(committed) = pod.committed {
-                self.series.observe(Id::FleetNoticeToCommit, &[], seconds(committed));
+                self.series.fleet_notice_to_commit_seconds.observe(seconds(committed));
             }
             if let Some(gone) = pod.gone {
-                self.series.observe(Id::FleetNoticeToGone, &[], seconds(gone));
+                self.series.fleet_notice_to_gone_seconds.observe(seconds(gone));
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fleet::reports::End;
-    use crate::runtime::metrics::TABLE;
-
-    #[test]
-    fn every_end_is_in_its_metrics_set() {
-        let has = |id: Id, label: usize, value: &str| {
-            assert!(TABLE[id as usize].labels[label].values.contains(&value), "{value}");
-        };
-        for &end in End::ALL {
-            has(Id::FleetEvacuations, 1, end.as_str());
-        }
-        for &went in Went::ALL {
-            has(Id::FleetNodesGone, 0, went.as_str());
         }
     }
 }

@@ -6,7 +6,8 @@
 use super::reports::{self, REPORT_MAX, Reading, ReportId};
 use super::settings::StorePlace;
 use crate::fleet::lost_nodes::{LostNodes, Sightings};
-use crate::fleet::report_index::{NodeUid, ReportIndex, ReportIndexError, Went};
+use crate::fleet::report_index::{NodeUid, ReportIndex, ReportIndexError};
+use crate::runtime::metrics::kinds::Went;
 use crate::runtime::metrics::{CountedAt, Metrics};
 use bytes::Bytes;
 use checkpoint::store::{Condition, Store, StoreError, Version};

@@ -15,6 +15,7 @@
 //! A counter lives in one process. So whoever is named counts, and nobody else does, whatever becomes of it.
 
 use super::reports::ReportId;
+use crate::runtime::metrics::kinds::Went;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -53,29 +54,7 @@ pub struct Missing {
     pub noticed: bool,
 }
 
-/// How a Spot node went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[derive(strum::IntoStaticStr, strum::VariantArray)]
-#[strum(serialize_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum Went {
-    /// A report tells of it.
-    WithReport,
-    /// Its agent had seen a notice, and no report is in the store.
-    WithoutReport,
-    /// Nothing was ever said.
-    WithoutNotice,
-}
-
 impl Went {
-    /// Every way, for coverage.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// A metric's label.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-
     /// How this node went, if a report of it is there or not.
     pub const fn of(missing: &Missing, reported: bool) -> Self {
         match (reported, missing.noticed) {

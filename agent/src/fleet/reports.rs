@@ -2,6 +2,7 @@
 //!
 //! Decides, and does nothing. Reports are written by nodes, and a node may lie: everything is bounded before it counts.
 
+use crate::runtime::metrics::kinds::End;
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::NoticeKind;
 use evacuation::report::{DepartureOutcome, Report, StateOutcome};
@@ -51,31 +52,6 @@ impl ReportId {
 impl std::fmt::Display for ReportId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// How an evacuation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[derive(strum::IntoStaticStr, strum::VariantArray)]
-#[strum(serialize_all = "snake_case")]
-pub enum End {
-    /// Everything that was to happen had, by the deadline.
-    Complete,
-    /// It had, and the last of it came after the deadline.
-    Late,
-    /// It had not.
-    Incomplete,
-    /// The notice was withdrawn.
-    Withdrawn,
-}
-
-impl End {
-    /// Every end, for coverage.
-    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// A metric's label.
-    pub fn as_str(self) -> &'static str {
-        self.into()
     }
 }
 

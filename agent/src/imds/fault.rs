@@ -1,49 +1,10 @@
 //! The ways in which IMDS fails to answer.
 
+pub use crate::runtime::metrics::kinds::FaultKind;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A kind of fault: the label of its counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[derive(strum::IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
-pub enum FaultKind {
-    /// Nobody listens there.
-    Refused,
-    /// No answer in time. With a hop limit of 1 the token's answer never reaches a pod.
-    Timeout,
-    /// The connection broke.
-    Broken,
-    /// A fresh token was refused, too.
-    Unauthorized,
-    /// IMDS is switched off, or not for us.
-    Forbidden,
-    /// 429: too many requests.
-    Throttled,
-    /// 5xx.
-    ServerError,
-    /// An answer that IMDS does not give.
-    Garbage,
-}
-
 impl FaultKind {
-    /// Every kind, in the order of the counters.
-    pub const ALL: [FaultKind; 8] = [
-        FaultKind::Refused,
-        FaultKind::Timeout,
-        FaultKind::Broken,
-        FaultKind::Unauthorized,
-        FaultKind::Forbidden,
-        FaultKind::Throttled,
-        FaultKind::ServerError,
-        FaultKind::Garbage,
-    ];
-
-    /// A metric label.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-
     /// Asking less often is what is asked for.
     pub(super) const fn asks_for_less(self) -> bool {
         matches!(self, FaultKind::Throttled | FaultKind::ServerError)
@@ -96,7 +57,7 @@ pub struct Faults {
 impl Faults {
     /// How many of each kind there were since the start.
     pub fn counts(&self) -> impl Iterator<Item = (FaultKind, u64)> + '_ {
-        FaultKind::ALL.into_iter().zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed)))
+        FaultKind::ALL.iter().copied().zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
     /// How many requests there were since the start, whatever came of them.
@@ -109,24 +70,10 @@ impl Faults {
     }
 
     pub(super) fn count(&self, kind: FaultKind) {
-        for (counted, count) in FaultKind::ALL.into_iter().zip(&self.counts) {
+        for (counted, count) in FaultKind::ALL.iter().copied().zip(&self.counts) {
             if counted == kind {
                 count.fetch_add(1, Ordering::Relaxed);
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::runtime::metrics::TABLE;
-
-    #[test]
-    fn every_kind_is_in_its_metrics_set() {
-        let row = TABLE.iter().find(|row| row.name == "imds_errors").unwrap();
-        for kind in FaultKind::ALL {
-            assert!(row.labels[0].values.contains(&kind.as_str()), "{}", kind.as_str());
         }
     }
 }

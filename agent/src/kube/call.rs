@@ -1,6 +1,7 @@
 //! One request to the API server: bounded, counted, and never repeated.
 
 use super::{Cluster, ClusterError};
+use crate::runtime::metrics::labels::{RequestCode, RequestVerb};
 use evacuation::moment::Moment;
 use host::clock;
 use http::{Method, Request};
@@ -23,7 +24,7 @@ pub(crate) enum PatchType {
 /// A request that can be sent.
 #[derive(Debug)]
 pub(crate) struct Call {
-    verb: &'static str,
+    verb: RequestVerb,
     what: String,
     method: Method,
     path: String,
@@ -35,20 +36,20 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn get(path: String, what: impl Into<String>) -> Self {
-        Self::new("get", Method::GET, path, what)
+        Self::new(RequestVerb::Get, Method::GET, path, what)
     }
 
     pub(crate) fn create(path: String, what: impl Into<String>, body: impl Serialize) -> Self {
-        Self::new("create", Method::POST, path, what).with(body)
+        Self::new(RequestVerb::Create, Method::POST, path, what).with(body)
     }
 
     /// A PUT of the whole object.
     pub(crate) fn update(path: String, what: impl Into<String>, body: impl Serialize) -> Self {
-        Self::new("update", Method::PUT, path, what).with(body)
+        Self::new(RequestVerb::Update, Method::PUT, path, what).with(body)
     }
 
     pub(super) fn delete(path: String, what: impl Into<String>, options: impl Serialize) -> Self {
-        Self::new("delete", Method::DELETE, path, what).with(options)
+        Self::new(RequestVerb::Delete, Method::DELETE, path, what).with(options)
     }
 
     pub(crate) fn patch(
@@ -61,7 +62,7 @@ impl Call {
             PatchType::Merge => "application/merge-patch+json",
             PatchType::Strategic => "application/strategic-merge-patch+json",
         };
-        Self { content_type, ..Self::new("patch", Method::PATCH, path, what).with(body) }
+        Self { content_type, ..Self::new(RequestVerb::Patch, Method::PATCH, path, what).with(body) }
     }
 
     /// Sends it as the own node, if asked to (constrained impersonation).
@@ -69,7 +70,7 @@ impl Call {
         Self { as_node, ..self }
     }
 
-    fn new(verb: &'static str, method: Method, path: String, what: impl Into<String>) -> Self {
+    fn new(verb: RequestVerb, method: Method, path: String, what: impl Into<String>) -> Self {
         let content_type = "application/json";
         Self { verb, what: what.into(), method, path, content_type, body: None, as_node: false }
     }
@@ -103,22 +104,22 @@ impl Cluster {
         call: Call,
         deadline: Moment,
     ) -> Result<(T, Option<Timestamp>), ClusterError> {
-        let (verb, what) = (call.verb, call.what.clone());
+        let (counted, verb, what) = (call.verb, call.verb.as_str(), call.what.clone());
         let began = clock::now();
         let answer = timeout_at(clock::instant(deadline), self.exchange(call)).await;
         let took = clock::now().since(began);
         let ApiAnswer { code, date, bytes } = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
-                self.metrics.kube_request(verb, "transport", took);
+                self.metrics.kube_request(counted, RequestCode::TRANSPORT, took);
                 return Err(error);
             }
             Err(_) => {
-                self.metrics.kube_request(verb, "timeout", took);
+                self.metrics.kube_request(counted, RequestCode::TIMEOUT, took);
                 return Err(ClusterError::TimedOut { verb, what });
             }
         };
-        self.metrics.kube_request(verb, code.as_str(), took);
+        self.metrics.kube_request(counted, RequestCode::of(code.as_str()), took);
         if code.is_success() {
             let answer = serde_json::from_slice(&bytes);
             answer.map(|answer| (answer, date)).map_err(|source| ClusterError::Malformed {
@@ -133,6 +134,7 @@ impl Cluster {
 
     async fn exchange(&self, call: Call) -> Result<ApiAnswer, ClusterError> {
         let Call { verb, what, method, path, content_type, body, as_node } = call;
+        let verb = verb.as_str();
         let mut request =
             Request::builder().method(method).uri(path).header(http::header::ACCEPT, "application/json");
         if body.is_some() {

@@ -1,6 +1,7 @@
 //! One watch of the API server, begun anew for as long as anybody listens.
 
 use super::Cluster;
+use crate::runtime::metrics::labels::WatchedResource;
 use futures::StreamExt;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
@@ -27,7 +28,7 @@ pub(crate) async fn follow<K, S>(
     cluster: Cluster,
     api: Api<K>,
     selection: Config,
-    resource: &'static str,
+    resource: WatchedResource,
     sights: mpsc::Sender<S>,
     sight: impl Fn(Option<Event<K>>) -> S,
 ) where
@@ -57,7 +58,11 @@ pub(crate) async fn follow<K, S>(
                 Some(Err(error)) => {
                     listing = matches!(error, watcher::Error::InitialListFailed(_));
                     cluster.metrics.watch_restart(resource);
-                    tracing::debug!(error = &error as &dyn std::error::Error, resource, "watch failed");
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        resource = resource.as_str(),
+                        "watch failed"
+                    );
                     None
                 }
             };

@@ -8,6 +8,7 @@ use crate::pods::PodRef;
 use crate::pods::annotations::AnnotationError;
 use crate::pods::reader::PodReader;
 use crate::pods::reader::PodRecord;
+use crate::runtime::metrics::labels::WatchedResource;
 use evacuation::event::NodeFacts;
 use evacuation::moment::Span;
 use evacuation::pod::PodUid;
@@ -58,7 +59,7 @@ impl Cluster {
             self.clone(),
             Api::<Node>::all(self.client.clone()),
             Config::default().fields(&format!("metadata.name={node}")),
-            "nodes",
+            WatchedResource::Nodes,
             sights.clone(),
             |event| event.map_or(WatchUpdate::Failed, |event| WatchUpdate::Node(Box::new(event))),
         );
@@ -66,7 +67,7 @@ impl Cluster {
             self.clone(),
             Api::<Pod>::all(self.client.clone()),
             Config::default().fields(&format!("spec.nodeName={node}")),
-            "pods",
+            WatchedResource::Pods,
             sights,
             |event| event.map_or(WatchUpdate::Failed, |event| WatchUpdate::Pod(Box::new(event))),
         );

@@ -200,10 +200,7 @@ impl EventLoop {
             self.metrics.imds_poll();
         }
         self.polls_told = polls;
-        let counted =
-            self.imds_faults.counts().map(|(kind, count)| (kind.as_str(), count)).collect::<Vec<_>>();
-        for (position, (kind, count)) in counted.into_iter().enumerate() {
-            let told = &mut self.imds_faults_told[position];
+        for ((kind, count), told) in self.imds_faults.counts().zip(&mut self.imds_faults_told) {
             for _ in *told..count {
                 self.metrics.imds_error(kind);
             }

@@ -19,9 +19,11 @@ use crate::pods::reader::PodRecord;
 use crate::runtime::config::Config;
 use crate::runtime::journal::Journal;
 use crate::runtime::metrics::Metrics;
+use crate::runtime::metrics::labels::{ActionName, LabelValue};
 use crate::volume::PodVolumes;
 use checkpoint::dispatcher::Dispatcher;
 use checkpoint::manifest::MacKey;
+use engines::EngineKind;
 use evacuation::effect::{Action, Effect, EffectId};
 use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::moment::{Moment, Span};
@@ -154,7 +156,7 @@ impl Executor {
             }
             return self.answer_now(effect.id, Outcome::Done(Done::Nothing));
         }
-        let action = effect.action.name();
+        let (action, counted) = (effect.action.name(), ActionName::from(&effect.action));
         let context = effect.action.pod().map(|uid| self.contexts.get(uid).cloned());
         let Some(context) = context.map_or(Some(None), |context| context.map(Some)) else {
             let why = "the pod is no longer known on this node".to_owned();
@@ -177,10 +179,8 @@ impl Executor {
         let (running, answers, metrics) =
             (Arc::clone(&self.running), self.answers.clone(), self.clients.metrics.clone());
         let began = clock::now();
-        let engine = context
-            .as_ref()
-            .and_then(|context| context.settings().ok())
-            .map(|settings| settings.engine.as_str());
+        let engine =
+            context.as_ref().and_then(|context| context.settings().ok()).map(|settings| settings.engine);
         tokio::spawn(
             async move {
                 let outcome = match tokio::time::timeout_at(clock::instant(deadline), work).await {
@@ -197,7 +197,7 @@ impl Executor {
                 };
                 running.lock().remove(&id);
                 let took = clock::now().since(began);
-                measure(&metrics, action, engine, &outcome, took);
+                measure(&metrics, counted, engine, &outcome, took);
                 log(&outcome, took);
                 // The loop has ended: nobody is left to know.
                 let _ = answers.send(EffectAnswer { id, outcome }).await;
@@ -215,15 +215,9 @@ impl Executor {
 }
 
 /// Counts what an effect came to.
-fn measure(
-    metrics: &Metrics,
-    action: &'static str,
-    engine: Option<&'static str>,
-    outcome: &Outcome,
-    took: Span,
-) {
+fn measure(metrics: &Metrics, action: ActionName, engine: Option<EngineKind>, outcome: &Outcome, took: Span) {
     metrics.effect(action, outcome, took);
-    match (action, outcome) {
+    match (action.text(), outcome) {
         ("evict", _) => metrics.eviction(outcome),
         ("commit", _) => metrics.commit(outcome, took),
         ("save", Outcome::Done(Done::Saved { bytes, sent, .. })) => {

@@ -211,7 +211,7 @@ impl Opening {
             );
         }
         self.metrics.store_usable(true);
-        self.metrics.claims(place.as_str(), reason.as_str());
+        self.metrics.claims(place, reason);
         let why = format!("{}: {}", claims.describe(), reason.in_words(&conditions)).into();
         Ok(Opened { store: Arc::clone(store), claims, conditions, why })
     }

@@ -6,6 +6,7 @@ use super::failure::EffectFailure;
 use crate::kube::About;
 use crate::node::executor::pod_context::{Baseline, FlushedState, PodContext, SourceSide};
 use crate::node::store::Opened;
+use crate::runtime::metrics::labels::TokenStage;
 use crate::volume::kept::Kept;
 use checkpoint::dispatcher::{Class, Rank};
 use checkpoint::generation;
@@ -81,7 +82,7 @@ pub(super) async fn perform(
 async fn look(clients: &Clients, context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {
     let looked = context.engine(clients).await?.look(deadline).await?;
     context.set_fingerprint(looked.fingerprint);
-    clients.metrics.tokens_found(looked.tokens_found);
+    clients.metrics.tokens(TokenStage::Found, looked.tokens_found);
     Ok(Done::Inspected { state_bytes: looked.state_bytes, busy: looked.busy })
 }
 
@@ -224,7 +225,7 @@ async fn flush(
     }
     let bytes = flushed.bytes;
     if let Some(tokens) = flushed.facts.get("tokens").and_then(serde_json::Value::as_u64) {
-        clients.metrics.tokens_saved(tokens);
+        clients.metrics.tokens(TokenStage::Saved, tokens);
     }
     if !flushed.missing.is_empty() {
         tracing::warn!(missing = ?flushed.missing, "the flush is partial");

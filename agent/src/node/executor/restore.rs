@@ -14,6 +14,7 @@ use crate::node::executor::pod::{opened, store};
 use crate::node::executor::pod_context::{Baseline, FetchedGeneration, Material, PodContext, Prefetched};
 use crate::node::store::Opened;
 use crate::pods::reader::PodRecord;
+use crate::runtime::metrics::labels::TokenStage;
 use crate::volume::kept::Kept;
 use crate::volume::restored;
 use checkpoint::claim::ClaimState;
@@ -401,7 +402,7 @@ async fn hand_over(clients: &Clients, context: &PodContext, deadline: Moment) ->
     }
     let count = context.engine(clients).await?.hand_over(&material.facts, &material.files, deadline).await?;
     if let Some(tokens) = count {
-        clients.metrics.tokens_restored(tokens);
+        clients.metrics.tokens(TokenStage::Restored, tokens);
     }
     if material.fetched.is_some() {
         // From here on its container can be restarted without the store.
@@ -416,7 +417,7 @@ async fn verify(clients: &Clients, context: &PodContext, deadline: Moment) -> Re
     let material = material.as_ref().ok_or_else(nothing_fetched)?;
     let count = context.engine(clients).await?.verify(&material.facts, deadline).await?;
     if let Some(tokens) = count {
-        clients.metrics.tokens_verified(tokens);
+        clients.metrics.tokens(TokenStage::Verified, tokens);
     }
     Ok(Done::Tokens { count })
 }

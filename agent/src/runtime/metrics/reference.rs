@@ -1,6 +1,7 @@
 //! `docs/metrics.md`, written from the table.
 
-use super::table::{MetricKind, Row, TABLE};
+use super::table::{Row, rows};
+use prometheus_client::registry::Unit;
 
 /// The whole document.
 pub fn markdown() -> String {
@@ -13,16 +14,14 @@ pub fn markdown() -> String {
          is being evacuated; a label's value that is not listed here appears as `other`.\n\n\
          | name | type | unit | labels | meaning |\n|---|---|---|---|---|\n",
     );
-    for row in &TABLE {
-        let unit = match row.unit.as_str() {
-            "" => "–",
-            unit => unit,
-        };
+    for row in rows() {
+        let unit = row.unit();
         text.push_str(&format!(
-            "| `{}` | {} | {unit} | {} | {}. |\n",
+            "| `{}` | {} | {} | {} | {}. |\n",
             row.full_name(),
             row.kind.as_str(),
-            labels(row),
+            unit.as_ref().map_or("–", Unit::as_str),
+            labels(&row),
             row.help,
         ));
     }
@@ -33,14 +32,13 @@ fn labels(row: &Row) -> String {
     if row.labels.is_empty() {
         return "–".to_owned();
     }
-    let described = row.labels.iter().map(|label| match row.kind {
+    let described = row.labels.iter().map(|label| {
         // The document should not change with every version.
-        MetricKind::Info => format!("`{}`", label.name),
-        _ if label.is_open() => format!("`{}`", label.name),
-        MetricKind::Counter | MetricKind::Gauge | MetricKind::Histogram => {
-            let values: Vec<String> = label.values.iter().map(|value| format!("`{value}`")).collect();
-            format!("`{}`: {}", label.name, values.join(", "))
+        if row.is_info() || label.is_open() {
+            return format!("`{}`", label.name);
         }
+        let values: Vec<String> = label.values.iter().map(|value| format!("`{value}`")).collect();
+        format!("`{}`: {}", label.name, values.join(", "))
     });
     described.collect::<Vec<_>>().join("; ")
 }

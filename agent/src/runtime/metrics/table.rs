@@ -1,83 +1,37 @@
 //! The table: every metric there is.
+//!
+//! A metric's comment is its help, its name as in Prometheus, but for `lifeboat_` before it and a counter's `_total` after
+//! it; `_seconds` and `_bytes` are units. What stands in braces is the type of its labels, which only it has.
 
-use evacuation::effect::Action;
-use evacuation::event::Event;
+use super::labels::{
+    ActionName, AdoptedAs, AnnouncedKind, BuildVersion, Completeness, EffectOutcome, EventName, FetchedWhen,
+    LabelValue, PassOutcome, PodKind, RequestCode, RequestVerb, StateFate, StoredState, TokenStage,
+    WatchedResource,
+};
+use super::series::{Counters, Gauge, Gauges, Histograms, LabelSet, digit, register, table, without_unit};
+use crate::runtime::claims::{ClaimsPlace, Reason};
+use crate::runtime::metrics::kinds::{End, FaultKind, Went};
+use engines::EngineKind;
+use evacuation::effect::RestoreOutcome;
+use evacuation::event::FailureKind;
+use evacuation::notice::NoticeKind;
+use evacuation::report::{DepartureOutcome, StateOutcome};
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
 
-/// A Prometheus type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricKind {
-    /// Only grows; its name ends in `_total`.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Observations in buckets.
-    Histogram,
-    /// A gauge that is always 1, with facts as labels; its name ends in `_info`.
-    Info,
-}
-
-impl MetricKind {
-    /// As Prometheus names it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            MetricKind::Counter => "counter",
-            MetricKind::Gauge | MetricKind::Info => "gauge",
-            MetricKind::Histogram => "histogram",
-        }
-    }
-}
-
-/// What a metric is measured in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// Seconds; the name carries `_seconds`.
-    Seconds,
-    /// Bytes; the name carries `_bytes`.
-    Bytes,
-    /// A count of what the name says.
-    None,
-}
-
-impl Unit {
-    /// The name's suffix.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Unit::Seconds => "seconds",
-            Unit::Bytes => "bytes",
-            Unit::None => "",
-        }
-    }
-}
-
-/// A label and its closed set of values; a value outside it becomes `other`.
-#[derive(Clone, Copy, Debug)]
-pub struct Label {
-    /// Its name.
-    pub name: &'static str,
-    /// Its values, without `other`; none at all: whatever is told, as it is ([`Label::is_open`]).
-    pub values: &'static [&'static str],
-}
-
-impl Label {
-    /// It takes any value. Only what is taken away again may have such a label.
-    pub const fn is_open(&self) -> bool {
-        self.values.is_empty()
-    }
-}
-
-/// One metric.
-#[derive(Clone, Copy, Debug)]
+/// One metric, for the documentation.
+#[derive(Clone, Debug)]
 pub struct Row {
-    /// Its place in the table.
-    pub id: Id,
-    /// Its name, without prefix, unit and suffix.
+    /// Its name in the table.
     pub name: &'static str,
     /// Its type.
-    pub kind: MetricKind,
-    /// Its unit.
-    pub unit: Unit,
+    pub kind: MetricType,
     /// Its labels.
-    pub labels: &'static [Label],
+    pub labels: Vec<Label>,
     /// One sentence, without the full stop.
     pub help: &'static str,
 }
@@ -85,716 +39,178 @@ pub struct Row {
 impl Row {
     /// The name under which Prometheus shows it.
     pub fn full_name(&self) -> String {
-        let unit = match self.unit {
-            Unit::Seconds | Unit::Bytes => format!("_{}", self.unit.as_str()),
-            Unit::None => String::new(),
-        };
-        let suffix = match self.kind {
-            MetricKind::Counter => "_total",
-            MetricKind::Info => "_info",
-            MetricKind::Gauge | MetricKind::Histogram => "",
-        };
-        format!("lifeboat_{}{unit}{suffix}", self.name)
+        let suffix = if let MetricType::Counter = self.kind { "_total" } else { "" };
+        format!("lifeboat_{}{suffix}", self.name)
+    }
+
+    /// Its unit, if it has one.
+    pub fn unit(&self) -> Option<Unit> {
+        without_unit(self.name).1
+    }
+
+    /// It is always 1, with facts as labels.
+    pub fn is_info(&self) -> bool {
+        self.name.ends_with("_info")
     }
 }
 
-/// Names a row; its discriminant is the row's place in [`TABLE`].
-#[allow(missing_docs, reason = "the row's help says it")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Id {
-    ImdsPolls,
-    ImdsErrors,
-    ImdsReachable,
-    Notices,
-    NoticeAge,
-    NoticeLeft,
-    NoticeToCordon,
-    Evacuating,
-    PodDisrupted,
-    Evacuations,
-    EvacuationSeconds,
-    Drills,
-    Evictions,
-    Departures,
-    States,
-    SaveSeconds,
-    CommitSeconds,
-    SavedBytes,
-    SentBytes,
-    FetchedBytes,
-    RestoredBytes,
-    Restores,
-    RestoreSeconds,
-    Tokens,
-    Link,
-    Headroom,
-    PlanState,
-    Read,
-    Pods,
-    AnnotationErrors,
-    EngineErrors,
-    Effects,
-    EffectSeconds,
-    LateAnswers,
-    Anomalies,
-    Events,
-    KubeRequests,
-    KubeSeconds,
-    WatchRestarts,
-    StoreUsable,
-    Claims,
-    FleetLeader,
-    FleetWaiting,
-    FleetGatesOpened,
-    FleetReports,
-    FleetReportsWaiting,
-    FleetRounds,
-    FleetEvacuations,
-    FleetEvacuationSeconds,
-    FleetNoticeToCordon,
-    FleetNoticeToCommit,
-    FleetNoticeToGone,
-    FleetDepartures,
-    FleetStates,
-    FleetStateBytes,
-    FleetSentBytes,
-    FleetRefusals,
-    FleetNodesGone,
-    FleetNodesMissing,
-    FleetGarbagePasses,
-    FleetGarbageSeconds,
-    FleetGarbageFreed,
-    FleetGarbageKept,
-    Build,
+/// A label.
+#[derive(Clone, Debug)]
+pub struct Label {
+    /// Its name.
+    pub name: &'static str,
+    /// Its values, without `other`; none at all: whatever is told, as it is ([`Label::is_open`]).
+    pub values: Vec<String>,
 }
 
-pub(super) const OUTCOME: Label = Label {
-    name: "outcome",
-    values: &[
-        "done",
-        "refused",
-        "throttled",
-        "transient",
-        "permanent",
-        "not_found",
-        "mismatch",
-        "timed_out",
-        "panicked",
-    ],
-};
-const ACTION: Label = Label { name: "action", values: Action::NAMES };
-const VERB: Label =
-    Label { name: "verb", values: &["get", "list", "watch", "create", "update", "patch", "delete"] };
-const CODE: Label = Label {
-    name: "code",
-    values: &[
-        "200",
-        "201",
-        "400",
-        "401",
-        "403",
-        "404",
-        "405",
-        "409",
-        "410",
-        "415",
-        "422",
-        "429",
-        "500",
-        "502",
-        "503",
-        "504",
-        "timeout",
-        "transport",
-    ],
-};
+impl Label {
+    fn of<V: LabelValue>(name: &'static str) -> Self {
+        Self { name, values: V::every().iter().map(|value| value.text().to_owned()).collect() }
+    }
 
-const fn row(
-    id: Id,
-    name: &'static str,
-    kind: MetricKind,
-    unit: Unit,
-    labels: &'static [Label],
-    help: &'static str,
-) -> Row {
-    Row { id, name, kind, unit, labels, help }
+    /// It takes any value. Only what is taken away again may have such a label.
+    pub const fn is_open(&self) -> bool {
+        self.values.is_empty()
+    }
 }
 
-/// Every metric, in the order of the documentation.
-pub const TABLE: [Row; 64] = [
-    row(
-        Id::ImdsPolls,
-        "imds_polls",
-        MetricKind::Counter,
-        Unit::None,
-        &[],
-        "Polls of the instance metadata service",
-    ),
-    row(
-        Id::ImdsErrors,
-        "imds_errors",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label {
-            name: "kind",
-            values: &[
-                "refused",
-                "timeout",
-                "broken",
-                "unauthorized",
-                "forbidden",
-                "throttled",
-                "server_error",
-                "garbage",
-            ],
-        }],
-        "Polls of the instance metadata service that failed",
-    ),
-    row(
-        Id::ImdsReachable,
-        "imds_reachable",
-        MetricKind::Gauge,
-        Unit::None,
-        &[],
-        "1 if the last poll was answered",
-    ),
-    row(
-        Id::Notices,
-        "notices",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label {
-            name: "kind",
-            values: &["terminate", "stop", "hibernate", "rebalance", "maintenance", "drill"],
-        }],
-        "Notices seen for the first time",
-    ),
-    row(
-        Id::NoticeAge,
-        "notice_age",
-        MetricKind::Histogram,
-        Unit::Seconds,
-        &[],
-        "How long a notice may have stood before it was seen",
-    ),
-    row(
-        Id::NoticeLeft,
-        "notice_left",
-        MetricKind::Histogram,
-        Unit::Seconds,
-        &[],
-        "Time left to the moment that a notice names, when it was first seen",
-    ),
-    row(
-        Id::NoticeToCordon,
-        "notice_to_cordon",
-        MetricKind::Histogram,
-        Unit::Seconds,
-        &[],
-        "From the first sight of a notice to the acknowledged cordon",
-    ),
-    row(
-        Id::Evacuating,
-        "evacuating",
-        MetricKind::Gauge,
-        Unit::None,
-        &[],
-        "1 while this node is being evacuated",
-    ),
-    row(
-        Id::PodDisrupted,
-        "pod_disrupted",
-        MetricKind::Gauge,
-        Unit::None,
-        &[
-            // Not `namespace` and `pod`: those are the agent's own wherever Prometheus finds it as a pod.
-            Label { name: "target_namespace", values: &[] },
-            Label { name: "target_pod", values: &[] },
-            Label {
-                name: "reason",
-                values: &["terminate", "stop", "hibernate", "rebalance", "maintenance", "drill"],
-            },
-        ],
-        "1 for each pod that leaves with this node, by the kind of the notice; there only while the node is being \
-         evacuated",
-    ),
-    row(
-        Id::Evacuations,
-        "evacuations",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label { name: "outcome", values: &["complete", "incomplete"] }],
-        "Evacuations that have ended; complete if everything that was to happen has",
-    ),
-    row(
-        Id::EvacuationSeconds,
-        "evacuation",
-        MetricKind::Histogram,
-        Unit::Seconds,
-        &[],
-        "From the first sight of a notice to the end of its evacuation",
-    ),
-    row(
-        Id::Drills,
-        "drills",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label { name: "outcome", values: &["complete", "incomplete"] }],
-        "Evacuations that were rehearsed on this node (lifeboat drill --node); in no other metric of evacuations or pods",
-    ),
-    row(
-        Id::Evictions,
-        "evictions",
-        MetricKind::Counter,
-        Unit::None,
-        &[OUTCOME],
-        "Attempts to evict; refused by a PodDisruptionBudget is not throttled by the API server",
-    ),
-    row(
-        Id::Departures,
-        "departures",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label {
-            name: "outcome",
-            values: &["stays", "pending", "leaving", "deleted_at_cut_off", "gone", "abandoned"],
-        }],
-        "Pods of evacuations, by what became of them",
-    ),
-    row(
-        Id::States,
-        "states",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label { name: "outcome", values: &["none", "pending", "saved", "partial", "earlier", "lost"] }],
-        "Pods of departures, by what became of their state",
-    ),
-    row(
-        Id::SaveSeconds,
-        "save",
-        MetricKind::Histogram,
-        Unit::Seconds,
-        &[OUTCOME],
-        "Time to bring a flushed state into the store",
-    ),
-    row(
-        Id::CommitSeconds,
-        "commit",
-        MetricKind::Histogram,
-        Unit::Seconds,
-        &[OUTCOME],
-        "Time to write a manifest and its generation",
-    ),
-    row(
-        Id::SavedBytes,
-        "state_saved",
-        MetricKind::Counter,
-        Unit::Bytes,
-        &[],
-        "State held by checkpoints that were saved",
-    ),
-    row(
-        Id::SentBytes,
-        "state_sent",
-        MetricKind::Counter,
-        Unit::Bytes,
-        &[],
-        "Bytes sent to the store for them",
-    ),
-    row(
-        Id::FetchedBytes,
-        "state_fetched",
-        MetricKind::Counter,
-        Unit::Bytes,
-        &[Label { name: "when", values: &["announced", "committed"] }],
-        "Bytes of state that came from the store: while a checkpoint was still announced, and after its commit",
-    ),
-    row(
-        Id::RestoredBytes,
-        "state_restored",
-        MetricKind::Counter,
-        Unit::Bytes,
-        &[],
-        "State put back into engines",
-    ),
-    row(
-        Id::Restores,
-        "restores",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label {
-            name: "reason",
-            values: &[
-                "Restored",
-                "RestoredUnverified",
-                "NothingToRestore",
-                "Refused",
-                "Corrupt",
-                "TimedOut",
-                "Fenced",
-                "Failed",
-                "HadState",
-            ],
-        }],
-        "Restores decided, by the reason of the pod's condition lifeboat.dev/restored",
-    ),
-    row(
-        Id::RestoreSeconds,
-        "restore",
-        MetricKind::Histogram,
-        Unit::Seconds,
-        &[],
-        "From the first sight of a pod to its decided restore",
-    ),
-    row(
-        Id::Tokens,
-        "tokens",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label { name: "stage", values: &["saved", "restored", "verified", "found"] }],
-        "Tokens in committed checkpoints, taken by engines, shown to be used by them, and found in their cache by the first \
-         request of each restored conversation",
-    ),
-    row(
-        Id::Link,
-        "link_bytes_per_second",
-        MetricKind::Gauge,
-        Unit::None,
-        &[],
-        "The uplink to the store as last measured",
-    ),
-    row(
-        Id::Headroom,
-        "headroom",
-        MetricKind::Gauge,
-        Unit::Seconds,
-        &[],
-        "Time to spare if a notice came now: negative on a node that would not make it; NaN with nothing to save",
-    ),
-    row(
-        Id::PlanState,
-        "plan_state",
-        MetricKind::Gauge,
-        Unit::Bytes,
-        &[Label { name: "fate", values: &["safe", "at_risk", "unknown"] }],
-        "State by what would become of it if a notice came now, as `lifeboat plan` says it: whole in the store by its \
-         cut-off or not, or a link that was never measured; state that nobody has looked at is not in it",
-    ),
-    row(
-        Id::Read,
-        "state_read_bytes_per_second",
-        MetricKind::Gauge,
-        Unit::None,
-        &[],
-        "How fast the last state was read from its volume: the disk, or the page cache",
-    ),
-    row(
-        Id::Pods,
-        "pods",
-        MetricKind::Gauge,
-        Unit::None,
-        &[Label { name: "kind", values: &["stateful", "stateless"] }],
-        "Pods of this node; stateful are those that opted in with valid annotations",
-    ),
-    row(
-        Id::AnnotationErrors,
-        "annotation_errors",
-        MetricKind::Counter,
-        Unit::None,
-        &[],
-        "Annotations that could not be followed, each counted once for each pod and value",
-    ),
-    row(
-        Id::EngineErrors,
-        "engine_errors",
-        MetricKind::Counter,
-        Unit::None,
-        &[
-            Label { name: "engine", values: &["http", "llama-server", "files"] },
-            Label {
-                name: "kind",
-                values: &["refused", "throttled", "transient", "permanent", "not_found", "mismatch"],
-            },
-        ],
-        "Calls to engines that failed",
-    ),
-    row(
-        Id::Effects,
-        "effects",
-        MetricKind::Counter,
-        Unit::None,
-        &[ACTION, OUTCOME],
-        "Effects that were answered",
-    ),
-    row(
-        Id::EffectSeconds,
-        "effect",
-        MetricKind::Histogram,
-        Unit::Seconds,
-        &[ACTION],
-        "Time from an effect's start to its answer",
-    ),
-    row(
-        Id::LateAnswers,
-        "late_answers",
-        MetricKind::Counter,
-        Unit::None,
-        &[],
-        "Answers that came after their effect had been answered",
-    ),
-    row(
-        Id::Anomalies,
-        "anomalies",
-        MetricKind::Counter,
-        Unit::None,
-        &[],
-        "Things that should not happen and did; the log names them",
-    ),
-    row(
-        Id::Events,
-        "events",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label { name: "event", values: Event::NAMES }],
-        "Events handed to the core",
-    ),
-    row(
-        Id::KubeRequests,
-        "kube_requests",
-        MetricKind::Counter,
-        Unit::None,
-        &[VERB, CODE],
-        "Requests to the API server, but for the watches",
-    ),
-    row(
-        Id::KubeSeconds,
-        "kube_request",
-        MetricKind::Histogram,
-        Unit::Seconds,
-        &[VERB],
-        "Time to the answer of the API server",
-    ),
-    row(
-        Id::WatchRestarts,
-        "watch_restarts",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label { name: "resource", values: &["nodes", "pods", "agents"] }],
-        "Watches that failed and were started again",
-    ),
-    row(
-        Id::StoreUsable,
-        "store_usable",
-        MetricKind::Gauge,
-        Unit::None,
-        &[],
-        "1 once the store has proven what it must be able to do, 0 until then; not there without --store",
-    ),
-    row(
-        Id::Claims,
-        "claims",
-        MetricKind::Info,
-        Unit::None,
-        &[
-            Label { name: "place", values: &["store", "lease"] },
-            Label { name: "reason", values: &["proven", "ignored", "asked"] },
-        ],
-        "Where it is decided who restores a state, and why there: the store has proven that it decides conditional \
-         writes, or it ignores them, or `--claims` says so",
-    ),
-    row(
-        Id::FleetLeader,
-        "fleet_leader",
-        MetricKind::Gauge,
-        Unit::None,
-        &[],
-        "1 on the replica of the fleet role that acts, 0 on the others; no agent has it",
-    ),
-    row(
-        Id::FleetWaiting,
-        "fleet_pods_without_agent",
-        MetricKind::Gauge,
-        Unit::None,
-        &[],
-        "Pods whose readiness gate is closed on a node where no agent is ready, as the acting replica of the fleet role sees them",
-    ),
-    row(
-        Id::FleetGatesOpened,
-        "fleet_gates_opened",
-        MetricKind::Counter,
-        Unit::None,
-        &[],
-        "Readiness gates that the fleet role opened, since no agent was there to do it",
-    ),
-    row(
-        Id::FleetReports,
-        "fleet_reports",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label { name: "outcome", values: &["adopted", "drill", "unreadable"] }],
-        "Reports in the store that the fleet role has taken in, each once: of evacuations, which are in the next metrics; \
-         of rehearsals, which are in no other; and what cannot be read, which its log names",
-    ),
-    row(
-        Id::FleetReportsWaiting,
-        "fleet_reports_waiting",
-        MetricKind::Gauge,
-        Unit::None,
-        &[],
-        "Reports that are not taken in yet, as the acting replica last saw it: they may still be written to, or the \
-         store fails",
-    ),
-    row(
-        Id::FleetRounds,
-        "fleet_adoptions",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label { name: "outcome", values: &["done", "failed"] }],
-        "Times the acting replica looked for reports; failed if the store did not answer as it should",
-    ),
-    row(
-        Id::FleetEvacuations,
-        "fleet_evacuations",
-        MetricKind::Counter,
-        Unit::None,
-        &[
-            Label { name: "kind", values: &["terminate", "stop", "hibernate", "rebalance", "maintenance"] },
-            Label { name: "outcome", values: &["complete", "late", "incomplete", "withdrawn"] },
-        ],
-        "Evacuations by their reports, which outlive their nodes: complete by the deadline, complete after it, not \
-         complete, or of a notice that was withdrawn",
-    ),
-    row(
-        Id::FleetEvacuationSeconds,
-        "fleet_evacuation",
-        MetricKind::Histogram,
-        Unit::Seconds,
-        &[],
-        "By the reports: from the first sight of a notice to the last report of its evacuation",
-    ),
-    row(
-        Id::FleetNoticeToCordon,
-        "fleet_notice_to_cordon",
-        MetricKind::Histogram,
-        Unit::Seconds,
-        &[],
-        "By the reports: from the first sight of a notice to the acknowledged cordon",
-    ),
-    row(
-        Id::FleetNoticeToCommit,
-        "fleet_notice_to_commit",
-        MetricKind::Histogram,
-        Unit::Seconds,
-        &[],
-        "By the reports: from the first sight of a notice to the commit of a pod's state",
-    ),
-    row(
-        Id::FleetNoticeToGone,
-        "fleet_notice_to_gone",
-        MetricKind::Histogram,
-        Unit::Seconds,
-        &[],
-        "By the reports: from the first sight of a notice to the end of a pod",
-    ),
-    row(
-        Id::FleetDepartures,
-        "fleet_departures",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label {
-            name: "outcome",
-            values: &["stays", "pending", "leaving", "deleted_at_cut_off", "gone", "abandoned"],
-        }],
-        "Pods of the reports, by what became of them",
-    ),
-    row(
-        Id::FleetStates,
-        "fleet_states",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label { name: "outcome", values: &["none", "pending", "saved", "partial", "earlier", "lost"] }],
-        "Pods of the reports, by what became of their state",
-    ),
-    row(
-        Id::FleetStateBytes,
-        "fleet_state",
-        MetricKind::Counter,
-        Unit::Bytes,
-        &[Label { name: "outcome", values: &["saved", "partial", "earlier"] }],
-        "State that the reports say is in the store; of lost state no report knows the size",
-    ),
-    row(
-        Id::FleetSentBytes,
-        "fleet_state_sent",
-        MetricKind::Counter,
-        Unit::Bytes,
-        &[],
-        "Bytes sent under a notice, by the reports",
-    ),
-    row(
-        Id::FleetRefusals,
-        "fleet_evictions_refused",
-        MetricKind::Counter,
-        Unit::None,
-        &[],
-        "Evictions that a PodDisruptionBudget refused, by the reports",
-    ),
-    row(
-        Id::FleetNodesGone,
-        "fleet_spot_nodes_gone",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label { name: "how", values: &["with_report", "without_report", "without_notice"] }],
-        "Spot nodes with an agent that were taken away: a report is in the store; their agent had seen a notice and none \
-         is; or nobody had said anything (gone without notice). Nodes that somebody meant to go are not counted",
-    ),
-    row(
-        Id::FleetNodesMissing,
-        "fleet_spot_nodes_missing",
-        MetricKind::Gauge,
-        Unit::None,
-        &[],
-        "Spot nodes with an agent that are under a notice, or fell silent, or are gone and not counted yet, as the acting \
-         replica sees them",
-    ),
-    row(
-        Id::FleetGarbagePasses,
-        "fleet_garbage_passes",
-        MetricKind::Counter,
-        Unit::None,
-        &[Label { name: "outcome", values: &["done", "failed"] }],
-        "Passes of garbage collection over the cluster's part of the store; failed if any workload's ended early",
-    ),
-    row(
-        Id::FleetGarbageSeconds,
-        "fleet_garbage_pass",
-        MetricKind::Histogram,
-        Unit::Seconds,
-        &[],
-        "Time that a pass of garbage collection took",
-    ),
-    row(
-        Id::FleetGarbageFreed,
-        "fleet_garbage_freed",
-        MetricKind::Counter,
-        Unit::Bytes,
-        &[],
-        "Bytes that garbage collection removed from the store",
-    ),
-    row(
-        Id::FleetGarbageKept,
-        "fleet_garbage_kept",
-        MetricKind::Gauge,
-        Unit::Bytes,
-        &[],
-        "Bytes of packs and manifests that kept generations name, by the last pass of garbage collection",
-    ),
-    row(
-        Id::Build,
-        "build",
-        MetricKind::Info,
-        Unit::None,
-        &[Label { name: "version", values: &[env!("CARGO_PKG_VERSION")] }],
-        "This build of lifeboat",
-    ),
-];
+table! {
+    /// Polls of the instance metadata service
+    imds_polls: Counter,
+    /// Polls of the instance metadata service that failed
+    imds_errors: Counters<ImdsErrorLabels { kind: FaultKind }>,
+    /// 1 if the last poll was answered
+    imds_reachable: Gauge,
+    /// Notices seen for the first time
+    notices: Counters<NoticeLabels { kind: NoticeKind }>,
+    /// How long a notice may have stood before it was seen
+    notice_age_seconds: Histogram,
+    /// Time left to the moment that a notice names, when it was first seen
+    notice_left_seconds: Histogram,
+    /// From the first sight of a notice to the acknowledged cordon
+    notice_to_cordon_seconds: Histogram,
+    /// 1 while this node is being evacuated
+    evacuating: Gauge,
+    /// 1 for each pod that leaves with this node, by the kind of the notice; there only while the node is being
+    /// evacuated
+    pod_disrupted: Gauges<DisruptedLabels { target_namespace: String, target_pod: String, reason: NoticeKind }>,
+    /// Evacuations that have ended; complete if everything that was to happen has
+    evacuations: Counters<EvacuationLabels { outcome: Completeness }>,
+    /// From the first sight of a notice to the end of its evacuation
+    evacuation_seconds: Histogram,
+    /// Evacuations that were rehearsed on this node (lifeboat drill --node); in no other metric of evacuations or pods
+    drills: Counters<DrillLabels { outcome: Completeness }>,
+    /// Attempts to evict; refused by a PodDisruptionBudget is not throttled by the API server
+    evictions: Counters<EvictionLabels { outcome: EffectOutcome }>,
+    /// Pods of evacuations, by what became of them
+    departures: Counters<DepartureLabels { outcome: DepartureOutcome }>,
+    /// Pods of departures, by what became of their state
+    states: Counters<StateLabels { outcome: StateOutcome }>,
+    /// Time to bring a flushed state into the store
+    save_seconds: Histograms<SaveLabels { outcome: EffectOutcome }>,
+    /// Time to write a manifest and its generation
+    commit_seconds: Histograms<CommitLabels { outcome: EffectOutcome }>,
+    /// State held by checkpoints that were saved
+    state_saved_bytes: Counter,
+    /// Bytes sent to the store for them
+    state_sent_bytes: Counter,
+    /// Bytes of state that came from the store: while a checkpoint was still announced, and after its commit
+    state_fetched_bytes: Counters<FetchedLabels { when: FetchedWhen }>,
+    /// State put back into engines
+    state_restored_bytes: Counter,
+    /// Restores decided, by the reason of the pod's condition lifeboat.dev/restored
+    restores: Counters<RestoreLabels { reason: RestoreOutcome }>,
+    /// From the first sight of a pod to its decided restore
+    restore_seconds: Histogram,
+    /// Tokens in committed checkpoints, taken by engines, shown to be used by them, and found in their cache by the
+    /// first request of each restored conversation
+    tokens: Counters<TokenLabels { stage: TokenStage }>,
+    /// The uplink to the store as last measured
+    link_bytes_per_second: Gauge,
+    /// Time to spare if a notice came now: negative on a node that would not make it; NaN with nothing to save
+    headroom_seconds: Gauge,
+    /// State by what would become of it if a notice came now, as `lifeboat plan` says it: whole in the store by its
+    /// cut-off or not, or a link that was never measured; state that nobody has looked at is not in it
+    plan_state_bytes: Gauges<PlanStateLabels { fate: StateFate }>,
+    /// How fast the last state was read from its volume: the disk, or the page cache
+    state_read_bytes_per_second: Gauge,
+    /// Pods of this node; stateful are those that opted in with valid annotations
+    pods: Gauges<PodLabels { kind: PodKind }>,
+    /// Annotations that could not be followed, each counted once for each pod and value
+    annotation_errors: Counter,
+    /// Calls to engines that failed
+    engine_errors: Counters<EngineErrorLabels { engine: EngineKind, kind: FailureKind }>,
+    /// Effects that were answered
+    effects: Counters<EffectLabels { action: ActionName, outcome: EffectOutcome }>,
+    /// Time from an effect's start to its answer
+    effect_seconds: Histograms<EffectTimeLabels { action: ActionName }>,
+    /// Answers that came after their effect had been answered
+    late_answers: Counter,
+    /// Things that should not happen and did; the log names them
+    anomalies: Counter,
+    /// Events handed to the core
+    events: Counters<EventLabels { event: EventName }>,
+    /// Requests to the API server, but for the watches
+    kube_requests: Counters<RequestLabels { verb: RequestVerb, code: RequestCode }>,
+    /// Time to the answer of the API server
+    kube_request_seconds: Histograms<RequestTimeLabels { verb: RequestVerb }>,
+    /// Watches that failed and were started again
+    watch_restarts: Counters<WatchRestartLabels { resource: WatchedResource }>,
+    /// 1 once the store has proven what it must be able to do, 0 until then; not there without --store
+    store_usable: Gauge,
+    /// Where it is decided who restores a state, and why there: the store has proven that it decides conditional
+    /// writes, or it ignores them, or `--claims` says so
+    claims_info: Gauges<ClaimsLabels { place: ClaimsPlace, reason: Reason }>,
+    /// 1 on the replica of the fleet role that acts, 0 on the others; no agent has it
+    fleet_leader: Gauge,
+    /// Pods whose readiness gate is closed on a node where no agent is ready, as the acting replica of the fleet role
+    /// sees them
+    fleet_pods_without_agent: Gauge,
+    /// Readiness gates that the fleet role opened, since no agent was there to do it
+    fleet_gates_opened: Counter,
+    /// Reports in the store that the fleet role has taken in, each once: of evacuations, which are in the next metrics;
+    /// of rehearsals, which are in no other; and what cannot be read, which its log names
+    fleet_reports: Counters<ReportLabels { outcome: AdoptedAs }>,
+    /// Reports that are not taken in yet, as the acting replica last saw it: they may still be written to, or the store
+    /// fails
+    fleet_reports_waiting: Gauge,
+    /// Times the acting replica looked for reports; failed if the store did not answer as it should
+    fleet_adoptions: Counters<AdoptionLabels { outcome: PassOutcome }>,
+    /// Evacuations by their reports, which outlive their nodes: complete by the deadline, complete after it, not
+    /// complete, or of a notice that was withdrawn
+    fleet_evacuations: Counters<FleetEvacuationLabels { kind: AnnouncedKind, outcome: End }>,
+    /// By the reports: from the first sight of a notice to the last report of its evacuation
+    fleet_evacuation_seconds: Histogram,
+    /// By the reports: from the first sight of a notice to the acknowledged cordon
+    fleet_notice_to_cordon_seconds: Histogram,
+    /// By the reports: from the first sight of a notice to the commit of a pod's state
+    fleet_notice_to_commit_seconds: Histogram,
+    /// By the reports: from the first sight of a notice to the end of a pod
+    fleet_notice_to_gone_seconds: Histogram,
+    /// Pods of the reports, by what became of them
+    fleet_departures: Counters<FleetDepartureLabels { outcome: DepartureOutcome }>,
+    /// Pods of the reports, by what became of their state
+    fleet_states: Counters<FleetStateLabels { outcome: StateOutcome }>,
+    /// State that the reports say is in the store; of lost state no report knows the size
+    fleet_state_bytes: Counters<FleetStoredLabels { outcome: StoredState }>,
+    /// Bytes sent under a notice, by the reports
+    fleet_state_sent_bytes: Counter,
+    /// Evictions that a PodDisruptionBudget refused, by the reports
+    fleet_evictions_refused: Counter,
+    /// Spot nodes with an agent that were taken away: a report is in the store; their agent had seen a notice and none
+    /// is; or nobody had said anything (gone without notice). Nodes that somebody meant to go are not counted
+    fleet_spot_nodes_gone: Counters<NodesGoneLabels { how: Went }>,
+    /// Spot nodes with an agent that are under a notice, or fell silent, or are gone and not counted yet, as the acting
+    /// replica sees them
+    fleet_spot_nodes_missing: Gauge,
+    /// Passes of garbage collection over the cluster's part of the store; failed if any workload's ended early
+    fleet_garbage_passes: Counters<GarbagePassLabels { outcome: PassOutcome }>,
+    /// Time that a pass of garbage collection took
+    fleet_garbage_pass_seconds: Histogram,
+    /// Bytes that garbage collection removed from the store
+    fleet_garbage_freed_bytes: Counter,
+    /// Bytes of packs and manifests that kept generations name, by the last pass of garbage collection
+    fleet_garbage_kept_bytes: Gauge,
+    /// This build of lifeboat
+    build_info: Gauges<BuildLabels { version: BuildVersion }>,
+}
