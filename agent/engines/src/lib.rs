@@ -146,7 +146,7 @@ pub struct FlushedFile {
 
 /// The engines that are known: the values of `lifeboat.dev/engine`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(strum::IntoStaticStr)]
+#[derive(strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "kebab-case")]
 pub enum EngineKind {
     /// Contract v1 (docs/protocol.md).
@@ -159,7 +159,7 @@ pub enum EngineKind {
 
 impl EngineKind {
     /// Every kind.
-    pub const ALL: [EngineKind; 3] = [EngineKind::Http, EngineKind::LlamaServer, EngineKind::Files];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// It answers at an address, and only once its pod runs.
     pub const fn has_api(self) -> bool {
@@ -176,7 +176,7 @@ impl EngineKind {
 
     /// The kind of that name, `None` if it is not known.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+        Self::ALL.iter().copied().find(|kind| kind.as_str() == name)
     }
 }
 

@@ -24,7 +24,7 @@ pub enum ClaimsPolicy {
 
 /// Where claims are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[derive(strum::IntoStaticStr)]
+#[derive(strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum ClaimsPlace {
     /// Beside the checkpoints.
@@ -35,7 +35,7 @@ pub enum ClaimsPlace {
 
 /// Why they are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[derive(strum::IntoStaticStr)]
+#[derive(strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Reason {
     /// The store has proven that it decides conditions.
@@ -85,7 +85,7 @@ impl ClaimsPolicy {
 
 impl ClaimsPlace {
     /// Every place.
-    pub const ALL: [ClaimsPlace; 2] = [ClaimsPlace::Store, ClaimsPlace::Lease];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As a label.
     pub fn as_str(self) -> &'static str {
@@ -95,7 +95,7 @@ impl ClaimsPlace {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Reason; 3] = [Reason::Proven, Reason::Ignored, Reason::Asked];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// As a label.
     pub fn as_str(self) -> &'static str {
