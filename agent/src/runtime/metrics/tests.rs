@@ -121,6 +121,7 @@ fn all_counted() -> Metrics {
         advice: None,
     });
     metrics.store_usable(true);
+    metrics.claims(ClaimsPlace::Lease, Reason::Ignored);
     metrics.read_rate(1.0);
     metrics.kube_request(RequestVerb::Get, RequestCode::TIMEOUT, took);
     metrics.pods(1, 2);
