@@ -71,7 +71,8 @@ async fn a_store_that_ignores_conditional_writes_is_saved_to_and_the_place_of_cl
     }
     assert!(status.contains(told), "{status}");
     let metrics = http_get(port, "/metrics").await?;
-    let claims: Vec<&str> = metrics.lines().filter(|line| line.starts_with("lifeboat_claims_info{")).collect();
+    let claims: Vec<&str> =
+        metrics.lines().filter(|line| line.starts_with("lifeboat_claims_info{")).collect();
     assert_eq!(claims, ["lifeboat_claims_info{place=\"lease\",reason=\"ignored\"} 1.0"]);
     Ok(())
 }
