@@ -1,7 +1,7 @@
 //! Instance metadata: what EC2 says is going to happen to this instance.
 //!
 //! One task asks one document after the other over one kept connection (IMDS limits simultaneous connections),
-//! and tells the driver only what changed. Nothing that IMDS answers, or fails to answer, ends the polling: faults
+//! and passes on only what changed. Nothing that IMDS answers, or fails to answer, ends the polling: faults
 //! are counted by kind ([`Faults`]) and logged when they begin and end.
 //!
 //! | document | asked | for |

@@ -5,14 +5,13 @@
 
 mod advice;
 
-use crate::budget;
 use crate::facts::{Facts, PodState};
 use crate::forecast::{Fit, Load, Resources, completions, forecast};
 use crate::moment::{Moment, Span};
-use crate::order;
 use crate::pod::Role;
 use crate::policy::EvictOrder;
 use crate::report::StateOutcome;
+use crate::{budget, order};
 pub use advice::{Advice, Change};
 use serde::Serialize;
 

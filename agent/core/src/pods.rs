@@ -2,7 +2,6 @@
 //!
 //! Decides when the one makes the other ready. It must not know the order among pods.
 
-use crate::budget;
 use crate::departure::{Cause, Departure};
 use crate::effect::{Action, Hold, Subject};
 use crate::engine_inspection::EngineInspection;
@@ -10,13 +9,13 @@ use crate::forecast::Load;
 use crate::hold_file::HoldFile;
 use crate::moment::{Moment, Span};
 use crate::open_effects::Context;
-use crate::order;
 use crate::pod::{OnDelete, Owner, PodFacts, PodUid};
 use crate::pod_eviction::{EvictionState, PodEviction};
 use crate::pod_restore::PodRestore;
 use crate::pod_save::{PodSave, SaveContext, SaveStep, Times};
 use crate::precopy::PreCopy;
 use crate::reload_local::LocalReload;
+use crate::{budget, order};
 use std::collections::BTreeMap;
 
 mod report_entry;

@@ -4,16 +4,14 @@
 //! its cut-off stands behind all that will: it takes nothing from them, and still gets what would be idle. It must not
 //! know how a single save is made, nor who is evicted when.
 
-use crate::budget;
 use crate::effect::FIRST_DROPPED_RANK;
 use crate::forecast::{Fit, Forecaster, Load, Resources};
 use crate::moment::Moment;
 use crate::open_effects::Context;
-use crate::order;
 use crate::pod_save::{SaveContext, SaveStep};
-use crate::pods::Pods;
-use crate::pods::TrackedPod;
+use crate::pods::{Pods, TrackedPod};
 use crate::uplink::Uplink;
+use crate::{budget, order};
 use std::cmp::Reverse;
 
 /// What all saves of the node share: its uplink, and how it is divided.

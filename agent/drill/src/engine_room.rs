@@ -2,8 +2,7 @@
 
 use super::cast::{Member, Part, TOKEN_FILE};
 use super::llama::{LlamaOptions, LlamaServer};
-use crate::cast::Place;
-use crate::cast::TOKEN;
+use crate::cast::{Place, TOKEN};
 use evacuation::moment::Span;
 use fakes::sidecar::{Behaviour, Sidecar, SidecarOptions, StateSeed};
 use fault_plan::Fault;

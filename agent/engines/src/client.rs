@@ -2,8 +2,7 @@
 
 use super::{EngineError, EngineTarget};
 use evacuation::moment::{Moment, Span};
-use host::causes;
-use host::clock;
+use host::{causes, clock};
 use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -1,7 +1,6 @@
 //! The fault plan as the drill and its stand-ins play it: its times are the core's.
 
-use crate::Level;
-use crate::{Fault, FaultError};
+use crate::{Fault, FaultError, Level};
 use evacuation::moment::Span;
 use std::time::Duration;
 

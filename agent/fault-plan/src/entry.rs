@@ -5,7 +5,7 @@ use std::fmt;
 /// Who plays a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// The core alone in virtual time (`agent/core/tests/simulation`).
+    /// The core alone in virtual time (`agent/trace/tests/simulation`).
     Simulation,
     /// The whole agent against the drill's services: the wire and the drill.
     Drill,

@@ -1,11 +1,10 @@
 //! How a text becomes a fault, and what is said of one that does not.
 
-use crate::STEPS;
 use crate::catalogue::entries;
 use crate::entry::{Argument, Entry, Level, Object, When};
 use crate::fault::{Count, Fault, Start, Value};
-use crate::near;
 use crate::quantity::{parse_duration, parse_rate};
+use crate::{STEPS, near};
 use std::str::FromStr;
 use std::time::Duration;
 

@@ -1,7 +1,5 @@
 //! The exit codes of every subcommand.
 
-/// Everything is as it should be.
-pub const OK: u8 = 0;
 /// It was done, and the answer is no: something was found, differs, or broke a guarantee. Also of a command that can fail in
 /// one way only.
 pub const NO: u8 = 1;

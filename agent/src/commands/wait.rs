@@ -9,8 +9,7 @@
 //! It always ends, and always well: a pod that starts cold serves, one that does not start serves nobody. It asks nobody but
 //! the volume, so it needs no right and no network.
 
-use crate::volume::restored::RESTORING;
-use crate::volume::restored::{RESTORED, RestoreDecision};
+use crate::volume::restored::{RESTORED, RESTORING, RestoreDecision};
 use clap::Args;
 use evacuation::moment::Span;
 use std::path::{Path, PathBuf};

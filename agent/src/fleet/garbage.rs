@@ -5,8 +5,7 @@
 
 use super::settings::StorePlace;
 use crate::runtime::metrics::Metrics;
-use checkpoint::garbage::PASS;
-use checkpoint::garbage::{self, Policy};
+use checkpoint::garbage::{self, PASS, Policy};
 use checkpoint::store::Store;
 use checkpoint::{preflight, workloads};
 use evacuation::moment::{Moment, Span};

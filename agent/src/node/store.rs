@@ -5,11 +5,9 @@
 //! the claims in another place ([`claims`]).
 
 use crate::kube::{Cluster, LeaseBoard};
-use crate::runtime::readiness::Latch;
-use crate::runtime::readiness::Readiness;
+use crate::runtime::readiness::{Latch, Readiness};
 
-use crate::runtime::claims::ClaimsPolicy;
-use crate::runtime::claims::{ClaimsDecision, ClaimsPlace};
+use crate::runtime::claims::{ClaimsDecision, ClaimsPlace, ClaimsPolicy};
 use crate::runtime::config::Config;
 use crate::runtime::metrics::Metrics;
 use checkpoint::claim::Claims;

@@ -1,13 +1,11 @@
 //! The admin address: probes, metrics and status, on one port.
 //!
-//! `/livez` fails only if the driver's loop has not turned for [`HUNG_AFTER`]: nothing that happens
+//! `/livez` fails only if the role's loop has not turned for [`HUNG_AFTER`]: nothing that happens
 //! in an evacuation may get the agent killed. `/readyz` is a set of latches and never closes again.
 //! The fleet role serves the same, with latches of its own.
 
 use crate::runtime::metrics::Metrics;
-use crate::runtime::readiness::Heartbeat;
-use crate::runtime::readiness::Latch;
-use crate::runtime::readiness::Readiness;
+use crate::runtime::readiness::{Heartbeat, Latch, Readiness};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -5,7 +5,7 @@ use host::clock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// When the driver's loop last turned; clones share it.
+/// When a role's loop last turned; clones share it.
 #[derive(Clone, Debug)]
 pub struct Heartbeat(Arc<AtomicU64>);
 

@@ -3,11 +3,10 @@
 //! Decides nothing, and changes nothing.
 
 use super::Machine;
-use crate::budget;
 use crate::facts::{Facts, PodState};
 use crate::moment::Span;
 use crate::pods::TrackedPod;
-use crate::saves;
+use crate::{budget, saves};
 
 impl Machine {
     /// The facts of this node now: for a plan at any moment, with no notice or under one.

@@ -1,8 +1,7 @@
 //! One pod, from its binding to its end.
 
 use super::{Node, status};
-use crate::cast::Place;
-use crate::cast::{GATE, Member, Part, VOLUME};
+use crate::cast::{GATE, Member, Part, Place, VOLUME};
 use crate::engine_room::Engine;
 use crate::trail::{Decided, Flushed};
 use evacuation::moment::Span;

@@ -1,8 +1,7 @@
 //! The life of pods, with real files and real engines.
 
 use super::{Kubelet, Node};
-use crate::cast::Place;
-use crate::cast::{Addresses, CAST, EngineTemplate, Member, NAMESPACE};
+use crate::cast::{Addresses, CAST, EngineTemplate, Member, NAMESPACE, Place};
 use crate::chronicle::Chronicle;
 use crate::controllers::Controllers;
 use crate::engine_room::{EngineChoice, EngineRoom};

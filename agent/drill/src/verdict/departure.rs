@@ -1,8 +1,7 @@
 //! Guarantees 2, 4 and 11: how pods leave.
 
 use super::{Finding, after, unless};
-use crate::cast::Place;
-use crate::cast::{CAST, Part};
+use crate::cast::{CAST, Part, Place};
 
 use crate::observation::Observation;
 use crate::scene::Ending;

@@ -1,8 +1,7 @@
 //! Guarantees 5 and 6: the state itself.
 
 use super::{Finding, unless};
-use crate::cast::Place;
-use crate::cast::{CAST, Member};
+use crate::cast::{CAST, Member, Place};
 
 use crate::observation::Observation;
 use crate::scene::Ending;

@@ -3,8 +3,7 @@
 use super::{Check, Finding, held, judge};
 use crate::agent::AgentLife;
 use crate::arguments::DrillArgs;
-use crate::cast::Place;
-use crate::cast::{CAST, Member, Part};
+use crate::cast::{CAST, Member, Part, Place};
 
 use crate::inventory::{Inventory, Stored};
 use crate::observation::{Observation, SOURCE, TARGET, agent_user};

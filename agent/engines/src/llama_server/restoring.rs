@@ -1,13 +1,11 @@
 //! Files to slots, and the proof that the server uses them.
 
-use super::Server;
 use super::facts::{self, SlotFacts};
-use super::slot_file;
+use super::{Server, slot_file};
 use crate::EngineError;
 use crate::client::QUICK;
 use evacuation::moment::Moment;
-use host::clock;
-use host::small_file;
+use host::{clock, small_file};
 use serde_json::{Map, Value, json};
 
 /// Restores each slot, the one used longest ago first. Returns the tokens.

@@ -2,14 +2,13 @@
 
 use super::admission::{self, User};
 use super::audit::Request;
-use super::deletion;
 use super::misconduct::Instead;
 use super::path::Target;
 use super::selector::Selector;
 use super::status::{Refusal, answer};
 use super::storage::Storage;
 use super::watching::{self, Wanted};
-use super::{ApiState, lease, patch};
+use super::{ApiState, deletion, lease, patch};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};

@@ -39,7 +39,7 @@ fn started() -> Event {
     })
 }
 
-/// An agent's life as the driver writes it: a policy that is not the default, two pods, a notice.
+/// An agent's life as the event loop writes it: a policy that is not the default, two pods, a notice.
 fn live(folder: &Path, from: u64) {
     let policy = Policy { margin: Span::from_secs(9), ..Policy::default() };
     let mut journal = Journal::open(folder).unwrap();

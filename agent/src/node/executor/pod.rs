@@ -9,17 +9,15 @@ use crate::node::store::Opened;
 use crate::runtime::metrics::labels::TokenStage;
 use crate::volume::kept::Kept;
 use checkpoint::dispatcher::{Class, Rank};
-use checkpoint::generation;
 use checkpoint::intent::{Intent, IntentState};
 use checkpoint::reuse::{self, Reusable};
 use checkpoint::save::{self, Identity, Progress, SaveRequest, SourceFile};
 use checkpoint::store::Store;
-use checkpoint::{intent, restore};
+use checkpoint::{generation, intent, restore};
 use evacuation::effect::{Action, FlushKind};
 use evacuation::event::{Done, FailureKind};
 use evacuation::moment::{Moment, Span};
-use host::clock;
-use host::hold;
+use host::{clock, hold};
 use std::sync::Arc;
 
 /// A save ends this much before its effect does, so that it can say what is whole.

@@ -1,4 +1,4 @@
-//! The workbench of one pod: what the shell must remember between two effects about it.
+//! The context of one pod: what the shell must remember between two effects about it.
 //!
 //! None of it is truth. A restarted agent begins with an empty context and finds everything again: in the
 //! pod, in its volume and in the store.

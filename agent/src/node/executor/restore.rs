@@ -30,8 +30,7 @@ use evacuation::choose;
 use evacuation::effect::Action;
 use evacuation::event::{Candidate, Done, FailureKind, IntentState, Source};
 use evacuation::moment::{Moment, Span};
-use host::clock;
-use host::small_file;
+use host::{clock, small_file};
 use std::sync::Arc;
 
 pub(crate) async fn perform(

@@ -1,4 +1,4 @@
-//! What must always hold (design §12), checked after every event: by `guarantees` over the trace, and here by the world
+//! What must always hold (docs/guarantees.md), checked after every event: by `guarantees` over the trace, and here by the world
 //! as it is. Only what no trace can show is here: what others put on the node, what is really in the bucket, and what
 //! a pod's hold file says after a write that had no answer.
 
