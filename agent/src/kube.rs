@@ -1,5 +1,5 @@
 //! The agent's Kubernetes side: the own node, its pods, and nothing of any other node but a GET of
-//! one named pod or node where a lineage's source is in question (design §7).
+//! one named pod or node where it is in question whether the pod that wrote a lineage still lives.
 //!
 //! Every method takes the moment by which it returns, and makes its request at most until then.
 //! Retrying is the core's business, so the client's own retries are off: kube 4 and later repeat a

@@ -1,9 +1,9 @@
 //! Asks a store to prove what the protocol needs of it.
 //!
-//! Several S3-compatible stores accept conditions and ignore them, or check them and let two writers through
-//! (facts/store.md §5). Such a store would let two nodes restore one state, so it is asked before anything depends on
-//! it: in sequence, and in a race. What it ignores does not make it useless: [`Conditions`] says what must then be
-//! decided elsewhere.
+//! Several S3-compatible stores accept conditions and ignore them (measured: Garage 2.5.0, `rclone serve s3` 1.75.2, s3rver
+//! 3.7.1), or check them and let two writers through (s3s-fs 0.14.1: up to 8 winners of 8). Such a store would
+//! let two nodes restore one state, so it is asked before anything depends on it: in sequence, and in a race. What it
+//! ignores does not make it useless: [`Conditions`] says what must then be decided elsewhere.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! The one place that tries again.
 //!
-//! The SDK is told to try once (facts/store.md §1.2: its retry bucket empties in one burst), nothing above this
+//! The SDK is told to try once (its 500 retry tokens, 5 for each retry, are gone after one burst of 100), nothing above this
 //! module loops over failures, so the number of requests a failing store sees is decided here: full jitter, at
 //! most [`SPACING_MAX`] apart, and never past the deadline.
 

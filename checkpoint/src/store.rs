@@ -1,6 +1,6 @@
 //! The port: what lifeboat needs of an object store, and nothing more.
 //!
-//! There is no delete: nodes may not delete (design §7, garbage). Whoever may opens the store as a
+//! There is no delete: nodes may not delete (docs/garbage.md says who may). Whoever may opens the store as a
 //! [`removal::Removal`]. Operations here try once; [`crate::retry`] tries again. Every implementation keeps the same promises:
 //!
 //! * a `put` is atomic: a reader sees the whole old object or the whole new one;

@@ -58,7 +58,7 @@ def result(comparison, peaks):
 
 
 def goals(measured):
-    """The goals of issue 5 that this run can speak of. `met` is null for what was not measured."""
+    """The goals that this run can speak of. `met` is null for what was not measured."""
     operations = measured["operations"]
     ours = {operation: contestants[OURS] for operation, contestants in operations.items()}
     said = [run["said"] for run in ours["delta"]["runs"]]

@@ -38,7 +38,7 @@ impl Window {
     }
 
     /// So long after the cordon a pod that could not be evicted is let go: its grace, 15 s and a quarter of the window
-    /// at most, and two seconds for the commit are kept free before the deadline (design §5).
+    /// at most, and two seconds for the commit are kept free before the deadline (`budget::cutoff`).
     pub fn cut_off(self, grace: f64) -> f64 {
         let window = self.seconds();
         window - grace.min(15.0).min(window / 4.0) - f64::min(2.0, window / 10.0)

@@ -2,7 +2,7 @@
 //! its engine starts.
 //!
 //! The engine is a shell script: what it proves is the order (its first act is to list what it finds) and the bytes. That a
-//! real one uses what it finds is not proven here: those need a GPU (facts/engines.md).
+//! real one uses what it finds is not proven here: vLLM 0.33 copies its cache to memory with CUDA, ROCm or XPU only.
 
 use crate::cast::{STATE, Template, describe, gate, name, node, ready, replacement, text};
 use anyhow::{Result, ensure};

@@ -1,5 +1,5 @@
-//! What each kind of notice means: the rows of the table in design §1, one node each. Terminate is in every other
-//! scenario.
+//! What each kind of notice means: the rows of the table "Notices" in docs/architecture.md, one node each. Terminate is in
+//! every other scenario.
 //!
 //! The notices come from the drill's IMDS. "Stop" is a node that loses its power and boots with another boot id, its
 //! disk as it was; "hibernate" is the notice alone: nothing here freezes a machine with its memory.

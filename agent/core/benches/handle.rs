@@ -1,7 +1,7 @@
 //! What one call of [`Machine::handle`] costs on a node of 60 pods with state, and how often it allocates: with no notice,
 //! while a notice stands, and at the notice itself, where every pod begins to depart at once.
 //!
-//! `tests/bench core` runs it. The goal is 50 µs (issue 6): it is printed beside what was measured, and held by nobody.
+//! `tests/bench core` runs it. The goal is 50 µs: it is printed beside what was measured, and held by nobody.
 
 use evacuation::Machine;
 use evacuation::effect::{Action, Effect, FlushKind};

@@ -39,7 +39,7 @@ pub enum FlushKind {
     Final,
 }
 
-/// What the hold file of a pod says (design §5).
+/// What the hold file of a pod says: the file `.lifeboat/hold` in its state volume, which its preStop reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hold {

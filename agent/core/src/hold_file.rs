@@ -1,4 +1,4 @@
-//! The hold file of one pod: the Unix time before which it should not end (design §5).
+//! The hold file of one pod: the Unix time before which it should not end.
 //!
 //! Decides when which hold is written. It must not know how a save is made.
 //!

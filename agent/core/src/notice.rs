@@ -1,4 +1,4 @@
-//! What EC2 says of this instance, and what each saying means (the table of design §1).
+//! The notices that EC2 gives of this instance.
 //!
 //! Decides nothing: words only; what each begins is in `machine/notices.rs`. It must not know pods.
 

@@ -1,4 +1,4 @@
-//! Who goes when: two questions, two functions (design §5).
+//! Who goes when: two questions, two functions, [`saving`] and [`evicting`].
 //!
 //! Decides orders only. It must not know the time, the link or what has been done so far.
 

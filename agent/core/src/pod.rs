@@ -18,7 +18,7 @@ impl fmt::Display for PodUid {
     }
 }
 
-/// The part a pod plays in a rollout (design §5). Rank within one priority follows the order here.
+/// The part a pod plays in a rollout. Rank within one priority follows the order here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {

@@ -22,7 +22,7 @@ pub const TOKEN_FILE: &str = "token";
 /// The bearer token of every engine: the pods put it into their state volumes.
 pub const TOKEN: &str = "drill-engine-token";
 
-/// The one line of shell by which a pod waits for its save (design §5).
+/// The one line of shell by which a pod waits for its save: the preStop of manifests/examples/llama-server.yaml.
 pub const HOLD: &str = "until [ \"$(cat /state/.lifeboat/hold 2>/dev/null || echo 0)\" -le \"$(date +%s)\" ]; \
                         do sleep 0.2; done";
 

@@ -1,5 +1,5 @@
 //! A directory of files that are never written to again, named after their content: vLLM's tiering `fs` tier, SGLang's
-//! and LMCache's file backends, a TensorRT-LLM connector's folder (facts/engines.md). The engine itself is never asked.
+//! and LMCache's file backends, a TensorRT-LLM connector's folder. The engine itself is never asked.
 //!
 //! ```text
 //!   while it serves   every closed file is in the next pre-copy; one that was sent is not read again

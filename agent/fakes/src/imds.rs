@@ -1,4 +1,5 @@
-//! The instance metadata service of one node on loopback, version 2 only, as facts/interruption.md §5 has it.
+//! The instance metadata service of one node on loopback, version 2 only, as AWS documents it
+//! (<https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html>).
 //!
 //! What it proves: that the agent speaks IMDSv2 (token, TTL header, 401, refresh) over few connections, takes the time
 //! left from the answer's own `Date`, and lives with errors and with documents of any content ([`Reply`]). What it

@@ -1,4 +1,4 @@
-//! The hold file: `.lifeboat/hold` contains a Unix time before which the pod should not end (design §5).
+//! The hold file: `.lifeboat/hold` contains a Unix time before which the pod should not end.
 
 use crate::clock;
 use crate::small_file::{self, SmallFileError};

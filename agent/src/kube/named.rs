@@ -1,5 +1,5 @@
 //! Whether a lineage's source still lives: the only look at anything that is not on this node, by
-//! name and one at a time (design §7).
+//! name and one at a time. A lineage whose source lives may be taken by nobody.
 
 use super::call::{Call, node_path, pod_path};
 use super::{Cluster, ClusterError};

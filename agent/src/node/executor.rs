@@ -102,7 +102,7 @@ impl Executor {
             mac_key: config.mac_key.clone(),
             pack_size: config.pack_size,
             lifecycle: config.lifecycle,
-            // A holder renews at a third of its lease (design §7).
+            // A holder renews at a third of its lease: two renewals may fail before another pod may take the claim.
             claim_lease: clock::duration(config.policy.claim_renewal) * 3,
             allow_loopback: config.allow_loopback_pods,
             reported: Mutex::default(),

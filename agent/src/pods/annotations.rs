@@ -1,4 +1,4 @@
-//! What a pod's owner says about it: the `lifeboat.dev/*` annotations (design §6).
+//! What a pod's owner says about it: the `lifeboat.dev/*` annotations.
 //!
 //! Everything that is wrong is collected, each as one line that names the annotation and the fix; a
 //! pod with anything wrong is treated as stateless, because a guess about its engine could end a

@@ -17,7 +17,7 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 const DEFAULT_GRACE: i64 = 30;
 /// A grace nobody waits for; it keeps arithmetic on hostile values sane.
 const LONGEST_GRACE: i64 = 7 * 24 * 3600;
-/// The hold file as every preStop that waits for it names it (design §5).
+/// The hold file as every preStop that waits for it names it.
 const HOLD_FILE: &str = ".lifeboat/hold";
 /// The path of the same over HTTP, answered by our sidecar.
 const HOLD_PATH: &str = "/lifeboat/hold";

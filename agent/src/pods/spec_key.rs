@@ -1,4 +1,4 @@
-//! The spec key: which pods may be restored into which, as far as a template tells (design §7).
+//! The spec key: which pods may be restored into which, as far as a template tells.
 //!
 //! It must be the same for two pods of one revision, wherever they run and whatever admission added
 //! to them, and another for a template that says something else to its engine.

@@ -23,7 +23,7 @@ const KNATIVE: &str = "serving.knative.dev/configuration";
 /// The index of a pod of a Job with `completionMode: Indexed`.
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
-/// A pod's workload and lineage (design §7).
+/// A pod's workload and lineage: the first parts of the keys of its state in the store (`checkpoint/src/key.rs`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// The name its replicas share within the namespace: the Deployment, StatefulSet, Job or whatever

@@ -1,5 +1,5 @@
-//! Whether a trace keeps the guarantees of docs/guarantees.md (design §12), judged from outside: by what the core
-//! was told, and what it asked for.
+//! Whether a trace keeps the guarantees of docs/guarantees.md, judged from outside: by what the core was told, and what
+//! it asked for.
 //!
 //! Decides nothing that happens to a node. It must not know how the core decides: it takes nothing from the deciding
 //! modules, only the crate's public types, and writes the rules down a second time, so that a mistake must be made

@@ -1,8 +1,8 @@
 //! What the last save saw: by a fast hash, so that what did not change is neither hashed again nor sent.
 //!
-//! XXH3-128 at memory speed tells a block from the ones of the round before; BLAKE3, five times slower (facts/store.md
-//! §3.3), names only what is new. A pod that could make two of its own blocks collide would only deceive itself: rounds
-//! never leave the agent's memory and are never shared between pods.
+//! XXH3-128 at memory speed tells a block from the ones of the round before; BLAKE3, about four times slower (measured
+//! on one core: 4.0 to 4.6 GB/s, XXH3-128 16 to 23), names only what is new. A pod that could make two of its own blocks
+//! collide would only deceive itself: rounds never leave the agent's memory and are never shared between pods.
 
 use std::collections::HashMap;
 

@@ -1,6 +1,7 @@
 //! S3, and what speaks it.
 //!
-//! The request shape is the cheapest that S3 still verifies (facts/store.md §2.2): the body lies in memory, its CRC64NVME
+//! The request shape is the cheapest that S3 still verifies (measured with aws-sdk-s3 1.157 over TLS: 0.46 to 0.56 CPU
+//! seconds per GB; the SDK's default takes 1.25 from memory and 1.5 from a file): the body lies in memory, its CRC64NVME
 //! goes in a header of our own (so there is no aws-chunked encoding), the payload is not hashed again for the
 //! signature where TLS protects it, and there is no multipart upload. The SDK tries once; [`crate::retry`] decides the
 //! rest.
@@ -41,7 +42,8 @@ use crate::hash::Crc64;
 
 /// Connecting within a region takes milliseconds; what takes longer is tried again elsewhere.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// S3 closes idle connections after about 5 s, and a request on a dying one is lost (facts/store.md §1.2).
+/// S3 closes idle connections after about 5 s (so says <https://github.com/awslabs/aws-c-s3/blob/main/source/s3_client.c>),
+/// and a request on a dying one is lost (<https://github.com/awslabs/aws-sdk-rust/issues/1417>).
 const POOL_IDLE: Duration = Duration::from_secs(4);
 /// The SDK's 20 s would be a sixth of a Spot notice.
 const STALL_GRACE: Duration = Duration::from_secs(5);

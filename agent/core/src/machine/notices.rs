@@ -1,4 +1,4 @@
-//! What each kind of notice begins, changes and ends: the table of design §1.
+//! What each kind of notice begins, changes and ends: the table "Notices" in docs/architecture.md.
 //!
 //! Decides whether a notice is hard or soft, which deadline it means, whether it is the one that stands already, and when
 //! what came to nothing is undone. It must not know how pods are saved or evicted.

@@ -1,5 +1,5 @@
 //! The proof after the fact: how much of a restored slot its first real request found in the cache, in the server's own
-//! words (`n_prompt_tokens_cache` in `GET /slots`; facts/engines.md has the fields).
+//! words (`n_prompt_tokens_cache` in `GET /slots`; `api.rs` has the fields that are used).
 //!
 //! It is seen when the agent looks, every 30 seconds: of two requests in between it is the later one's figure.
 

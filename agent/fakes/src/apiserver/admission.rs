@@ -1,4 +1,4 @@
-//! Own node only: what design §9 has a ValidatingAdmissionPolicy and constrained impersonation enforce.
+//! Own node only: what the ValidatingAdmissionPolicy in manifests/base/admission.yaml and constrained impersonation enforce.
 //! A node's agent may change its own node and the pods on it; another's it may only read by name.
 
 use super::AGENT_NAMESPACE;

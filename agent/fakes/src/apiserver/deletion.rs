@@ -76,7 +76,7 @@ pub fn delete(
     storage.update(resource, namespace, name, |pod| {
         preconditions(resource, name, pod, options)?;
         // A deletion that has begun can only be made shorter, and only in the object: the kubelet keeps the
-        // grace it began with (facts/testbed.md §4).
+        // grace it began with (measured with kubelet 1.34.4: evicted with 60 s, deleted with 2 s, it lived 60 s).
         if pod["metadata"]["deletionGracePeriodSeconds"].as_u64().is_some_and(|begun| begun <= grace) {
             return Ok(None);
         }

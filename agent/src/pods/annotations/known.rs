@@ -41,7 +41,7 @@ pub(super) const NEED_ENGINE: [&str; 14] = [
     "state-volume",
 ];
 
-/// Engines that later versions speak to (design §6).
+/// Engines that this version does not speak to, but that a user may expect: the error names what works instead.
 pub(super) const LATER_ENGINES: [&str; 4] = ["lmcache", "sglang", "triton", "vllm"];
 
 /// `lifeboat.dev/role`. A stable pod of a rollout is an active one.

@@ -1,4 +1,4 @@
-//! The table of design §1, written down a second time: which notice means which deadline, and what stands.
+//! The table "Notices" in docs/architecture.md, in code a second time: which notice means which deadline, and what stands.
 //!
 //! Knows notices and the time only. It must not know pods, nor what was done about a notice.
 

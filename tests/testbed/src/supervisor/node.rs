@@ -56,7 +56,7 @@ state = "{at}/state"
 [grpc]
   address = "{at}/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
-  # Lowering it is not permitted in every sandbox; without this each pod then fails (facts/testbed.md §2).
+  # Lowering it is not permitted in every sandbox; without this each pod then fails (measured: runc 1.1).
   restrict_oom_score_adj = true
   sandbox_image = "registry.local/pause:1"
   [plugins."io.containerd.grpc.v1.cri".cni]

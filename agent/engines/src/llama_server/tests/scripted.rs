@@ -1,5 +1,5 @@
-//! A stand-in that answers like llama-server (the shapes of facts/engines.md §1.1), for what the real one cannot be made
-//! to do on demand.
+//! A stand-in that answers like llama-server (the shapes that llama.cpp 0.7.0, build 11669, answered with), for what the
+//! real one cannot be made to do on demand.
 
 use super::*;
 use axum::extract::{Path, Query, State};
