@@ -207,6 +207,16 @@ impl Manifest {
         self.files.iter().flat_map(|file| &file.extents).map(|extent| extent.pack).collect()
     }
 
+    /// Leaves out the files that lie on these packs, if only in part, and says that it is partial if there are any.
+    /// Returns how many there were.
+    pub fn leave_out(&mut self, packs: &[ContentHash]) -> usize {
+        let (all, packs) = (self.files.len(), packs.iter().collect::<HashSet<_>>());
+        self.files.retain(|file| file.extents.iter().all(|extent| !packs.contains(&extent.pack)));
+        let left_out = all - self.files.len();
+        self.partial |= left_out > 0;
+        left_out
+    }
+
     fn check(&self) -> Result<(), ManifestError> {
         if self.files.len() > FILES_MAX {
             let message = format!("{} files, at most {FILES_MAX} are allowed", self.files.len());

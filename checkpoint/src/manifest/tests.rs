@@ -166,3 +166,13 @@ fn only_the_operators_key_vouches_for_a_manifest() {
     }
     assert!(!format!("{ours:?}").contains("ours"));
 }
+
+#[test]
+fn files_on_given_packs_are_left_out_and_the_rest_is_said_to_be_partial() {
+    let mut whole = manifest();
+    assert_eq!(whole.leave_out(&[ContentHash::of(b"another pack")]), 0);
+    assert_eq!(whole, manifest());
+    assert_eq!(whole.leave_out(&[ContentHash::of(b"another pack"), ContentHash::of(b"pack")]), 1);
+    assert_eq!(whole.files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["empty"]);
+    assert!(whole.partial && whole.packs().is_empty());
+}
