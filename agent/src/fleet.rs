@@ -104,7 +104,6 @@ pub async fn run(settings: Settings) -> Result<(), FleetError> {
     let options = Options {
         kubeconfig: settings.kubeconfig.clone(),
         node: settings.node_name.clone(),
-        boot: String::new(),
         instance: settings.identity.clone(),
         evict_as_node: false,
         daemons: DaemonRules::default(),

@@ -225,7 +225,7 @@ impl Watch {
             None => Vec::new(),
             Some(answer) => {
                 let now = self.time_of(&answer);
-                document.notices(&answer.body, now)?
+                document.notices(&answer.body, now, answer.received)?
             }
         };
         self.standing.update(document, notices, events);

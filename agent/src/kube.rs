@@ -47,8 +47,6 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// The own node's name (`spec.nodeName`).
     pub node: String,
-    /// The kernel's boot id.
-    pub boot: String,
     /// The agent's own pod, or host, as the reporting instance of Events.
     pub instance: String,
     /// Evict as `system:node:<own>` by constrained impersonation (Kubernetes 1.36, KEP-5284), so that

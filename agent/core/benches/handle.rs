@@ -4,7 +4,7 @@
 //! `tests/bench core` runs it. The goal is 50 µs: it is printed beside what was measured, and held by nobody.
 
 use evacuation::Machine;
-use evacuation::effect::{Action, Effect, FlushKind};
+use evacuation::effect::{Action, Effect, FlushKind, PodAction};
 use evacuation::event::{Done, Event, NodeFacts, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{InstanceAction, Notice, NoticeKind};
@@ -64,15 +64,21 @@ impl Bench {
             for effect in std::mem::take(&mut self.open) {
                 let bytes = 1 << 30;
                 let done = match &effect.action {
-                    Action::InspectEngine { .. } => Done::Inspected { state_bytes: bytes, busy: false },
-                    Action::WriteIntent { .. } => Done::IntentWritten { committed: None },
-                    Action::Flush { .. } => Done::Flushed { bytes },
-                    Action::Save { .. } if !saves => {
+                    Action::Pod { action: PodAction::InspectEngine, .. } => {
+                        Done::Inspected { state_bytes: bytes, busy: false }
+                    }
+                    Action::Pod { action: PodAction::WriteIntent { .. }, .. } => {
+                        Done::IntentWritten { committed: None }
+                    }
+                    Action::Pod { action: PodAction::Flush { .. }, .. } => Done::Flushed { bytes },
+                    Action::Pod { action: PodAction::Save { .. }, .. } if !saves => {
                         later.push(effect);
                         continue;
                     }
-                    Action::Save { .. } => Done::Saved { bytes, sent: bytes, left_out: None },
-                    Action::Commit { kind: FlushKind::Final, .. } => {
+                    Action::Pod { action: PodAction::Save { .. }, .. } => {
+                        Done::Saved { bytes, sent: bytes, left_out: None }
+                    }
+                    Action::Pod { action: PodAction::Commit { kind: FlushKind::Final, .. }, .. } => {
                         Done::Committed { generation: "lineage/1-1".into(), bytes }
                     }
                     _ => Done::Nothing,
@@ -113,17 +119,13 @@ fn run(
         calls,
         open: Vec::new(),
     };
-    let node = NodeFacts {
-        name: "node".into(),
-        boot: "boot".into(),
-        unschedulable: false,
-        tainted: false,
-        active_notice: None,
-    };
-    bench.hear(Event::Started(node));
+    let node = NodeFacts { name: "node".into(), unschedulable: false, tainted: false, active_notice: None };
+    bench.hear(Event::AgentStarted { boot: "boot".into() });
+    bench.hear(Event::NodeRead(node));
     for index in 0..PODS {
         bench.hear(Event::PodUpdated(Box::new(pod(index))));
     }
+    bench.hear(Event::PodsListed);
     bench.hear(Event::LinkMeasured { bytes_per_second: 200_000_000 });
     bench.answer(true);
     bench.phase = "no notice";
@@ -134,7 +136,7 @@ fn run(
     bench.answer(true);
     bench.phase = "at the notice";
     let kind = NoticeKind::Interruption(InstanceAction::Terminate);
-    bench.hear(Event::NoticeReceived(Notice { kind, id: "n".into(), left_ms: 120_000 }));
+    bench.hear(Event::NoticeReceived(Notice { kind, id: "n".into(), seen: bench.now, left_ms: 120_000 }));
     bench.phase = "while it stands";
     bench.answer(false);
     for _ in 0..200 {

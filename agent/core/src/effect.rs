@@ -49,16 +49,6 @@ pub enum Hold {
     Released,
 }
 
-/// What a Kubernetes Event is about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Subject {
-    /// This node.
-    Node,
-    /// One of its pods.
-    Pod(PodUid),
-}
-
 /// How a restore ended: the reason of the condition `lifeboat.dev/restored`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[derive(strum::IntoStaticStr, strum::VariantArray)]
@@ -93,13 +83,67 @@ impl RestoreOutcome {
     }
 }
 
-/// What to do.
-#[allow(missing_docs, reason = "each variant's line names its fields; `pod` is always the pod it is about")]
+/// A Kubernetes Event, about the node or the pod of the action that carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KubeEvent {
+    /// `reason`: a word in CamelCase.
+    pub reason: String,
+    /// `note`: one sentence for people.
+    pub note: String,
+    /// `type: Warning` instead of `Normal`.
+    pub warning: bool,
+}
+
+impl KubeEvent {
+    /// Nothing is wrong.
+    pub fn normal(reason: impl Into<String>, note: impl Into<String>) -> Self {
+        Self { reason: reason.into(), note: note.into(), warning: false }
+    }
+
+    /// Somebody should look at it.
+    pub fn warning(reason: impl Into<String>, note: impl Into<String>) -> Self {
+        Self { reason: reason.into(), note: note.into(), warning: true }
+    }
+}
+
+/// What to do, by what it is about: the executor needs nothing else to find who does it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Something about the own node.
+    Node(NodeAction),
+    /// Something about a pod that serves or leaves.
+    Pod {
+        /// The pod.
+        uid: PodUid,
+        /// What.
+        action: PodAction,
+    },
+    /// Something about a pod whose engine is to get state back: from the store, or from its own volume.
+    Restore {
+        /// The pod.
+        uid: PodUid,
+        /// What.
+        action: RestoreAction,
+    },
+    /// Ends the work of an effect; it is still answered.
+    Cancel {
+        /// Which.
+        effect: EffectId,
+    },
+    /// Something that should not happen did: log and count it.
+    Anomaly {
+        /// What, in one sentence.
+        what: String,
+    },
+}
+
+/// What to do about the own node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[derive(strum::IntoStaticStr, strum::VariantNames)]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
-pub enum Action {
+pub enum NodeAction {
     /// One PATCH of the own node: annotation and taint; for a hard notice also unschedulable.
     MarkNode(ActiveNotice),
     /// Takes back our taints, our annotation and, where we cordoned, the cordon.
@@ -107,110 +151,127 @@ pub enum Action {
         /// Make the node schedulable again.
         uncordon: bool,
     },
-    /// Writes the hold file of a pod.
-    SetHold { pod: PodUid, hold: Hold },
-    /// Asks the engine what it is and has (its fingerprint is made ready before it is needed).
-    InspectEngine { pod: PodUid },
-    /// Writes the intent: a checkpoint is coming, by `by`, in this departure (the notice's id, or
-    /// `deleted`).
-    WriteIntent { pod: PodUid, departure: String, by: Moment },
-    /// Takes the intent back: nothing will come.
-    AbandonIntent { pod: PodUid, why: String },
-    /// The engine admits nothing new; with `cut`, what runs is ended.
-    Quiesce { pod: PodUid },
-    /// The engine serves again.
-    Resume { pod: PodUid },
-    /// The engine writes its state to its volume.
-    Flush { pod: PodUid, kind: FlushKind },
-    /// What was flushed goes to the store, before everything of a higher `rank`.
-    Save { pod: PodUid, kind: FlushKind, rank: u64 },
-    /// The save of a pod that is under way goes on under another `rank`.
-    Reprioritise { pod: PodUid, rank: u64 },
-    /// The manifest and its generation are written: from here on the state can be found.
-    Commit { pod: PodUid, kind: FlushKind, partial: bool },
-    /// Evicts with a uid precondition and this grace.
-    Evict { pod: PodUid, grace: Span },
-    /// Sets the condition DisruptionTarget, so that a Job does not count what follows as a failure.
-    MarkDisrupted { pod: PodUid },
-    /// Deletes with a uid precondition and this grace: the last resort.
-    DeletePod { pod: PodUid, grace: Span },
     /// The report goes to the store, the journal and a Node Event.
     WriteReport(Box<Report>),
-    /// A Kubernetes Event.
-    Publish { about: Subject, reason: String, note: String, warning: bool },
-
-    /// Looks for lineages of this pod's workload.
-    FindLineage { pod: PodUid },
-    /// Claims a lineage for this pod.
-    Claim { pod: PodUid, lineage: String },
-    /// Renews the claim.
-    RenewClaim { pod: PodUid, lineage: String },
-    /// While an announced checkpoint is waited for: fetches the generation before it, of which most will be in it again.
-    Prefetch { pod: PodUid, lineage: String, generation: String },
-    /// Fetches and verifies a generation into the pod's volume, apart from the engine's files.
-    Fetch { pod: PodUid, lineage: String, generation: String },
-    /// Waits for the engine to answer, and compares its fingerprint with the fetched one.
-    CheckFingerprint { pod: PodUid },
-    /// Moves the files into place and has the engine take them.
-    ImportState { pod: PodUid },
-    /// Has the engine show that it uses what it took.
-    Verify { pod: PodUid },
-    /// The claim is done: nobody else may restore this lineage.
-    FinishClaim { pod: PodUid, lineage: String },
-    /// The engine was restarted in its pod: reads what its own last flush left in the pod's volume.
-    ReloadLocal { pod: PodUid },
-    /// Sets the condition `lifeboat.dev/restored`.
-    OpenGate { pod: PodUid, outcome: RestoreOutcome, message: String },
-
-    /// Ends the work of an effect; it is still answered.
-    Cancel { effect: EffectId },
-    /// Something that should not happen did: log and count it.
-    Anomaly { what: String },
+    /// A Kubernetes Event about the node.
+    Publish(KubeEvent),
 }
 
+/// What to do about a pod that serves or leaves.
+#[allow(missing_docs, reason = "each variant's line names its fields")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum PodAction {
+    /// Writes the hold file of the pod.
+    SetHold { hold: Hold },
+    /// Asks the engine what it is and has (its fingerprint is made ready before it is needed).
+    InspectEngine,
+    /// Writes the intent: a checkpoint is coming, by `by`, in this departure (the notice's id, or
+    /// `deleted`).
+    WriteIntent { departure: String, by: Moment },
+    /// Takes the intent back: nothing will come.
+    AbandonIntent { why: String },
+    /// The engine admits nothing new.
+    Quiesce,
+    /// The engine serves again.
+    Resume,
+    /// The engine writes its state to its volume.
+    Flush { kind: FlushKind },
+    /// What was flushed goes to the store, before everything of a higher `rank`.
+    Save { kind: FlushKind, rank: u64 },
+    /// The save of the pod that is under way goes on under another `rank`.
+    Reprioritise { rank: u64 },
+    /// The manifest and its generation are written: from here on the state can be found. Files on packs that are being
+    /// removed as garbage are an [`FailureKind::Endangered`](crate::event::FailureKind::Endangered) failure, or left out
+    /// of it with `without_endangered`.
+    Commit { kind: FlushKind, partial: bool, without_endangered: bool },
+    /// Evicts with a uid precondition and this grace.
+    Evict { grace: Span },
+    /// Sets the condition DisruptionTarget, so that a Job does not count what follows as a failure.
+    MarkDisrupted,
+    /// Deletes with a uid precondition and this grace: the last resort.
+    DeletePod { grace: Span },
+    /// A Kubernetes Event about the pod.
+    Publish(KubeEvent),
+}
+
+/// What to do about a pod whose engine is to get state back.
+#[allow(missing_docs, reason = "each variant's line names its fields")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreAction {
+    /// Looks for lineages of this pod's workload.
+    FindLineage,
+    /// Claims a lineage for this pod.
+    Claim { lineage: String },
+    /// Renews the claim.
+    RenewClaim { lineage: String },
+    /// While an announced checkpoint is waited for: fetches the generation before it, of which most will be in it again.
+    Prefetch { lineage: String, generation: String },
+    /// Fetches and verifies a generation into the pod's volume, apart from the engine's files.
+    Fetch { lineage: String, generation: String },
+    /// Waits for the engine to answer, and compares its fingerprint with the fetched one.
+    CheckFingerprint,
+    /// Moves the files into place and has the engine take them.
+    ImportState,
+    /// Has the engine show that it uses what it took.
+    Verify,
+    /// The claim is done: nobody else may restore this lineage.
+    FinishClaim { lineage: String },
+    /// The engine was restarted in its pod: reads what its own last flush left in the pod's volume.
+    ReloadLocal,
+    /// Sets the condition `lifeboat.dev/restored`.
+    OpenGate { outcome: RestoreOutcome, message: String },
+}
+
+/// The names of actions that are about nothing.
+const OTHER_NAMES: [&str; 2] = ["cancel", "anomaly"];
+
 impl Action {
-    /// Every name that [`Action::name`] gives: for metric labels, coverage and fault plans.
-    pub const NAMES: &'static [&'static str] = <Self as strum::VariantNames>::VARIANTS;
+    /// Every name that [`Action::name`] gives, each once: for metric labels, coverage and fault plans.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        let of_pods = <PodAction as strum::VariantNames>::VARIANTS;
+        <NodeAction as strum::VariantNames>::VARIANTS
+            .iter()
+            // Events are published about both.
+            .filter(|name| !of_pods.contains(name))
+            .chain(of_pods)
+            .chain(<RestoreAction as strum::VariantNames>::VARIANTS)
+            .chain(&OTHER_NAMES)
+            .copied()
+    }
 
     /// The action's name, for spans, metrics and coverage.
     pub fn name(&self) -> &'static str {
-        self.into()
+        let [cancel, anomaly] = OTHER_NAMES;
+        match self {
+            Action::Node(action) => action.into(),
+            Action::Pod { action, .. } => action.into(),
+            Action::Restore { action, .. } => action.into(),
+            Action::Cancel { .. } => cancel,
+            Action::Anomaly { .. } => anomaly,
+        }
+    }
+
+    /// The Kubernetes Event that it publishes.
+    pub const fn event(&self) -> Option<&KubeEvent> {
+        match self {
+            Action::Node(NodeAction::Publish(event))
+            | Action::Pod { action: PodAction::Publish(event), .. } => Some(event),
+            Action::Node(_) | Action::Pod { .. } | Action::Restore { .. } => None,
+            Action::Cancel { .. } | Action::Anomaly { .. } => None,
+        }
     }
 
     /// The pod it is about.
     pub const fn pod(&self) -> Option<&PodUid> {
         match self {
-            Action::SetHold { pod, .. }
-            | Action::InspectEngine { pod }
-            | Action::WriteIntent { pod, .. }
-            | Action::AbandonIntent { pod, .. }
-            | Action::Quiesce { pod }
-            | Action::Resume { pod }
-            | Action::Flush { pod, .. }
-            | Action::Save { pod, .. }
-            | Action::Reprioritise { pod, .. }
-            | Action::Commit { pod, .. }
-            | Action::Evict { pod, .. }
-            | Action::MarkDisrupted { pod }
-            | Action::DeletePod { pod, .. }
-            | Action::FindLineage { pod }
-            | Action::Claim { pod, .. }
-            | Action::RenewClaim { pod, .. }
-            | Action::Prefetch { pod, .. }
-            | Action::Fetch { pod, .. }
-            | Action::CheckFingerprint { pod }
-            | Action::ImportState { pod }
-            | Action::Verify { pod }
-            | Action::FinishClaim { pod, .. }
-            | Action::ReloadLocal { pod }
-            | Action::OpenGate { pod, .. }
-            | Action::Publish { about: Subject::Pod(pod), .. } => Some(pod),
-            Action::MarkNode(_)
-            | Action::ClearNodeMark { .. }
-            | Action::WriteReport(_)
-            | Action::Publish { about: Subject::Node, .. }
-            | Action::Cancel { .. }
-            | Action::Anomaly { .. } => None,
+            Action::Pod { uid, .. } | Action::Restore { uid, .. } => Some(uid),
+            Action::Node(_) | Action::Cancel { .. } | Action::Anomaly { .. } => None,
         }
     }
 }

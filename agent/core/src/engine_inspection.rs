@@ -2,7 +2,7 @@
 //!
 //! Decides when to ask it again. It must not know why anybody wants to know.
 
-use crate::effect::Action;
+use crate::effect::{Action, PodAction};
 use crate::event::{Done, Outcome};
 use crate::moment::{Moment, Span};
 use crate::open_effects::{Attempts, Context, Purpose};
@@ -78,7 +78,7 @@ impl EngineInspection {
     }
 
     fn ask(&mut self, pod: &PodFacts, span: Span, ctx: &mut Context<'_>) {
-        let action = Action::InspectEngine { pod: pod.uid.clone() };
+        let action = Action::Pod { uid: pod.uid.clone(), action: PodAction::InspectEngine };
         let attempt = self.tries.next();
         self.tries.open =
             Some(ctx.ask(span, ctx.now + span, attempt, Purpose::Inspect(pod.uid.clone()), action));

@@ -3,7 +3,7 @@
 //! Decides when pods begin to depart, in which order they go, and when the report is written. How a
 //! single pod is saved and evicted is in [`crate::pod_save`] and [`crate::pod_eviction`]; it must not know their steps.
 
-use crate::effect::{Action, Subject};
+use crate::effect::{Action, KubeEvent, NodeAction};
 use crate::event::Outcome;
 use crate::moment::{Moment, Span};
 use crate::node_mark::NodeMark;
@@ -16,9 +16,6 @@ use crate::report::{Report, StateOutcome};
 use crate::saves::Saves;
 use std::collections::BTreeSet;
 
-/// How long after a restart the pods of the node are read.
-const SETTLE: Span = Span::from_secs(1);
-
 /// What a hibernating pod's report says.
 const HIBERNATES: &str = "hibernate: the pod comes back with the memory of its instance";
 
@@ -30,8 +27,10 @@ pub(crate) struct Evacuation {
     pub(crate) withdrawn: Option<Moment>,
     /// The id that IMDS showed last: a notice whose time moves has a new one with every poll.
     pub(crate) latest: String,
-    /// After a restart: when the pods are known again.
-    settled: Option<Moment>,
+    /// It was found on the node: an earlier life may have done a part of it.
+    resumed: bool,
+    /// Every pod of the node was seen.
+    listed: bool,
     cordon_is_decided: bool,
     cordoned: Option<Moment>,
     report: Attempts,
@@ -46,7 +45,8 @@ impl Evacuation {
             active_notice,
             short,
             withdrawn: None,
-            settled: None,
+            resumed: false,
+            listed: false,
             cordon_is_decided: false,
             cordoned: None,
             report: Attempts::default(),
@@ -56,8 +56,8 @@ impl Evacuation {
     }
 
     /// The evacuation that an agent finds on its node when it starts: its pods come one by one.
-    pub(crate) fn resume(active_notice: ActiveNotice, now: Moment) -> Self {
-        Self { settled: Some(now + SETTLE), ..Self::new(active_notice, false) }
+    pub(crate) fn resume(active_notice: ActiveNotice) -> Self {
+        Self { resumed: true, ..Self::new(active_notice, false) }
     }
 
     /// Every pod of the node is to leave, as far as it can.
@@ -81,12 +81,7 @@ impl Evacuation {
             return;
         }
         for pod in pods.values_mut().filter(|pod| pod.present && pod.departure.is_none()) {
-            pod.depart(
-                &self.active_notice.notice,
-                self.active_notice.began,
-                self.active_notice.deadline,
-                ctx,
-            );
+            pod.depart(&self.active_notice, self.resumed, ctx);
         }
     }
 
@@ -99,11 +94,13 @@ impl Evacuation {
     pub(crate) fn advance(
         &mut self,
         node: &str,
+        listed: bool,
         pods: &mut Pods,
         mark: &NodeMark,
         saves: &mut Saves,
         ctx: &mut Context<'_>,
     ) {
+        self.listed = listed;
         if mark.is_cordoned() && self.cordoned.is_none() {
             self.cordoned = Some(ctx.now);
         }
@@ -177,14 +174,11 @@ impl Evacuation {
     }
 
     /// Everything that was to happen has happened.
-    fn is_complete(&self, pods: &Pods, now: Moment) -> bool {
-        if self.settled.is_some_and(|settled| now < settled) {
-            return false;
-        }
-        pods.values()
-            .filter_map(|pod| pod.departure.as_ref())
-            .all(|departure| departure.save.is_over() && departure.eviction.is_over())
+    fn is_complete(&self, pods: &Pods) -> bool {
+        let departures = || pods.values().filter_map(|pod| pod.departure.as_ref());
+        self.listed
             && self.cordon_is_decided
+            && departures().all(|departure| departure.save.is_over() && departure.eviction.is_over())
     }
 
     /// The report as it would be written now, without its `written`.
@@ -204,7 +198,7 @@ impl Evacuation {
             deadline: self.active_notice.deadline,
             cordoned: self.cordoned,
             written: ctx.now,
-            complete: self.is_complete(pods, ctx.now),
+            complete: self.is_complete(pods),
             pods: order
                 .into_iter()
                 .chain(staying)
@@ -231,12 +225,7 @@ impl Evacuation {
             return;
         }
         let deadline = self.active_notice.deadline;
-        if let Some(settled) = self.settled
-            && !ctx.reached_or_wake(settled)
-        {
-            return;
-        }
-        let complete = self.is_complete(pods, ctx.now);
+        let complete = self.is_complete(pods);
         let early = ctx.reached_or_wake(deadline - ctx.policy.report_lead);
         let last = ctx.reached_or_wake(deadline);
         let due = match &self.written {
@@ -256,7 +245,7 @@ impl Evacuation {
         let span = ctx.policy.call_timeout;
         // The one before the deadline must not be in the way of the one at it.
         let by = if last { ctx.now + span } else { deadline };
-        let action = Action::WriteReport(Box::new(report));
+        let action = Action::Node(NodeAction::WriteReport(Box::new(report)));
         self.report.open = Some(ctx.ask(span, by, attempt, Purpose::Report, action));
     }
 
@@ -279,25 +268,25 @@ impl Evacuation {
     pub(crate) fn announce(&self, ctx: &mut Context<'_>) {
         let left = self.active_notice.deadline.left(ctx.now);
         let short = if self.short { ", the minimum window: its time has passed or is too near" } else { "" };
-        ctx.fire(Action::Publish {
-            about: Subject::Node,
-            reason: "EvacuationStarted".into(),
-            note: format!(
-                "{} notice {}: {left} left{short}",
-                self.active_notice.kind.as_str(),
-                self.active_notice.notice
-            ),
-            warning: true,
-        });
+        let note = format!(
+            "{} notice {}: {left} left{short}",
+            self.active_notice.kind.as_str(),
+            self.active_notice.notice
+        );
+        ctx.fire(Action::Node(NodeAction::Publish(KubeEvent::warning("EvacuationStarted", note))));
     }
 }
 
-/// The window that a notice leaves, and whether it is the minimum one.
-pub(crate) fn deadline(left_ms: i64, policy: &Policy, now: Moment) -> (Moment, bool) {
-    let left = Span::from_millis(u64::try_from(left_ms).unwrap_or(0)).less(policy.margin);
+/// The deadline of an evacuation whose instance is gone at `ends`, and whether it is that of the minimum window.
+pub(crate) fn deadline(ends: Moment, policy: &Policy, now: Moment) -> (Moment, bool) {
+    window(ends - policy.margin, policy, now)
+}
+
+/// The same of one whose deadline should be `by`.
+pub(crate) fn window(by: Moment, policy: &Policy, now: Moment) -> (Moment, bool) {
     // Nearer than this nothing of use fits; the instance often lives longer than it was told.
-    if left < policy.minimum_window.div(6) {
+    if by.left(now) < policy.minimum_window.div(6) {
         return (now + policy.minimum_window, true);
     }
-    (now + left, false)
+    (by, false)
 }

@@ -14,14 +14,27 @@ use serde::{Deserialize, Serialize};
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// The agent has started and read its node. Always the first event.
-    Started(NodeFacts),
+    /// The agent has started, in this boot of its instance. Always the first event of a life; all others come in any
+    /// order.
+    AgentStarted {
+        /// The kernel's boot id (`/proc/sys/kernel/random/boot_id`).
+        boot: String,
+    },
+    /// The node object was read for the first time in this life.
+    NodeRead(NodeFacts),
     /// The node object as it is now.
     NodeUpdated(NodeFacts),
     /// A pod of this node as it is now.
     PodUpdated(Box<PodFacts>),
     /// A pod of this node is no more.
     PodRemoved(PodUid),
+    /// Every pod of the node was seen: the end of the first list.
+    PodsListed,
+    /// IMDS answers, or does not.
+    ImdsReachable {
+        /// It does.
+        reachable: bool,
+    },
     /// IMDS shows a notice.
     NoticeReceived(Notice),
     /// IMDS no longer shows the notice of this id.
@@ -62,8 +75,6 @@ impl Event {
 pub struct NodeFacts {
     /// Its name.
     pub name: String,
-    /// The kernel's boot id (`/proc/sys/kernel/random/boot_id`).
-    pub boot: String,
     /// `spec.unschedulable`.
     pub unschedulable: bool,
     /// Our taint (hard or soft) is on it.
@@ -109,6 +120,8 @@ pub enum FailureKind {
     NotFound,
     /// What was read is not what was written; or it does not fit.
     Mismatch,
+    /// What a commit would name is being removed as garbage: it has to be saved again under other names.
+    Endangered,
 }
 
 impl FailureKind {
@@ -162,7 +175,12 @@ pub enum Done {
         bytes: u64,
     },
     /// Answer to `FindLineage`.
-    Lineages(Vec<Candidate>),
+    Lineages {
+        /// The lineages of the pod's workload.
+        candidates: Vec<Candidate>,
+        /// Why one of them that is taken will be free soon, if one will: the pod that claimed it is gone.
+        worth_waiting_for: Option<String>,
+    },
     /// Answer to `Claim`.
     Claimed {
         /// The epoch under which the holder writes.

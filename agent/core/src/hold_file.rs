@@ -7,7 +7,7 @@
 //! moved to the pod's deadline once, and to zero as soon as the state is safe, or lost. A dead agent
 //! moves nothing: the time passes and the pod ends.
 
-use crate::effect::{Action, Hold};
+use crate::effect::{Action, Hold, PodAction};
 use crate::event::Outcome;
 use crate::moment::{Moment, Span};
 use crate::open_effects::{Attempts, Context, Purpose};
@@ -40,7 +40,7 @@ impl HoldFile {
         self.writing = Some(hold);
         let attempt = self.tries.next();
         let purpose = Purpose::HoldFile(pod.uid.clone());
-        let action = Action::SetHold { pod: pod.uid.clone(), hold };
+        let action = Action::Pod { uid: pod.uid.clone(), action: PodAction::SetHold { hold } };
         let span = Span::from_secs(1);
         self.tries.open = Some(ctx.ask(span, ctx.now + span, attempt, purpose, action));
     }

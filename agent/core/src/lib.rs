@@ -36,6 +36,7 @@
 //! - [`Machine::next_wakeup`] is the moment at which it wants [`event::Event::TimerFired`], if nothing else
 //!   happens before.
 
+mod announcements;
 pub mod budget;
 mod departure;
 pub mod effect;
@@ -45,6 +46,7 @@ pub mod event;
 pub mod facts;
 pub mod forecast;
 mod hold_file;
+mod intake;
 mod machine;
 pub mod moment;
 pub mod names;
@@ -67,4 +69,3 @@ pub mod status;
 mod uplink;
 
 pub use machine::Machine;
-pub use pod_restore::choose;

@@ -4,12 +4,13 @@
 //! `machine/notices.rs`. It must not know how a pod is saved, evicted or restored. See the crate's documentation for
 //! the contract.
 
-use crate::effect::Effect;
+use crate::announcements::Announcements;
+use crate::effect::{Action, Effect};
 use crate::evacuation::Evacuation;
 use crate::event::{Event, NodeFacts};
+use crate::intake::Intake;
 use crate::moment::{Moment, Span};
 use crate::node_mark::NodeMark;
-use crate::notice::NoticeKind;
 use crate::open_effects::{Context, OpenEffects};
 use crate::pod::{PodFacts, PodUid};
 use crate::pods::{Pods, TrackedPod};
@@ -17,7 +18,6 @@ use crate::policy::{Policy, RebalancePolicy};
 use crate::report::Report;
 use crate::saves::Saves;
 use crate::status::{Status, StatusSource};
-use std::collections::BTreeSet;
 
 /// How long after an evacuation's deadline a new notice starts a new one: the node is still alive.
 const REARM: Span = Span::from_secs(60);
@@ -27,13 +27,14 @@ const REARM: Span = Span::from_secs(60);
 pub struct Machine {
     policy: Policy,
     now: Moment,
+    /// The boot in which this life began.
+    boot: Option<String>,
+    intake: Intake,
+    announcements: Announcements,
     node: Option<NodeFacts>,
     mark: NodeMark,
     pods: Pods,
     evacuation: Option<Evacuation>,
-    /// A maintenance event that is still far away: when the instance goes.
-    maintenance: Option<(String, Moment)>,
-    seen_notices: BTreeSet<String>,
     saves: Saves,
     effects: OpenEffects,
     wakeup: Option<Moment>,
@@ -61,12 +62,13 @@ impl Machine {
         Self {
             policy,
             now: Moment::default(),
+            boot: None,
+            intake: Intake::default(),
+            announcements: Announcements::default(),
             node: None,
             mark: NodeMark::default(),
             pods: Pods::new(),
             evacuation: None,
-            maintenance: None,
-            seen_notices: BTreeSet::new(),
             saves: Saves::default(),
             effects: OpenEffects::default(),
             wakeup: None,
@@ -83,6 +85,7 @@ impl Machine {
         self.wakeup = None;
         self.saves.settle(&mut self.pods, self.now);
         self.absorb(event);
+        self.admit();
         self.advance();
         self.effects.take()
     }
@@ -119,16 +122,35 @@ impl Machine {
     }
 
     fn absorb(&mut self, event: Event) {
+        // An answer is let through: the anomaly itself is answered.
+        let answers = matches!(event, Event::Answered { .. } | Event::TimerFired);
+        if !answers && self.boot.is_some() == matches!(event, Event::AgentStarted { .. }) {
+            let what = format!("{} is not the first event of a life, or is not alone in it", event.name());
+            return context!(self).fire(Action::Anomaly { what });
+        }
         match event {
-            Event::Started(node) => self.started(node),
+            Event::AgentStarted { boot } => self.boot = Some(boot),
+            Event::NodeRead(node) => self.node_read(node),
             Event::NodeUpdated(node) => {
                 self.mark.seen(&node, self.now);
                 self.node = Some(node);
             }
-            Event::PodUpdated(facts) => self.pod_updated(*facts),
-            Event::PodRemoved(uid) => self.pod_removed(&uid),
-            Event::NoticeReceived(notice) => self.notice_received(notice),
-            Event::NoticeWithdrawn { id } => self.notice_withdrawn(&id),
+            Event::PodUpdated(facts) => {
+                if let Some(facts) = self.intake.pod_updated(*facts) {
+                    self.pod_updated(facts);
+                }
+            }
+            Event::PodRemoved(uid) => {
+                self.intake.pod_removed(&uid);
+                self.pod_removed(&uid);
+            }
+            Event::PodsListed => self.intake.pods_listed(),
+            Event::ImdsReachable { reachable } => self.intake.imds_reachable(reachable, self.now),
+            Event::NoticeReceived(notice) => self.intake.notice_received(notice),
+            Event::NoticeWithdrawn { id } => {
+                self.intake.notice_withdrawn(&id);
+                self.notice_withdrawn(&id);
+            }
             Event::Answered { id, outcome } => self.answered(id, outcome),
             Event::LinkMeasured { bytes_per_second } => self.saves.uplink.rate = Some(bytes_per_second),
             // Under a notice everything is saved in any case, and a hibernating instance has no time for more.
@@ -140,23 +162,38 @@ impl Machine {
         }
     }
 
-    fn started(&mut self, node: NodeFacts) {
+    fn node_read(&mut self, node: NodeFacts) {
+        let mut standing = None;
         if let Some(active_notice) = node.active_notice.clone() {
-            if active_notice.boot == node.boot {
+            if Some(&active_notice.boot) == self.boot.as_ref() {
                 let marked = node.tainted && (node.unschedulable || !active_notice.is_hard());
                 self.mark.resume(active_notice.clone(), marked, self.now);
-                self.seen_notices.insert(active_notice.notice.clone());
+                self.announcements.resume(&active_notice);
                 if active_notice.is_hard() {
-                    self.evacuation = Some(Evacuation::resume(active_notice, self.now));
-                } else if active_notice.kind == NoticeKind::Maintenance {
-                    self.maintenance = Some((active_notice.notice, active_notice.deadline));
+                    self.evacuation = Some(Evacuation::resume(active_notice.clone()));
                 }
+                standing = Some(active_notice);
             } else {
                 // Another boot is another life: the instance was stopped and came back.
                 self.mark.take_back(active_notice);
             }
         }
         self.node = Some(node);
+        for facts in self.intake.node_read(standing.as_ref(), self.now) {
+            self.pod_updated(facts);
+        }
+    }
+
+    /// What has waited for long enough is taken in.
+    fn admit(&mut self) {
+        let due = self.intake.due_notices(&mut context!(self));
+        for notice in due {
+            self.notice_received(notice);
+        }
+        let given_up = self.intake.given_up(&mut context!(self));
+        if let Some(id) = given_up {
+            self.notice_withdrawn(&id);
+        }
     }
 
     fn pod_updated(&mut self, mut facts: PodFacts) {
@@ -212,7 +249,8 @@ impl Machine {
         let mut ctx = context!(self);
         self.mark.advance(&mut ctx);
         if let Some(evacuation) = &mut self.evacuation {
-            evacuation.advance(&node, &mut self.pods, &self.mark, &mut self.saves, &mut ctx);
+            let listed = self.intake.is_listed();
+            evacuation.advance(&node, listed, &mut self.pods, &self.mark, &mut self.saves, &mut ctx);
         } else {
             self.saves.advance(&mut self.pods, &mut ctx);
             for pod in self.pods.values_mut() {

@@ -2,7 +2,7 @@
 //!
 //! Decides when the mark is written, written again or taken back. It must not know about pods.
 
-use crate::effect::Action;
+use crate::effect::{Action, NodeAction};
 use crate::event::{FailureKind, NodeFacts, Outcome};
 use crate::moment::{Moment, Span};
 use crate::notice::ActiveNotice;
@@ -148,9 +148,11 @@ impl NodeMark {
         let (purpose, action) = match &self.wanted {
             Some(active_notice) => {
                 self.writing = Some(active_notice.clone());
-                (Purpose::MarkNode, Action::MarkNode(active_notice.clone()))
+                (Purpose::MarkNode, Action::Node(NodeAction::MarkNode(active_notice.clone())))
             }
-            None => (Purpose::ClearNodeMark, Action::ClearNodeMark { uncordon: self.uncordon }),
+            None => {
+                (Purpose::ClearNodeMark, Action::Node(NodeAction::ClearNodeMark { uncordon: self.uncordon }))
+            }
         };
         let span = ctx.policy.call_timeout;
         self.tries.open = Some(ctx.ask(span, ctx.now + span, attempt, purpose, action));

@@ -2,7 +2,7 @@
 //!
 //! Decides nothing: words only; what each begins is in `machine/notices.rs`. It must not know pods.
 
-use crate::moment::Moment;
+use crate::moment::{Moment, Span};
 use serde::{Deserialize, Serialize};
 
 /// `spot/instance-action`'s `action`.
@@ -63,9 +63,19 @@ pub struct Notice {
     pub kind: NoticeKind,
     /// The same for every poll that shows the same notice (a digest of its body).
     pub id: String,
-    /// Milliseconds from the poll to the time in the notice: the notice's `time` minus the `Date`
+    /// When IMDS gave the answer that shows it.
+    pub seen: Moment,
+    /// Milliseconds from then to the time in the notice: the notice's `time` minus the `Date`
     /// of the same answer. Negative for a time that has passed; 0 for a rebalance, which has none.
     pub left_ms: i64,
+}
+
+impl Notice {
+    /// The time in the notice, on the node's boot clock.
+    pub fn ends(&self) -> Moment {
+        let span = Span::from_millis(self.left_ms.unsigned_abs());
+        if self.left_ms < 0 { self.seen - span } else { self.seen + span }
+    }
 }
 
 /// What stands on the node object while a notice does: written in the same PATCH as the cordon, so

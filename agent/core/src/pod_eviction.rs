@@ -3,7 +3,7 @@
 //! Decides one pod's eviction. It must not know what is saved of it, only whether it is ready.
 
 use crate::budget;
-use crate::effect::Action;
+use crate::effect::{Action, PodAction};
 use crate::event::{FailureKind, Outcome};
 use crate::moment::{Moment, Span};
 use crate::open_effects::{Attempts, Context, Purpose};
@@ -196,7 +196,7 @@ impl PodEviction {
                 let grace = budget::grace(pod, ctx.now, times.gone_by, times.held);
                 let by = if ctx.now < times.cutoff { times.cutoff } else { times.deadline };
                 let attempt = self.tries.next();
-                let action = Action::Evict { pod: pod.uid.clone(), grace };
+                let action = Action::Pod { uid: pod.uid.clone(), action: PodAction::Evict { grace } };
                 self.tries.open = Some(ctx.ask(ctx.policy.call_timeout, by, attempt, purpose(), action));
                 true
             }
@@ -207,7 +207,7 @@ impl PodEviction {
                 }
                 let grace = budget::grace(pod, ctx.now, times.gone_by, times.held);
                 let attempt = self.tries.next();
-                let action = Action::DeletePod { pod: pod.uid.clone(), grace };
+                let action = Action::Pod { uid: pod.uid.clone(), action: PodAction::DeletePod { grace } };
                 let deadline = times.deadline;
                 self.tries.open = Some(ctx.ask(Span::from_secs(1), deadline, attempt, purpose(), action));
                 true
@@ -223,7 +223,7 @@ impl PodEviction {
     /// (<https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>).
     fn mark_disrupted(&mut self, pod: &PodFacts, times: Times, ctx: &mut Context<'_>) -> bool {
         self.state = EvictionState::Disrupting;
-        let action = Action::MarkDisrupted { pod: pod.uid.clone() };
+        let action = Action::Pod { uid: pod.uid.clone(), action: PodAction::MarkDisrupted };
         let purpose = Purpose::Evict(pod.uid.clone());
         self.tries.open = Some(ctx.ask(Span::from_millis(500), times.deadline, 1, purpose, action));
         true

@@ -10,7 +10,7 @@
 //!   └──────────── nothing to restore, refused, timed out, fenced, failed ────────────────► open the gate
 //! ```
 
-use crate::effect::{Action, RestoreOutcome};
+use crate::effect::{Action, RestoreAction, RestoreOutcome};
 use crate::event::{Candidate, FailureKind, Outcome};
 use crate::moment::{Moment, Span};
 use crate::open_effects::{Attempts, Context, Purpose};
@@ -19,7 +19,7 @@ use crate::pod::{PodFacts, RestoreMode};
 mod answer;
 mod choice;
 
-pub use choice::choose;
+use choice::choose;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum RestoreStep {
@@ -47,6 +47,8 @@ pub(crate) struct PodRestore {
     tries: Attempts,
     began: Moment,
     looks: u32,
+    /// Why a lineage that is taken will be free soon.
+    waits_for: Option<String>,
     chosen: Option<Candidate>,
     generation: Option<String>,
     refused: Vec<String>,
@@ -142,7 +144,7 @@ impl PodRestore {
         }
         let by = self.began + ctx.policy.restore_timeout;
         if !self.is_over() && ctx.reached_or_wake(by) {
-            let waited_for = self.waiting_for();
+            let waited_for = self.waiting_for().to_owned();
             self.open(
                 RestoreOutcome::TimedOut,
                 format!("gave up after {}: {waited_for}", by.since(self.began)),
@@ -158,21 +160,38 @@ impl PodRestore {
         let lineage = self.chosen.as_ref().map(|chosen| chosen.lineage.clone()).unwrap_or_default();
         let call = Span::from_secs(10);
         let (span, by, action) = match &self.step {
-            RestoreStep::Find | RestoreStep::AwaitCommit => (call, by, Action::FindLineage { pod: uid }),
-            RestoreStep::Claim => (call, by, Action::Claim { pod: uid, lineage }),
+            RestoreStep::Find | RestoreStep::AwaitCommit => {
+                (call, by, Action::Restore { uid, action: RestoreAction::FindLineage })
+            }
+            RestoreStep::Claim => {
+                (call, by, Action::Restore { uid, action: RestoreAction::Claim { lineage } })
+            }
             RestoreStep::Fetch => {
                 let Some(generation) = self.generation.clone() else {
                     return self.open(RestoreOutcome::Corrupt, "no generation is left", ctx);
                 };
-                (by.left(ctx.now), by, Action::Fetch { pod: uid, lineage, generation })
+                (
+                    by.left(ctx.now),
+                    by,
+                    Action::Restore { uid, action: RestoreAction::Fetch { lineage, generation } },
+                )
             }
             // Waits for the engine to start, which may take as long as its image and weights do.
-            RestoreStep::CheckFingerprint => (by.left(ctx.now), by, Action::CheckFingerprint { pod: uid }),
-            RestoreStep::ImportState => (by.left(ctx.now), by, Action::ImportState { pod: uid }),
-            RestoreStep::Verify => (call, by, Action::Verify { pod: uid }),
-            RestoreStep::Finish => (call, by, Action::FinishClaim { pod: uid, lineage }),
+            RestoreStep::CheckFingerprint => {
+                (by.left(ctx.now), by, Action::Restore { uid, action: RestoreAction::CheckFingerprint })
+            }
+            RestoreStep::ImportState => {
+                (by.left(ctx.now), by, Action::Restore { uid, action: RestoreAction::ImportState })
+            }
+            RestoreStep::Verify => (call, by, Action::Restore { uid, action: RestoreAction::Verify }),
+            RestoreStep::Finish => {
+                (call, by, Action::Restore { uid, action: RestoreAction::FinishClaim { lineage } })
+            }
             RestoreStep::Open { outcome, message } => {
-                let action = Action::OpenGate { pod: uid, outcome: *outcome, message: message.clone() };
+                let action = Action::Restore {
+                    uid,
+                    action: RestoreAction::OpenGate { outcome: *outcome, message: message.clone() },
+                };
                 (ctx.policy.call_timeout, ctx.now + ctx.policy.call_timeout, action)
             }
             RestoreStep::Idle | RestoreStep::Decided => return,
@@ -188,7 +207,10 @@ impl PodRestore {
         }
         let Some(chosen) = &self.chosen else { return };
         let Some(generation) = chosen.generations.first().cloned() else { return };
-        let action = Action::Prefetch { pod: pod.uid.clone(), lineage: chosen.lineage.clone(), generation };
+        let action = Action::Restore {
+            uid: pod.uid.clone(),
+            action: RestoreAction::Prefetch { lineage: chosen.lineage.clone(), generation },
+        };
         let attempt = self.prefetch.next();
         let purpose = Purpose::Prefetch(pod.uid.clone());
         self.prefetch.open = Some(ctx.ask(by.left(ctx.now), by, attempt, purpose, action));
@@ -211,7 +233,10 @@ impl PodRestore {
             return;
         }
         let Some(chosen) = &self.chosen else { return };
-        let action = Action::RenewClaim { pod: pod.uid.clone(), lineage: chosen.lineage.clone() };
+        let action = Action::Restore {
+            uid: pod.uid.clone(),
+            action: RestoreAction::RenewClaim { lineage: chosen.lineage.clone() },
+        };
         let attempt = self.renewal.next();
         let span = ctx.policy.claim_renewal;
         self.renewal.open =
@@ -237,8 +262,9 @@ impl PodRestore {
         }
     }
 
-    fn waiting_for(&self) -> &'static str {
+    fn waiting_for(&self) -> &str {
         match self.step {
+            RestoreStep::Find if let Some(why) = &self.waits_for => why,
             RestoreStep::Idle | RestoreStep::Find | RestoreStep::Claim => "the store did not answer",
             RestoreStep::AwaitCommit => "the announced checkpoint did not come",
             RestoreStep::Fetch => "the state was not fetched in time",

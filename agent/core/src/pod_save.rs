@@ -10,7 +10,7 @@
 //! ```
 
 use crate::budget;
-use crate::effect::{Action, FlushKind};
+use crate::effect::{Action, FlushKind, PodAction};
 use crate::engine_inspection::EngineInspection;
 use crate::forecast::Fit;
 use crate::moment::{Moment, Span};
@@ -24,6 +24,9 @@ const NO_STATE: &str = "the engine had no state to flush";
 
 /// Why a commit is partial that had no time for more.
 const CUT_OFF: &str = "its cut-off came before all of it was in the store";
+
+/// How often a save is made again because its commit found packs of it endangered. Each list of the store is younger.
+pub(crate) const RESAVES_MAX: u32 = 3;
 
 /// A save that is under way keeps its place for this long.
 const RERANK: Span = Span::from_secs(1);
@@ -74,6 +77,10 @@ pub(crate) struct PodSave {
     /// The cut-off under which the flush was asked for.
     flush_by: Moment,
     last_problem: Option<String>,
+    /// Its commit found packs of it endangered, so often, and it was saved again.
+    resaves: u32,
+    /// There is no time to save it again: what lies on such packs is left out.
+    without_endangered: bool,
     /// Why it was not expected to be whole, when its save began or was last looked at.
     shortage: Option<(Span, Span)>,
 }
@@ -137,6 +144,8 @@ impl PodSave {
             flush_began: None,
             flush_by: Moment::default(),
             last_problem: None,
+            resaves: 0,
+            without_endangered: false,
             shortage: None,
         }
     }
@@ -216,7 +225,7 @@ impl PodSave {
         self.cancel(ctx);
         // An intent that was asked for may have reached the store without an answer.
         if self.is_announced() || self.tries.made > 0 {
-            ctx.fire(Action::AbandonIntent { pod: pod.clone(), why: why.clone() });
+            ctx.fire(Action::Pod { uid: pod.clone(), action: PodAction::AbandonIntent { why: why.clone() } });
         }
         self.go(SaveStep::Lost { why });
     }
@@ -268,8 +277,10 @@ impl PodSave {
                     return;
                 }
                 let by = times.cutoff;
-                let action =
-                    Action::WriteIntent { pod: pod.uid.clone(), departure: self.departure.clone(), by };
+                let action = Action::Pod {
+                    uid: pod.uid.clone(),
+                    action: PodAction::WriteIntent { departure: self.departure.clone(), by },
+                };
                 let within = self.earlier.map_or(Span::ZERO, |until| until.left(ctx.now));
                 let within = within.max(ctx.policy.intent_timeout);
                 self.tries.open = Some(ctx.ask(within, by, self.tries.next(), purpose(), action));
@@ -288,7 +299,7 @@ impl PodSave {
                 self.advance(pod, inspection, times, to_send, around, ctx);
             }
             SaveStep::Quiesce => {
-                let action = Action::Quiesce { pod: pod.uid.clone() };
+                let action = Action::Pod { uid: pod.uid.clone(), action: PodAction::Quiesce };
                 self.tries.open =
                     Some(ctx.ask(Span::from_secs(2), times.cutoff, self.tries.next(), purpose(), action));
             }
@@ -305,7 +316,8 @@ impl PodSave {
                 }
                 self.turn_began = Some(ctx.now);
                 let timeout = pod.engine.as_ref().map_or(Span::ZERO, |engine| engine.flush_timeout);
-                let action = Action::Flush { pod: pod.uid.clone(), kind: FlushKind::Final };
+                let action =
+                    Action::Pod { uid: pod.uid.clone(), action: PodAction::Flush { kind: FlushKind::Final } };
                 self.flush_began = Some(ctx.now);
                 self.flush_by = times.cutoff;
                 self.tries.open = Some(ctx.ask(timeout, times.cutoff, self.tries.next(), purpose(), action));
@@ -314,7 +326,10 @@ impl PodSave {
                 if !self.tries.may_start(ctx) {
                     return;
                 }
-                let action = Action::Save { pod: pod.uid.clone(), kind: FlushKind::Final, rank: around.rank };
+                let action = Action::Pod {
+                    uid: pod.uid.clone(),
+                    action: PodAction::Save { kind: FlushKind::Final, rank: around.rank },
+                };
                 (self.rank, self.ranked) = (around.rank, ctx.now);
                 self.unsent.get_or_insert(to_send);
                 let left = times.cutoff.left(ctx.now);
@@ -325,7 +340,14 @@ impl PodSave {
                     return;
                 }
                 let partial = self.partial.is_some();
-                let action = Action::Commit { pod: pod.uid.clone(), kind: FlushKind::Final, partial };
+                let action = Action::Pod {
+                    uid: pod.uid.clone(),
+                    action: PodAction::Commit {
+                        kind: FlushKind::Final,
+                        partial,
+                        without_endangered: self.without_endangered,
+                    },
+                };
                 // Not bounded by the deadline: the instance often lives some seconds longer.
                 let span = ctx.policy.call_timeout;
                 self.tries.open = Some(ctx.ask(span, ctx.now + span, self.tries.next(), purpose(), action));
@@ -351,7 +373,7 @@ impl PodSave {
             && ctx.reached_or_wake(self.ranked + RERANK)
         {
             (self.rank, self.ranked) = (around.rank, ctx.now);
-            ctx.fire(Action::Reprioritise { pod: pod.clone(), rank: around.rank });
+            ctx.fire(Action::Pod { uid: pod.clone(), action: PodAction::Reprioritise { rank: around.rank } });
         }
     }
 

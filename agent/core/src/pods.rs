@@ -3,11 +3,12 @@
 //! Decides when the one makes the other ready. It must not know the order among pods.
 
 use crate::departure::{Cause, Departure};
-use crate::effect::{Action, Hold, Subject};
+use crate::effect::{Action, Hold, KubeEvent, PodAction};
 use crate::engine_inspection::EngineInspection;
 use crate::forecast::Load;
 use crate::hold_file::HoldFile;
 use crate::moment::{Moment, Span};
+use crate::notice::ActiveNotice;
 use crate::open_effects::Context;
 use crate::pod::{OnDelete, Owner, PodFacts, PodUid};
 use crate::pod_eviction::{EvictionState, PodEviction};
@@ -75,8 +76,10 @@ impl TrackedPod {
         })
     }
 
-    /// Begins its departure under a notice.
-    pub(crate) fn depart(&mut self, notice: &str, began: Moment, deadline: Moment, ctx: &mut Context<'_>) {
+    /// Begins its departure under a notice. `resumed`: an earlier life may have begun it before.
+    pub(crate) fn depart(&mut self, active_notice: &ActiveNotice, resumed: bool, ctx: &mut Context<'_>) {
+        let ActiveNotice { notice, began, deadline, .. } = active_notice;
+        let (began, deadline) = (*began, *deadline);
         let deleted = self.facts.terminating.is_some() && self.facts.owner != Owner::Finished;
         let saves = self.facts.engine.is_some()
             && (self.facts.stays().is_none() || deleted)
@@ -91,7 +94,7 @@ impl TrackedPod {
             None => (deadline, saves && self.facts.can_be_held()),
         };
         let times = self.times(began, deadline, held, ctx);
-        let earlier = (began < ctx.now).then(|| ctx.now + ASKED_FOR.min(deadline.since(began).div(6)));
+        let earlier = resumed.then(|| ctx.now + ASKED_FOR.min(deadline.since(began).div(6)));
         self.departure = Some(Departure {
             cause: Cause::Notice,
             times,
@@ -236,9 +239,12 @@ impl TrackedPod {
         }
         let pod = || self.facts.uid.clone();
         if !save.has_not_begun() {
-            ctx.fire(Action::Resume { pod: pod() });
+            ctx.fire(Action::Pod { uid: pod(), action: PodAction::Resume });
         } else if save.step != SaveStep::Nothing {
-            ctx.fire(Action::AbandonIntent { pod: pod(), why: "the notice was withdrawn".to_owned() });
+            ctx.fire(Action::Pod {
+                uid: pod(),
+                action: PodAction::AbandonIntent { why: "the notice was withdrawn".to_owned() },
+            });
         }
         self.take_back(ctx);
     }
@@ -269,12 +275,8 @@ impl TrackedPod {
                 SaveStep::Lost { why } => ("StateNotSaved", why.clone(), !departure.save.had_no_state()),
                 _ => return,
             };
-            ctx.fire(Action::Publish {
-                about: Subject::Pod(self.facts.uid.clone()),
-                reason: reason.into(),
-                note,
-                warning,
-            });
+            let event = KubeEvent { reason: reason.into(), note, warning };
+            ctx.fire(Action::Pod { uid: self.facts.uid.clone(), action: PodAction::Publish(event) });
         }
     }
 

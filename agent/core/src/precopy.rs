@@ -4,12 +4,13 @@
 //! Decides when a round begins. It must not know what a departure is; a departure cancels it.
 
 use crate::budget;
-use crate::effect::{Action, FlushKind};
+use crate::effect::{Action, FlushKind, PodAction};
 use crate::engine_inspection::EngineInspection;
-use crate::event::{Done, Outcome};
+use crate::event::{Done, FailureKind, Outcome};
 use crate::moment::{Moment, Span};
 use crate::open_effects::{Attempts, Context, Purpose};
 use crate::pod::PodFacts;
+use crate::pod_save::RESAVES_MAX;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum PreCopyStep {
@@ -28,6 +29,8 @@ pub(crate) struct PreCopy {
     step: PreCopyStep,
     tries: Attempts,
     next: Moment,
+    /// The commit of the round found packs of it endangered, so often.
+    resaves: u32,
     /// Somebody asked for a round, whatever the interval says.
     asked: bool,
     /// The round that is under way, or the last one: when it began, and what it sent.
@@ -88,21 +91,40 @@ impl PreCopy {
                 *flush_slots -= 1;
                 self.asked = false;
                 self.next = every.map_or(self.next, |every| ctx.now + every);
-                (self.began, self.sent) = (ctx.now, 0);
+                (self.began, self.sent, self.resaves) = (ctx.now, 0, 0);
                 self.step = PreCopyStep::Flush;
-                (timeout, Action::Flush { pod: pod.uid.clone(), kind: FlushKind::PreCopy })
+                (
+                    timeout,
+                    Action::Pod {
+                        uid: pod.uid.clone(),
+                        action: PodAction::Flush { kind: FlushKind::PreCopy },
+                    },
+                )
             }
             PreCopyStep::Flush => return,
             PreCopyStep::Save => {
                 // A round that takes longer than this is no pre-copy any more.
                 let span = Span::from_secs(600);
-                (span, Action::Save { pod: pod.uid.clone(), kind: FlushKind::PreCopy, rank })
+                (
+                    span,
+                    Action::Pod {
+                        uid: pod.uid.clone(),
+                        action: PodAction::Save { kind: FlushKind::PreCopy, rank },
+                    },
+                )
             }
             PreCopyStep::Commit { partial } => {
                 if !self.tries.may_start(ctx) {
                     return;
                 }
-                let action = Action::Commit { pod: pod.uid.clone(), kind: FlushKind::PreCopy, partial };
+                let action = Action::Pod {
+                    uid: pod.uid.clone(),
+                    action: PodAction::Commit {
+                        kind: FlushKind::PreCopy,
+                        partial,
+                        without_endangered: false,
+                    },
+                };
                 (ctx.policy.call_timeout, action)
             }
         };
@@ -162,6 +184,11 @@ impl PreCopy {
                 self.committed = Some((generation, bytes));
                 self.rounds = self.rounds.saturating_add(1);
                 PreCopyStep::Idle
+            }
+            // What garbage collection is removing is sent again; a round is not worth more than a few of those.
+            (PreCopyStep::Commit { .. }, Outcome::Failed { kind: FailureKind::Endangered, .. }) => {
+                self.resaves += 1;
+                if self.resaves > RESAVES_MAX { PreCopyStep::Idle } else { PreCopyStep::Save }
             }
             (
                 PreCopyStep::Commit { partial },

@@ -8,7 +8,7 @@
 //!                                    │ nothing was kept, it does not fit, it has state of its own ─► it starts cold
 //! ```
 
-use crate::effect::{Action, Subject};
+use crate::effect::{Action, KubeEvent, PodAction, RestoreAction};
 use crate::event::{Done, FailureKind, Outcome};
 use crate::moment::{Moment, Span};
 use crate::open_effects::{Attempts, Context, Purpose};
@@ -84,11 +84,15 @@ impl LocalReload {
         let uid = pod.uid.clone();
         let call = Span::from_secs(10);
         let (span, action) = match self.step {
-            ReloadStep::Read => (call, Action::ReloadLocal { pod: uid }),
+            ReloadStep::Read => (call, Action::Restore { uid, action: RestoreAction::ReloadLocal }),
             // Waits for the engine to start, which may take as long as its weights do.
-            ReloadStep::CheckFingerprint => (by.left(ctx.now), Action::CheckFingerprint { pod: uid }),
-            ReloadStep::ImportState => (by.left(ctx.now), Action::ImportState { pod: uid }),
-            ReloadStep::Verify => (call, Action::Verify { pod: uid }),
+            ReloadStep::CheckFingerprint => {
+                (by.left(ctx.now), Action::Restore { uid, action: RestoreAction::CheckFingerprint })
+            }
+            ReloadStep::ImportState => {
+                (by.left(ctx.now), Action::Restore { uid, action: RestoreAction::ImportState })
+            }
+            ReloadStep::Verify => (call, Action::Restore { uid, action: RestoreAction::Verify }),
             ReloadStep::Idle => return,
         };
         let attempt = self.tries.next();
@@ -161,6 +165,6 @@ fn tell(pod: &PodUid, result: Result<&str, &str>, ctx: &mut Context<'_>) {
             true,
         ),
     };
-    let about = Subject::Pod(pod.clone());
-    ctx.fire(Action::Publish { about, reason: reason.into(), note, warning });
+    let event = KubeEvent { reason: reason.into(), note, warning };
+    ctx.fire(Action::Pod { uid: pod.clone(), action: PodAction::Publish(event) });
 }

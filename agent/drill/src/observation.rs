@@ -8,7 +8,8 @@ use super::scene::Scene;
 use super::trail::Trail;
 use crate::cast::Place;
 
-use evacuation::effect::Action;
+use evacuation::effect::{Action, FlushKind, NodeAction, PodAction};
+use evacuation::event::{Done, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::report::{PodReport, Report};
 use fakes::apiserver::audit::Request;
@@ -108,7 +109,7 @@ impl Observation {
         let mut written = None;
         let mut begun = None;
         for answered in self.source.effects() {
-            if let Action::WriteReport(report) = &answered.effect.action {
+            if let Action::Node(NodeAction::WriteReport(report)) = &answered.effect.action {
                 match answered.done() {
                     Some(at) => written = Some((report.as_ref(), Some(at))),
                     None => begun = Some((report.as_ref(), None)),
@@ -123,11 +124,21 @@ impl Observation {
         self.report()?.0.pods.iter().find(|pod| pod.uid == uid)
     }
 
-    /// When this pod's state was committed by a final round, if it was.
+    /// When this pod's state was known to be committed by a final round, if it was: by the commit's answer, or where the
+    /// agent was killed before it came, by the store's word to the next life that the intent was kept.
     pub fn committed(&self, uid: &str) -> Option<Moment> {
-        use evacuation::effect::FlushKind;
-        let is = |action: &Action| matches!(action, Action::Commit { kind: FlushKind::Final, .. });
-        self.source.picked(uid, is).filter_map(|answered| answered.done()).min()
+        let known = self.source.of_pod(uid).filter_map(|answered| {
+            let Action::Pod { action, .. } = &answered.effect.action else { return None };
+            match (action, answered.answer?) {
+                (PodAction::Commit { kind: FlushKind::Final, .. }, (at, Outcome::Done(_)))
+                | (
+                    PodAction::WriteIntent { .. },
+                    (at, Outcome::Done(Done::IntentWritten { committed: Some(_) })),
+                ) => Some(at),
+                _ => None,
+            }
+        });
+        known.min()
     }
 
     /// The agents' deadline: the time in the notice less the margin, and a second because IMDS has whole ones.

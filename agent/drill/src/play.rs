@@ -10,7 +10,7 @@ use super::scene::{Ending, UNDO_AFTER};
 use super::stage::Stage;
 use crate::cast::Place;
 
-use evacuation::effect::Action;
+use evacuation::effect::{Action, NodeAction};
 use evacuation::event::{FailureKind, Outcome};
 use evacuation::moment::{Moment, Span};
 use fault_plan::drill::span;
@@ -218,8 +218,9 @@ impl Stage {
         let node = self.node();
         let marked = node["spec"]["unschedulable"] == true || ours(&node);
         let reported = || {
-            self.source_journal
-                .has_begun(|action| matches!(action, Action::WriteReport(report) if report.complete))
+            self.source_journal.has_begun(
+                |action| matches!(action, Action::Node(NodeAction::WriteReport(report)) if report.complete),
+            )
         };
         match ending {
             Ending::Evacuated => {
@@ -231,7 +232,8 @@ impl Stage {
             Ending::Hibernated => reported() && self.reports_answered(),
             Ending::Withdrawn(_) => !marked && self.begun_are_over(),
             Ending::Recommended => {
-                let clears = |action: &Action| matches!(action, Action::ClearNodeMark { .. });
+                let clears =
+                    |action: &Action| matches!(action, Action::Node(NodeAction::ClearNodeMark { .. }));
                 self.source_journal.has_begun(clears) && !marked
             }
         }
@@ -241,7 +243,7 @@ impl Stage {
     fn reports_answered(&self) -> bool {
         let recording = self.source_journal.recording();
         let complete = recording.effects().filter(
-            |answered| matches!(&answered.effect.action, Action::WriteReport(report) if report.complete),
+            |answered| matches!(&answered.effect.action, Action::Node(NodeAction::WriteReport(report)) if report.complete),
         );
         complete.last().is_some_and(|answered| answered.answer.is_some())
     }

@@ -122,7 +122,8 @@ fn answer(steps: &[Step], wanted: EffectId) -> Option<(Moment, &Outcome)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use evacuation::event::{Done, NodeFacts};
+    use evacuation::effect::PodAction;
+    use evacuation::event::Done;
     use evacuation::pod::PodUid;
     use std::io::Write;
     use trace::journal::What;
@@ -149,20 +150,13 @@ mod tests {
             id: EffectId(1),
             deadline: Moment::from_millis(99),
             attempt: 1,
-            action: Action::InspectEngine { pod: PodUid("u".into()) },
-        };
-        let node = NodeFacts {
-            name: "n".into(),
-            boot: "b".into(),
-            unschedulable: false,
-            tainted: false,
-            active_notice: None,
+            action: Action::Pod { uid: PodUid("u".into()), action: PodAction::InspectEngine },
         };
         let done = Event::Answered { id: EffectId(1), outcome: Outcome::Done(Done::Nothing) };
         let lines = [
             (1, What::Event(Event::TimerFired)),
             (1, What::Effect(effect.clone())),
-            (2, What::Event(Event::Started(node))),
+            (2, What::Event(Event::AgentStarted { boot: "b".into() })),
             (2, What::Effect(effect)),
             (4, What::Event(done)),
         ];

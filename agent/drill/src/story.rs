@@ -43,7 +43,7 @@ fn is_anomaly(line: &TimelineLine) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use evacuation::effect::{Action, Effect, EffectId};
+    use evacuation::effect::{Action, Effect, EffectId, PodAction};
     use evacuation::event::{Event, FailureKind, Outcome};
     use evacuation::pod::PodUid;
     use trace::journal::{Line, What};
@@ -59,7 +59,10 @@ mod tests {
         };
         let ask =
             |id, attempt, action| What::Effect(Effect { id: EffectId(id), deadline: at, attempt, action });
-        let evict = || Action::Evict { pod: PodUid("web".into()), grace: Default::default() };
+        let evict = || Action::Pod {
+            uid: PodUid("web".into()),
+            action: PodAction::Evict { grace: Default::default() },
+        };
         let why = "a budget".to_owned();
         let refused = Outcome::Failed { kind: FailureKind::Refused, why };
         let answer = |id| What::Event(Event::Answered { id: EffectId(id), outcome: refused.clone() });

@@ -4,7 +4,7 @@ use crate::catalogue::entries;
 use crate::entry::{Argument, Entry, Level, Object, When};
 use crate::fault::{Count, Fault, Start, Value};
 use crate::quantity::{parse_duration, parse_rate};
-use crate::{STEPS, near};
+use crate::{near, steps};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -210,10 +210,11 @@ fn find(text: &str, parts: &Parts<'_>, level: Option<Level>) -> Result<&'static 
 }
 
 fn step(text: &str) -> Result<String, String> {
-    if STEPS.contains(&text) {
+    let steps = steps();
+    if steps.contains(&text) {
         return Ok(text.to_owned());
     }
-    let near = near::nearest(text, STEPS, 3).join(", ");
+    let near = near::nearest(text, &steps, 3).join(", ");
     Err(format!("{text:?} is not a step; did you mean {near}?"))
 }
 

@@ -25,4 +25,6 @@ pub use grammar::{FaultError, parse_plan};
 pub use quantity::{parse_duration, parse_rate, show_duration, show_rate};
 
 /// Where a plan can name a step: the core's actions.
-pub const STEPS: &[&str] = evacuation::effect::Action::NAMES;
+pub fn steps() -> Vec<&'static str> {
+    evacuation::effect::Action::names().collect()
+}

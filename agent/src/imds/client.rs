@@ -5,7 +5,8 @@
 
 use super::ImdsError;
 use super::fault::{Fault, FaultKind};
-use host::causes;
+use evacuation::moment::Moment;
+use host::{causes, clock};
 use http::{HeaderMap, Method, StatusCode, header};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -36,6 +37,8 @@ pub(super) struct Client {
 /// An answer of 200.
 #[derive(Debug)]
 pub(super) struct ImdsAnswer {
+    /// When it was there.
+    pub(super) received: Moment,
     /// Its `Date`.
     pub(super) date: Option<jiff::Timestamp>,
     /// Its body.
@@ -91,7 +94,9 @@ impl Client {
             let request = self.http.request(Method::GET, &url).header(TOKEN_HEADER, token);
             let (status, headers, body) = exchange(request, path).await?;
             match status {
-                StatusCode::OK => return Ok(Some(ImdsAnswer { date: date(&headers), body })),
+                StatusCode::OK => {
+                    return Ok(Some(ImdsAnswer { received: clock::now(), date: date(&headers), body }));
+                }
                 StatusCode::NOT_FOUND => return Ok(None),
                 StatusCode::UNAUTHORIZED if !fresh => self.token = None,
                 status => return Err(refused(path, status)),

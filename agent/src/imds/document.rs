@@ -1,6 +1,7 @@
 //! The documents of IMDS that announce something, and the notices in them.
 
 use super::fault::Fault;
+use evacuation::moment::Moment;
 use evacuation::notice::{InstanceAction, Notice, NoticeKind};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -54,15 +55,22 @@ impl Document {
         }
     }
 
-    /// The notices in it. `now` is when it was given.
-    pub(super) fn notices(self, body: &[u8], now: Timestamp) -> Result<Vec<Notice>, Fault> {
+    /// The notices in it, of an answer that was `given` at this time by IMDS's clock and `received` at this moment by the
+    /// node's.
+    pub(super) fn notices(
+        self,
+        body: &[u8],
+        given: Timestamp,
+        received: Moment,
+    ) -> Result<Vec<Notice>, Fault> {
         let garbage =
             |error: serde_json::Error| Fault::garbage(self.path(), format!("not the known JSON: {error}"));
+        let notice = |kind, parts: &[&str], left_ms| Notice { kind, id: id(parts), seen: received, left_ms };
         match self {
             Document::Interruption => {
                 let body: InterruptionBody = serde_json::from_slice(body).map_err(garbage)?;
                 let kind = NoticeKind::Interruption(body.action);
-                Ok(vec![notice(kind, &[kind.as_str(), &body.time.to_string()], left(body.time, now))])
+                Ok(vec![notice(kind, &[kind.as_str(), &body.time.to_string()], left(body.time, given))])
             }
             Document::Rebalance => {
                 let body: RebalanceBody = serde_json::from_slice(body).map_err(garbage)?;
@@ -77,7 +85,7 @@ impl Document {
                         .ok_or_else(|| Fault::garbage(self.path(), "NotBefore is not a date"))?;
                     let kind = NoticeKind::Maintenance;
                     let parts = [kind.as_str(), &event.event_id, &event.code, &time.to_string()];
-                    Ok(notice(kind, &parts, left(time, now)))
+                    Ok(notice(kind, &parts, left(time, given)))
                 })
                 .collect()
             }
@@ -100,19 +108,19 @@ fn interrupts(code: &str) -> bool {
     }
 }
 
-fn notice(kind: NoticeKind, parts: &[&str], left_ms: i64) -> Notice {
+/// The same for the same announcement, however often and with whatever time left it is shown.
+fn id(parts: &[&str]) -> String {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
     // 128 bits: it stands in annotations, reports and log lines.
-    let id = hasher.finalize().to_hex()[..32].to_owned();
-    Notice { kind, id, left_ms }
+    hasher.finalize().to_hex()[..32].to_owned()
 }
 
-fn left(time: Timestamp, now: Timestamp) -> i64 {
-    time.as_millisecond().saturating_sub(now.as_millisecond())
+fn left(time: Timestamp, given: Timestamp) -> i64 {
+    time.as_millisecond().saturating_sub(given.as_millisecond())
 }
 
 /// A date as in mail and in HTTP headers, with or without its weekday: `21 Jan 2019 09:00:43 GMT`.

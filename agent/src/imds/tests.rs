@@ -193,12 +193,12 @@ fn a_maintenance_event_that_is_canceled_is_withdrawn() {
     };
     let mut standing = ShownNotices::default();
     let mut told = Vec::new();
-    let active = Document::Maintenance.notices(body("active").as_bytes(), now).unwrap();
+    let active = Document::Maintenance.notices(body("active").as_bytes(), now, clock::now()).unwrap();
     let id = active[0].id.clone();
     standing.update(Document::Maintenance, active, &mut told);
     told.clear();
     for _ in 0..3 {
-        let canceled = Document::Maintenance.notices(body("canceled").as_bytes(), now).unwrap();
+        let canceled = Document::Maintenance.notices(body("canceled").as_bytes(), now, clock::now()).unwrap();
         standing.update(Document::Maintenance, canceled, &mut told);
     }
     assert_eq!(told, [ImdsEvent::Withdrawn { id }]);

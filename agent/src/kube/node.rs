@@ -20,7 +20,7 @@ impl Cluster {
     /// A 404 most often means that the node's name is not the one the kubelet registered.
     pub async fn read_node(&self, deadline: Moment) -> Result<NodeFacts, ClusterError> {
         let node = self.get_node(deadline).await?;
-        Ok(facts(&node, &self.options.boot))
+        Ok(facts(&node))
     }
 
     /// Writes the notice to the own node: annotation and taint and, if it is hard, the cordon, in one
@@ -99,10 +99,9 @@ impl Cluster {
 }
 
 /// The node as the core sees it.
-pub(super) fn facts(node: &Node, boot: &str) -> NodeFacts {
+pub(super) fn facts(node: &Node) -> NodeFacts {
     NodeFacts {
         name: node.metadata.name.clone().unwrap_or_default(),
-        boot: boot.to_owned(),
         unschedulable: is_unschedulable(node),
         tainted: taints(node).iter().any(is_ours),
         active_notice: active_notice_of(node),

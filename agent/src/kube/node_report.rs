@@ -40,7 +40,6 @@ impl Cluster {
         let options = Options {
             kubeconfig: None,
             node: node.to_owned(),
-            boot: String::new(),
             instance: String::new(),
             evict_as_node: false,
             daemons: DaemonRules::default(),

@@ -51,7 +51,6 @@ fn options(evict_as_node: bool) -> Options {
     Options {
         kubeconfig: None,
         node: NODE.into(),
-        boot: "boot-1".into(),
         instance: "lifeboat-x".into(),
         evict_as_node,
         daemons: DaemonRules::default(),

@@ -139,7 +139,7 @@ impl NodeView {
         self.reachable(true).await?;
         match event {
             Event::Apply(node) | Event::InitApply(node) => {
-                let facts = node::facts(&node, &self.cluster.options.boot);
+                let facts = node::facts(&node);
                 if facts.name != self.cluster.options.node {
                     return Ok(());
                 }

@@ -65,7 +65,6 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let options = Options {
         kubeconfig: config.kubeconfig.clone(),
         node: config.node_name.clone(),
-        boot: config.boot.clone(),
         instance: config.pod_name.clone(),
         evict_as_node: config.impersonate_node,
         daemons: DaemonRules::default(),
@@ -85,6 +84,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let executor = Executor::new(&config, cluster, store, metrics.clone(), answers_out);
     let event_loop = EventLoop::new(Parts {
         machine: Machine::new(config.policy.clone()),
+        boot: config.boot.clone(),
         journal,
         executor,
         metrics,

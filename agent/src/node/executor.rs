@@ -24,7 +24,7 @@ use crate::volume::PodVolumes;
 use checkpoint::dispatcher::Dispatcher;
 use checkpoint::manifest::MacKey;
 use engines::EngineKind;
-use evacuation::effect::{Action, Effect, EffectId};
+use evacuation::effect::{Action, Effect, EffectId, PodAction, RestoreAction};
 use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::pod::PodUid;
@@ -37,6 +37,10 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::Instrument;
+
+/// A rate that changed by less than one part in this many is the same rate: the core keeps a quarter of every upload in
+/// reserve, and each event is journaled.
+const LINK_CHANGES: u64 = 20;
 
 /// What became of an effect.
 #[derive(Debug)]
@@ -77,6 +81,8 @@ pub struct Executor {
     contexts: BTreeMap<PodUid, Arc<PodContext>>,
     running: Arc<Mutex<BTreeMap<EffectId, AbortHandle>>>,
     answers: mpsc::Sender<EffectAnswer>,
+    /// The rate to the store that was last found to have changed.
+    rate: Option<u64>,
 }
 
 impl Executor {
@@ -108,7 +114,13 @@ impl Executor {
             reported: Mutex::default(),
             counted: Mutex::default(),
         };
-        Self { clients: Arc::new(clients), contexts: BTreeMap::new(), running: Arc::default(), answers }
+        Self {
+            clients: Arc::new(clients),
+            contexts: BTreeMap::new(),
+            running: Arc::default(),
+            answers,
+            rate: None,
+        }
     }
 
     /// The pod as it is now.
@@ -133,9 +145,13 @@ impl Executor {
         });
     }
 
-    /// Bytes per second to the store, as last measured.
-    pub fn measured_rate(&self) -> Option<u64> {
-        self.clients.dispatcher.rate().map(|rate| rate as u64)
+    /// Bytes per second to the store, if that has changed enough to matter since this was last asked: see
+    /// [`LINK_CHANGES`].
+    pub fn changed_rate(&mut self) -> Option<u64> {
+        let rate = self.clients.dispatcher.rate().map(|rate| rate as u64)?;
+        self.clients.metrics.link(rate);
+        let changed = self.rate.is_none_or(|last| last.abs_diff(rate) > last / LINK_CHANGES);
+        changed.then(|| *self.rate.insert(rate))
     }
 
     /// How it stands with the store.
@@ -150,32 +166,72 @@ impl Executor {
 
     /// Starts an effect. `left` is the time until the node's deadline, for the log.
     pub fn start(&self, effect: Effect, left: Option<Span>) {
-        if let Action::Cancel { effect: other } = effect.action {
-            if let Some(task) = self.running.lock().remove(&other) {
-                task.abort();
+        let Effect { id, deadline, attempt, action } = effect;
+        let head =
+            EffectHead { id, deadline, attempt, left, name: (&action).into(), counted: Counted::of(&action) };
+        let clients = Arc::clone(&self.clients);
+        match action {
+            Action::Cancel { effect: other } => {
+                if let Some(task) = self.running.lock().remove(&other) {
+                    task.abort();
+                }
+                self.answer_now(id, Outcome::Done(Done::Nothing));
             }
-            return self.answer_now(effect.id, Outcome::Done(Done::Nothing));
+            Action::Anomaly { what } => self.supervise(head, None, async move {
+                tracing::error!(what, "anomaly: please report this with the journal");
+                clients.metrics.anomaly();
+                Ok(Done::Nothing)
+            }),
+            Action::Node(action) => {
+                self.supervise(head, None, async move { node::perform(&clients, action, deadline).await });
+            }
+            Action::Pod { uid, action } => {
+                let Some(context) = self.known(id, &uid) else { return };
+                self.supervise(head, Some(Arc::clone(&context)), async move {
+                    let done = pod::perform(&clients, &context, action, deadline).await;
+                    context.close_memory();
+                    done
+                });
+            }
+            Action::Restore { uid, action } => {
+                let Some(context) = self.known(id, &uid) else { return };
+                self.supervise(head, Some(Arc::clone(&context)), async move {
+                    let done = restore::perform(&clients, &context, action, deadline).await;
+                    context.close_memory();
+                    done
+                });
+            }
         }
-        let (action, counted) = (effect.action.name(), ActionName::from(&effect.action));
-        let context = effect.action.pod().map(|uid| self.contexts.get(uid).cloned());
-        let Some(context) = context.map_or(Some(None), |context| context.map(Some)) else {
+    }
+
+    /// The context of a pod; an effect about one that is no longer there is answered here.
+    fn known(&self, id: EffectId, uid: &PodUid) -> Option<Arc<PodContext>> {
+        let context = self.contexts.get(uid).cloned();
+        if context.is_none() {
             let why = "the pod is no longer known on this node".to_owned();
-            return self.answer_now(effect.id, Outcome::Failed { kind: FailureKind::NotFound, why });
-        };
+            self.answer_now(id, Outcome::Failed { kind: FailureKind::NotFound, why });
+        }
+        context
+    }
+
+    /// One task that works under the effect's deadline, and one that sends its one answer.
+    fn supervise(
+        &self,
+        head: EffectHead,
+        context: Option<Arc<PodContext>>,
+        work: impl Future<Output = Result<Done, EffectFailure>> + Send + 'static,
+    ) {
         let span = tracing::info_span!(
             "effect",
-            id = effect.id.0,
-            action,
-            attempt = effect.attempt,
+            id = head.id.0,
+            action = head.name.text(),
+            attempt = head.attempt,
             pod = context.as_ref().map(|context| context.display_name()),
-            remaining_ms = left.map(Span::as_millis),
+            remaining_ms = head.left.map(Span::as_millis),
         );
-        let (id, deadline) = (effect.id, effect.deadline);
-        let clients = Arc::clone(&self.clients);
-        let work =
-            tokio::spawn(perform(clients, context.clone(), effect.action, deadline).instrument(span.clone()));
+        let work = tokio::spawn(work.instrument(span.clone()));
         let abort = work.abort_handle();
-        self.running.lock().insert(id, abort.clone());
+        self.running.lock().insert(head.id, abort.clone());
         let (running, answers, metrics) =
             (Arc::clone(&self.running), self.answers.clone(), self.clients.metrics.clone());
         let began = clock::now();
@@ -183,7 +239,7 @@ impl Executor {
             context.as_ref().and_then(|context| context.settings().ok()).map(|settings| settings.engine);
         tokio::spawn(
             async move {
-                let outcome = match tokio::time::timeout_at(clock::instant(deadline), work).await {
+                let outcome = match tokio::time::timeout_at(clock::instant(head.deadline), work).await {
                     Ok(Ok(Ok(done))) => Outcome::Done(done),
                     Ok(Ok(Err(failure))) => failure.into_outcome(),
                     Ok(Err(error)) if error.is_cancelled() => {
@@ -195,12 +251,12 @@ impl Executor {
                         Outcome::TimedOut
                     }
                 };
-                running.lock().remove(&id);
+                running.lock().remove(&head.id);
                 let took = clock::now().since(began);
-                measure(&metrics, counted, engine, &outcome, took);
+                measure(&metrics, &head, engine, &outcome, took);
                 log(&outcome, took);
                 // The loop has ended: nobody is left to know.
-                let _ = answers.send(EffectAnswer { id, outcome }).await;
+                let _ = answers.send(EffectAnswer { id: head.id, outcome }).await;
             }
             .instrument(span),
         );
@@ -214,26 +270,73 @@ impl Executor {
     }
 }
 
+/// What is known of an effect when its work is handed over.
+struct EffectHead {
+    id: EffectId,
+    deadline: Moment,
+    attempt: u32,
+    left: Option<Span>,
+    name: ActionName,
+    counted: Counted,
+}
+
+/// Which metrics count an effect, beside the one that counts all of them.
+#[derive(Clone, Copy)]
+enum Counted {
+    Eviction,
+    Commit,
+    Save,
+    /// A request to the engine, whose failures are its own.
+    Engine,
+    Other,
+}
+
+impl Counted {
+    const fn of(action: &Action) -> Self {
+        match action {
+            Action::Pod { action, .. } => match action {
+                PodAction::Evict { .. } => Counted::Eviction,
+                PodAction::Commit { .. } => Counted::Commit,
+                PodAction::Save { .. } => Counted::Save,
+                PodAction::InspectEngine
+                | PodAction::Quiesce
+                | PodAction::Resume
+                | PodAction::Flush { .. } => Counted::Engine,
+                PodAction::SetHold { .. }
+                | PodAction::WriteIntent { .. }
+                | PodAction::AbandonIntent { .. }
+                | PodAction::Reprioritise { .. }
+                | PodAction::MarkDisrupted
+                | PodAction::DeletePod { .. }
+                | PodAction::Publish(_) => Counted::Other,
+            },
+            Action::Restore {
+                action: RestoreAction::CheckFingerprint | RestoreAction::ImportState | RestoreAction::Verify,
+                ..
+            } => Counted::Engine,
+            Action::Restore { .. } | Action::Node(_) | Action::Cancel { .. } | Action::Anomaly { .. } => {
+                Counted::Other
+            }
+        }
+    }
+}
+
 /// Counts what an effect came to.
-fn measure(metrics: &Metrics, action: ActionName, engine: Option<EngineKind>, outcome: &Outcome, took: Span) {
-    metrics.effect(action, outcome, took);
-    match (action.text(), outcome) {
-        ("evict", _) => metrics.eviction(outcome),
-        ("commit", _) => metrics.commit(outcome, took),
-        ("save", Outcome::Done(Done::Saved { bytes, sent, .. })) => {
+fn measure(metrics: &Metrics, head: &EffectHead, engine: Option<EngineKind>, outcome: &Outcome, took: Span) {
+    metrics.effect(head.name, outcome, took);
+    match (head.counted, outcome) {
+        (Counted::Eviction, _) => metrics.eviction(outcome),
+        (Counted::Commit, _) => metrics.commit(outcome, took),
+        (Counted::Save, Outcome::Done(Done::Saved { bytes, sent, .. })) => {
             metrics.save(outcome, took, *bytes, *sent)
         }
-        ("save", _) => metrics.save(outcome, took, 0, 0),
-        (
-            "inspect_engine" | "quiesce" | "resume" | "flush" | "check_fingerprint" | "import_state"
-            | "verify",
-            Outcome::Failed { kind, .. },
-        ) => {
+        (Counted::Save, _) => metrics.save(outcome, took, 0, 0),
+        (Counted::Engine, Outcome::Failed { kind, .. }) => {
             if let Some(engine) = engine {
                 metrics.engine_error(engine, *kind);
             }
         }
-        _ => {}
+        (Counted::Engine | Counted::Other, _) => {}
     }
 }
 
@@ -244,35 +347,5 @@ fn log(outcome: &Outcome, took: Span) {
         Outcome::Failed { kind, why } => tracing::warn!(took_ms, kind = kind.as_str(), why, "failed"),
         Outcome::TimedOut => tracing::warn!(took_ms, "timed out"),
         Outcome::Panicked => tracing::error!(took_ms, "panicked: this is a bug"),
-    }
-}
-
-async fn perform(
-    clients: Arc<Clients>,
-    context: Option<Arc<PodContext>>,
-    action: Action,
-    deadline: Moment,
-) -> Result<Done, EffectFailure> {
-    match context {
-        None => node::perform(&clients, action, deadline).await,
-        Some(context) => {
-            let done = match action {
-                Action::FindLineage { .. }
-                | Action::Claim { .. }
-                | Action::RenewClaim { .. }
-                | Action::Prefetch { .. }
-                | Action::Fetch { .. }
-                | Action::ReloadLocal { .. }
-                | Action::CheckFingerprint { .. }
-                | Action::ImportState { .. }
-                | Action::Verify { .. }
-                | Action::FinishClaim { .. } => {
-                    crate::node::executor::restore::perform(&clients, &context, action, deadline).await
-                }
-                other => crate::node::executor::pod::perform(&clients, &context, other, deadline).await,
-            };
-            context.close_memory();
-            done
-        }
     }
 }

@@ -57,12 +57,13 @@ impl Journal {
     /// before this life began are known to nobody else.
     ///
     /// A line that cannot be read (the last one of an agent that was killed) is passed over: a running agent refuses
-    /// nothing of its own past.
+    /// nothing of its own past. A life in another format is passed over too, and what is lost by it is said once.
     pub fn earlier_reports(folder: &Path, boot: &str, policy: &Policy) -> Vec<Report> {
         let mut reports: Vec<Report> = Vec::new();
         let mut life: Option<Machine> = None;
-        // The life has its head, and has not read its node yet.
+        // The life has its head, and nothing has happened in it yet.
         let mut fresh = false;
+        let mut foreign = None;
         let mut end = |life: &mut Option<Machine>| {
             let told = life.take().and_then(|mut machine| machine.report());
             reports.extend(told.filter(|told| told.boot == boot));
@@ -71,24 +72,33 @@ impl Journal {
             let Ok(file) = File::open(folder.join(name)) else { continue };
             // By bytes: a line that is no text must not hide those behind it.
             for line in BufReader::new(file).split(b'\n').map_while(Result::ok) {
-                let (at, event) = match serde_json::from_slice(&line) {
-                    Ok(Line { at, what: What::Event(event) }) => (at, event),
-                    Ok(Line { what: What::Life(head), .. }) => {
+                let line: Line = match serde_json::from_slice(&line) {
+                    Ok(line) => line,
+                    Err(_) => {
+                        if let Some(format) = foreign_format(&line, boot) {
+                            end(&mut life);
+                            foreign = Some(format);
+                        }
+                        continue;
+                    }
+                };
+                let (at, event) = match line {
+                    Line { at, what: What::Event(event) } => (at, event),
+                    Line { what: What::Life(head), .. } => {
                         end(&mut life);
-                        let own = Some(head.policy).filter(|_| head.format == FORMAT);
-                        life = Some(Machine::new(own.unwrap_or_else(|| policy.clone())));
+                        life = (head.format == FORMAT).then(|| Machine::new(head.policy));
                         fresh = true;
                         continue;
                     }
-                    Ok(Line { what: What::Effect(_), .. }) | Err(_) => continue,
+                    Line { what: What::Effect(_), .. } => continue,
                 };
-                if let Event::Started(node) = &event {
+                if let Event::AgentStarted { boot: of } = &event {
                     // A head that cannot be read must not leave its life under the policy of the one before.
                     if !std::mem::take(&mut fresh) {
                         end(&mut life);
                         life = Some(Machine::new(policy.clone()));
                     }
-                    life.take_if(|_| node.boot != boot);
+                    life.take_if(|_| of != boot);
                 }
                 if let Some(machine) = &mut life {
                     machine.handle(at, event);
@@ -96,6 +106,14 @@ impl Journal {
             }
         }
         end(&mut life);
+        if let Some(format) = foreign {
+            tracing::warn!(
+                format,
+                folder = %folder.display(),
+                "the journal of an earlier life in this boot is of another format, and is not read: pods that were gone \
+                 before this start are missing in the report of an evacuation that is under way"
+            );
+        }
         reports
     }
 
@@ -126,6 +144,24 @@ impl Journal {
             self.written = written;
         }
     }
+}
+
+/// The format of a line in which an agent of format 1 read its node in this boot. That format had no other beginning.
+fn foreign_format(line: &[u8], boot: &str) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Old {
+        event: Started,
+    }
+    #[derive(serde::Deserialize)]
+    struct Started {
+        started: Booted,
+    }
+    #[derive(serde::Deserialize)]
+    struct Booted {
+        boot: String,
+    }
+    let old: Old = serde_json::from_slice(line).ok()?;
+    (old.event.started.boot == boot).then_some(1)
 }
 
 fn append(path: &Path) -> std::io::Result<(File, u64)> {

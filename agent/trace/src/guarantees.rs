@@ -22,10 +22,11 @@ mod restores;
 mod saves;
 
 use crate::Step;
-use evacuation::effect::{Action, Effect, EffectId, Subject};
+use evacuation::effect::{Action, Effect, EffectId, NodeAction, PodAction, RestoreAction};
 use evacuation::event::{Done, Event, FailureKind, NodeFacts, Outcome};
 use evacuation::moment::Moment;
-use evacuation::pod::PodUid;
+use evacuation::notice::ActiveNotice;
+use evacuation::pod::{PodFacts, PodUid};
 use evacuation::policy::Policy;
 use node::Node;
 use notices::Notices;
@@ -75,20 +76,23 @@ pub struct Checker {
     holds: holds::Files,
     commits: reports::Commits,
     // What one life knows.
-    life_began: u64,
-    started: bool,
+    /// The boot in which it began.
+    boot: Option<String>,
+    /// When it read its node: before, it can do nothing.
+    node_read: Option<u64>,
+    /// Pods that were seen before that.
+    unread: BTreeMap<PodUid, PodFacts>,
     pods: BTreeMap<PodUid, JudgedPod>,
     open: BTreeMap<EffectId, OpenEffect>,
     reports: Reports,
     rates: link::Rates,
-    expects_anomaly: bool,
     last_id: u64,
     second: (u64, usize),
     wakeup: Option<Moment>,
 }
 
 /// Judges a whole trace: the steps of one life of the core or of several, each of which begins with
-/// [`Event::Started`]. It may be cut anywhere: only what was due by its last step is demanded.
+/// [`Event::AgentStarted`]. It may be cut anywhere: only what was due by its last step is demanded.
 pub fn check<'a>(policy: &Policy, steps: impl IntoIterator<Item = &'a Step>) -> Vec<Violation> {
     let mut checker = Checker::new(policy.clone());
     let mut last = Moment::default();
@@ -112,13 +116,13 @@ impl Checker {
             node: Node::default(),
             holds: holds::Files::default(),
             commits: reports::Commits::default(),
-            life_began: 0,
-            started: false,
+            boot: None,
+            node_read: None,
+            unread: BTreeMap::new(),
             pods: BTreeMap::new(),
             open: BTreeMap::new(),
             reports: Reports::default(),
             rates: link::Rates::default(),
-            expects_anomaly: false,
             last_id: 0,
             second: (0, 0),
             wakeup: None,
@@ -130,12 +134,14 @@ impl Checker {
         &self.violations
     }
 
-    /// Takes the next step of the current life; [`Event::Started`] begins a new one. `wakeup` is when the core
+    /// Takes the next step of the current life; [`Event::AgentStarted`] begins a new one. `wakeup` is when the core
     /// wants to be woken after it; `None` if it does not, or if the trace does not say.
     pub fn step(&mut self, step: &Step, wakeup: Option<Moment>) {
         self.now = step.at.as_millis();
-        if let Event::Started(node) = &step.event {
-            self.starts(node);
+        match &step.event {
+            Event::AgentStarted { boot } => self.starts(boot),
+            Event::NodeRead(node) => self.reads_node(node),
+            _ => {}
         }
         self.event(&step.event);
         self.count_effort(step.effects.len());
@@ -146,13 +152,15 @@ impl Checker {
             self.wrong(8, "it wants to be woken in the past");
         }
         self.wakeup = wakeup;
-        self.after();
+        if self.node_read.is_some() {
+            self.after();
+        }
     }
 
     /// The end of a trace at `now`, with its agent alive: what should have happened by now.
     pub fn finish(&mut self, now: Moment) {
         self.now = now.as_millis();
-        if !self.started || self.now < self.life_began + 10_000 {
+        if self.node_read.is_none_or(|since| self.now < since + 10_000) {
             return;
         }
         self.leaves_no_trace();
@@ -176,28 +184,43 @@ impl Checker {
     }
 
     /// A new life: it knows nothing, and ids begin anew.
-    fn starts(&mut self, node: &NodeFacts) {
-        self.life_began = self.now;
-        self.started = true;
+    fn starts(&mut self, boot: &str) {
+        if self.boot.as_ref().is_some_and(|before| before != boot) {
+            // The instance was stopped and came back: no notice stands, no file of a pod is left.
+            self.notices = Notices::new(self.policy.clone());
+            self.holds = holds::Files::default();
+        }
+        self.boot = Some(boot.to_owned());
+        self.node_read = None;
+        self.unread.clear();
         self.pods.clear();
         self.open.clear();
+        self.notices.starts();
         self.reports = Reports::default();
         self.rates = link::Rates::default();
         self.last_id = 0;
         self.second = (0, 0);
         self.wakeup = None;
-        let first = self.node.boot.is_none();
-        if self.node.boot.as_ref().is_some_and(|boot| *boot != node.boot) {
-            // The instance was stopped and came back: no notice stands, no file of a pod is left.
-            self.notices = Notices::new(self.policy.clone());
-            self.holds = holds::Files::default();
-        }
-        let active_notice =
-            node.active_notice.as_ref().filter(|active_notice| active_notice.boot == node.boot);
-        if let Err(what) = self.notices.resume(active_notice, first) {
+    }
+
+    /// From here on it can act, on what it has seen before too.
+    fn reads_node(&mut self, node: &NodeFacts) {
+        let (now, first) = (self.now, self.node.is_unknown());
+        self.node_read = Some(now);
+        let ours = |active_notice: &&ActiveNotice| Some(&active_notice.boot) == self.boot.as_ref();
+        let active_notice = node.active_notice.as_ref().filter(ours);
+        if let Err(what) = self.notices.resume(now, active_notice, first) {
             self.wrong(7, what);
         }
-        self.node.starts(node);
+        self.node.starts(node, active_notice.is_some());
+        for facts in std::mem::take(&mut self.unread).into_values() {
+            self.sees_pod(&facts);
+        }
+    }
+
+    fn sees_pod(&mut self, facts: &PodFacts) {
+        let pod = self.pods.entry(facts.uid.clone()).or_insert_with(|| JudgedPod::new(facts.clone()));
+        pod.seen(facts, self.now);
     }
 
     fn event(&mut self, event: &Event) {
@@ -205,12 +228,16 @@ impl Checker {
         if let Event::Answered { id, outcome } = event
             && let Some(open) = self.open.remove(id)
         {
-            if let (Action::Flush { .. }, Outcome::Done(Done::Flushed { bytes })) = (&open.action, outcome) {
+            if let (
+                Action::Pod { action: PodAction::Flush { .. }, .. },
+                Outcome::Done(Done::Flushed { bytes }),
+            ) = (&open.action, outcome)
+            {
                 self.rates.flushed(*bytes, now.saturating_sub(open.asked));
             }
             self.answered(&open.action, outcome);
         }
-        if self.notices.event(now, event, self.started) {
+        if self.notices.event(now, event) {
             self.reports = Reports::default();
             self.node.forbidden = false;
             for pod in self.pods.values_mut() {
@@ -219,20 +246,22 @@ impl Checker {
         }
         match event {
             Event::NodeUpdated(node) => self.node.seen(now, node),
-            Event::PodUpdated(facts) => {
-                let pod =
-                    self.pods.entry(facts.uid.clone()).or_insert_with(|| JudgedPod::new((**facts).clone()));
-                pod.seen(facts, now);
+            Event::PodUpdated(facts) if self.node_read.is_none() => {
+                self.unread.insert(facts.uid.clone(), (**facts).clone());
             }
+            Event::PodUpdated(facts) => self.sees_pod(facts),
             Event::PodRemoved(uid) => {
+                self.unread.remove(uid);
                 if let Some(pod) = self.pods.get_mut(uid) {
                     pod.gone = true;
                     pod.refused_at = None;
                 }
             }
             Event::LinkMeasured { bytes_per_second } => self.rates.link = Some(*bytes_per_second),
-            Event::NoticeReceived(_) if !self.started => self.expects_anomaly = true,
-            Event::Started(_)
+            Event::AgentStarted { .. }
+            | Event::NodeRead(_)
+            | Event::PodsListed
+            | Event::ImdsReachable { .. }
             | Event::NoticeReceived(_)
             | Event::NoticeWithdrawn { .. }
             | Event::Answered { .. }
@@ -248,10 +277,14 @@ impl Checker {
         let now = self.now;
         let done = matches!(outcome, Outcome::Done(_));
         match action {
-            Action::MarkNode(active_notice) => self.node.marked(active_notice, outcome),
-            Action::ClearNodeMark { uncordon } => self.node.mark_cleared(*uncordon, done),
-            Action::SetHold { pod, hold } => self.holds.answered(pod, *hold, outcome),
-            Action::WriteReport(report) if done && report.complete => self.notices.reported(now),
+            Action::Node(NodeAction::MarkNode(active_notice)) => self.node.marked(active_notice, outcome),
+            Action::Node(NodeAction::ClearNodeMark { uncordon }) => self.node.mark_cleared(*uncordon, done),
+            Action::Pod { uid: pod, action: PodAction::SetHold { hold } } => {
+                self.holds.answered(pod, *hold, outcome)
+            }
+            Action::Node(NodeAction::WriteReport(report)) if done && report.complete => {
+                self.notices.reported(now)
+            }
             _ => {}
         }
         let Some(uid) = action.pod() else { return };
@@ -261,8 +294,10 @@ impl Checker {
         {
             self.commits.add(uid, generation);
         }
-        if let (Action::WriteIntent { departure, .. }, Outcome::Done(Done::IntentWritten { committed: None })) =
-            (action, outcome)
+        if let (
+            Action::Pod { action: PodAction::WriteIntent { departure, .. }, .. },
+            Outcome::Done(Done::IntentWritten { committed: None }),
+        ) = (action, outcome)
             && self.commits.is_final(uid, departure)
         {
             self.wrong(7, format!("the commit of {uid} in this departure is forgotten: {departure}"));
@@ -270,12 +305,21 @@ impl Checker {
         let Some(pod) = self.pods.get_mut(uid) else { return };
         pod.answered(now, action, outcome);
         match (action, outcome) {
-            (Action::Commit { kind: evacuation::effect::FlushKind::Final, .. }, Outcome::Done(_)) => {
+            (
+                Action::Pod {
+                    action: PodAction::Commit { kind: evacuation::effect::FlushKind::Final, .. },
+                    ..
+                },
+                Outcome::Done(_),
+            ) => {
                 // Without its intent in the store a later life cannot know of it.
                 let departure = pod.departure.as_deref().filter(|_| pod.intent_written);
                 self.commits.committed(uid, departure);
             }
-            (Action::Evict { .. }, Outcome::Failed { kind: FailureKind::Refused, .. }) => {
+            (
+                Action::Pod { action: PodAction::Evict { .. }, .. },
+                Outcome::Failed { kind: FailureKind::Refused, .. },
+            ) => {
                 let leaves = pod.facts.stays().is_none() && pod.facts.terminating.is_none();
                 pod.refused_at = leaves.then_some(now);
                 pod.slots_were_full = false;
@@ -293,62 +337,74 @@ impl Checker {
         }
         self.last_id = effect.id.0;
         match &effect.action {
-            Action::MarkNode(active_notice) => {
+            Action::Node(NodeAction::MarkNode(active_notice)) => {
                 if let Err((guarantee, what)) = self.notices.may_mark(active_notice) {
                     self.wrong(guarantee, what);
                 }
                 self.node.marks(active_notice);
             }
-            Action::ClearNodeMark { uncordon } => self.clears_mark(*uncordon),
-            Action::Evict { pod, grace } => self.evicts(pod, *grace, false),
-            Action::DeletePod { pod, grace } => self.evicts(pod, *grace, true),
-            Action::MarkDisrupted { pod } => {
+            Action::Node(NodeAction::ClearNodeMark { uncordon }) => self.clears_mark(*uncordon),
+            Action::Pod { uid: pod, action: PodAction::Evict { grace } } => self.evicts(pod, *grace, false),
+            Action::Pod { uid: pod, action: PodAction::DeletePod { grace } } => {
+                self.evicts(pod, *grace, true)
+            }
+            Action::Pod { uid: pod, action: PodAction::MarkDisrupted } => {
                 self.asks_again(pod);
                 if let Some(seen) = self.pods.get_mut(pod) {
                     (seen.asked, seen.ever_asked) = (true, true);
                 }
             }
             Action::Cancel { effect } => {
-                if let Some(OpenEffect { action: Action::SetHold { pod, .. }, .. }) = self.open.remove(effect)
+                if let Some(OpenEffect {
+                    action: Action::Pod { uid: pod, action: PodAction::SetHold { .. } },
+                    ..
+                }) = self.open.remove(effect)
                 {
                     self.holds.unknown(&pod);
                 }
             }
-            Action::SetHold { pod, hold } => self.sets_hold(pod, *hold),
-            Action::WriteReport(report) => self.writes_report(report),
+            Action::Pod { uid: pod, action: PodAction::SetHold { hold } } => self.sets_hold(pod, *hold),
+            Action::Node(NodeAction::WriteReport(report)) => self.writes_report(report),
             Action::Anomaly { what } => {
-                if !std::mem::take(&mut self.expects_anomaly) {
-                    self.wrong(8, format!("an anomaly: {what}"));
-                }
+                self.wrong(8, format!("an anomaly: {what}"));
             }
-            Action::AbandonIntent { pod, why } => self.gives_up(pod, why),
-            Action::Publish { about: Subject::Pod(pod), reason, note, .. } if reason == "StateNotSaved" => {
-                self.gives_up(pod, note);
+            Action::Pod { uid: pod, action: PodAction::AbandonIntent { why } } => self.gives_up(pod, why),
+            Action::Pod { uid, action: PodAction::Publish(event) } if event.reason == "StateNotSaved" => {
+                self.gives_up(uid, &event.note);
             }
-            Action::Resume { pod } => {
+            Action::Pod { uid: pod, action: PodAction::Resume } => {
                 if let Some(pod) = self.pods.get_mut(pod) {
                     // It serves again: its hold is kept ahead until somebody deletes it.
                     (pod.flush_ready, pod.over_since) = (None, None);
                 }
             }
-            Action::Publish { .. } | Action::InspectEngine { .. } => {}
-            Action::WriteIntent { pod, .. }
-            | Action::Quiesce { pod }
-            | Action::Flush { pod, .. }
-            | Action::Save { pod, .. }
-            | Action::Commit { pod, .. } => self.keeps(pod, &effect.action),
-            Action::Reprioritise { pod, .. } => self.moves(pod),
-            Action::FindLineage { pod }
-            | Action::Claim { pod, .. }
-            | Action::RenewClaim { pod, .. }
-            | Action::Prefetch { pod, .. }
-            | Action::Fetch { pod, .. }
-            | Action::ReloadLocal { pod }
-            | Action::CheckFingerprint { pod }
-            | Action::ImportState { pod }
-            | Action::Verify { pod }
-            | Action::FinishClaim { pod, .. }
-            | Action::OpenGate { pod, .. } => self.restores(pod, &effect.action),
+            Action::Node(NodeAction::Publish(_))
+            | Action::Pod { action: PodAction::Publish(_) | PodAction::InspectEngine, .. } => {}
+            Action::Pod {
+                uid: pod,
+                action:
+                    PodAction::WriteIntent { .. }
+                    | PodAction::Quiesce
+                    | PodAction::Flush { .. }
+                    | PodAction::Save { .. }
+                    | PodAction::Commit { .. },
+            } => self.keeps(pod, &effect.action),
+            Action::Pod { uid: pod, action: PodAction::Reprioritise { .. } } => self.moves(pod),
+            Action::Restore {
+                uid: pod,
+                action:
+                    RestoreAction::FindLineage
+                    | RestoreAction::Claim { .. }
+                    | RestoreAction::RenewClaim { .. }
+                    | RestoreAction::Prefetch { .. }
+                    | RestoreAction::Fetch { .. }
+                    | RestoreAction::ReloadLocal
+                    | RestoreAction::CheckFingerprint
+                    | RestoreAction::ImportState
+                    | RestoreAction::Verify
+                    | RestoreAction::FinishClaim { .. }
+                    | RestoreAction::OpenGate { .. },
+            } => self.restores(pod, &effect.action),
         }
         self.open.insert(effect.id, OpenEffect { asked: self.now, action: effect.action.clone() });
     }

@@ -4,7 +4,7 @@
 //! the effects it led to:
 //!
 //! ```text
-//! {"at": <boot clock ms>, "life": {"format": 1, "agent": "0.1.0", "policy": {…}}}
+//! {"at": <boot clock ms>, "life": {"format": 2, "agent": "0.1.0", "policy": {…}}}
 //! {"at": …, "event": …}
 //! {"at": …, "effect": …}
 //! ```
@@ -27,7 +27,7 @@ pub const NAME: &str = "journal.jsonl";
 pub const OLD_NAME: &str = "journal.jsonl.old";
 
 /// The format that this version writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The version of lifeboat that this is.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -24,13 +24,16 @@ pub struct Life {
 impl Life {
     /// Nothing of it is missing.
     pub fn is_whole(&self) -> bool {
-        self.head.is_some() || self.steps.first().is_none_or(|step| matches!(step.event, Event::Started(_)))
+        self.head.is_some()
+            || self.steps.first().is_none_or(|step| matches!(step.event, Event::AgentStarted { .. }))
     }
 
-    /// It ends where an agent that wrote no head reads its node.
+    /// It ends where an agent that wrote no head starts.
     fn ends_before(&self, event: &Event) -> bool {
-        let has_started = || self.steps.iter().any(|step| matches!(step.event, Event::Started(_)));
-        matches!(event, Event::Started(_)) && !self.steps.is_empty() && (self.head.is_none() || has_started())
+        let has_started = || self.steps.iter().any(|step| matches!(step.event, Event::AgentStarted { .. }));
+        matches!(event, Event::AgentStarted { .. })
+            && !self.steps.is_empty()
+            && (self.head.is_none() || has_started())
     }
 }
 

@@ -25,7 +25,7 @@ pub use telling::Teller;
 pub use words::{ANOMALY, bytes, departure_word, stamp, state_word};
 
 use crate::Step;
-use evacuation::effect::Action;
+use evacuation::effect::{Action, NodeAction};
 use evacuation::event::Event;
 use evacuation::moment::Moment;
 use evacuation::report::Report;
@@ -91,7 +91,7 @@ impl Timeline {
             }
         }
         let node = steps.iter().find_map(|step| match &step.event {
-            Event::Started(node) => Some(node.name.clone()),
+            Event::NodeRead(node) => Some(node.name.clone()),
             _ => None,
         });
         let (lines, report) = teller.end();
@@ -181,16 +181,20 @@ impl TimelineLine {
 
 /// The moment that everything is told relative to, and what it is.
 fn zero<'s>(steps: impl Iterator<Item = &'s Step> + Clone) -> (Moment, &'static str) {
+    let mut life = None;
     let hard = steps.clone().find_map(|step| {
-        if let Event::Started(node) = &step.event
+        if let Event::AgentStarted { boot } = &step.event {
+            life = Some(boot);
+        }
+        if let Event::NodeRead(node) = &step.event
             && let Some(active_notice) = &node.active_notice
             && active_notice.hard
-            && active_notice.boot == node.boot
+            && Some(&active_notice.boot) == life
         {
             return Some((active_notice.began, "the notice, seen by an earlier life of the agent"));
         }
         step.effects.iter().find_map(|effect| match &effect.action {
-            Action::MarkNode(active_notice) if active_notice.hard => {
+            Action::Node(NodeAction::MarkNode(active_notice)) if active_notice.hard => {
                 Some((active_notice.began, "the notice"))
             }
             _ => None,

@@ -4,7 +4,7 @@
 //! what came to nothing is undone. It must not know how pods are saved or evicted.
 
 use super::{Machine, REARM};
-use crate::effect::{Action, Subject};
+use crate::effect::{Action, KubeEvent, NodeAction, PodAction};
 use crate::evacuation::{self, Evacuation};
 use crate::moment::{Moment, Span};
 use crate::notice::{ActiveNotice, InstanceAction, Notice, NoticeKind};
@@ -16,31 +16,29 @@ const REHEARSED: Span = Span::from_secs(5);
 
 impl Machine {
     pub(super) fn notice_received(&mut self, notice: Notice) {
-        let Some(boot) = self.node.as_ref().map(|node| node.boot.clone()) else {
-            let what = "a notice came before the node was read".to_owned();
-            return context!(self).fire(Action::Anomaly { what });
-        };
+        let Some(boot) = self.boot.clone() else { return };
         if notice.kind == NoticeKind::Drill && !self.may_rehearse(&notice) {
             return;
         }
         let (hard, deadline, short) = self.meaning(&notice);
-        let fresh = !self.seen_notices.contains(&notice.id);
+        let fresh = !self.announcements.contains(&notice.id);
         let was_schedulable = self.was_schedulable();
         if self.evacuation.is_some() {
             if !hard {
                 return;
             }
-            self.seen_notices.insert(notice.id.clone());
+            self.announcements.insert(notice.clone());
             if !(fresh && self.is_another(&notice)) {
                 return self.repeated(&notice, deadline, short);
             }
             self.end_evacuation();
         }
-        self.seen_notices.insert(notice.id.clone());
+        self.announcements.insert(notice.clone());
         let is_rebalance = notice.kind == NoticeKind::Rebalance;
         // IMDS goes on showing it: what came to nothing does not begin again.
         if (!fresh && (is_rebalance || !hard))
             || (is_rebalance && self.policy.rebalance == RebalancePolicy::Off)
+            || (!hard && deadline <= self.now)
         {
             return;
         }
@@ -48,14 +46,14 @@ impl Machine {
             notice: notice.id.clone(),
             kind: notice.kind,
             boot,
-            began: self.now,
+            began: notice.seen.min(self.now),
             deadline,
             hard,
             was_schedulable,
         };
         if !hard {
             if notice.kind == NoticeKind::Maintenance {
-                self.maintenance = Some((notice.id, deadline));
+                self.announcements.wait_for(&notice.id);
             }
             let note = format!(
                 "{} notice {}: soft taint and pre-copy",
@@ -63,12 +61,7 @@ impl Machine {
                 active_notice.notice
             );
             let mut ctx = context!(self);
-            ctx.fire(Action::Publish {
-                about: Subject::Node,
-                reason: "PreCopyStarted".into(),
-                note,
-                warning: false,
-            });
+            ctx.fire(Action::Node(NodeAction::Publish(KubeEvent::normal("PreCopyStarted", note))));
             return self.mark.want(active_notice, &mut ctx);
         }
         self.evacuate(active_notice, short);
@@ -76,19 +69,17 @@ impl Machine {
 
     /// Nothing stands that is more than a rehearsal.
     fn may_rehearse(&mut self, notice: &Notice) -> bool {
-        let fresh = !self.seen_notices.contains(&notice.id);
+        let fresh = !self.announcements.contains(&notice.id);
         let stands = self.mark.wanted().map(|active_notice| active_notice.notice.clone());
-        if fresh && stands.is_none() && self.evacuation.is_none() && self.maintenance.is_none() {
+        if fresh && stands.is_none() && self.evacuation.is_none() && self.announcements.awaited().is_none() {
             return true;
         }
         if fresh {
             let stands = stands.unwrap_or_else(|| "another notice".to_owned());
-            context!(self).fire(Action::Publish {
-                about: Subject::Node,
-                reason: "DrillRefused".into(),
-                note: format!("drill {}: {stands} stands on this node; try again when it is over", notice.id),
-                warning: true,
-            });
+            let note =
+                format!("drill {}: {stands} stands on this node; try again when it is over", notice.id);
+            let event = KubeEvent::warning("DrillRefused", note);
+            context!(self).fire(Action::Node(NodeAction::Publish(event)));
         }
         false
     }
@@ -130,31 +121,29 @@ impl Machine {
     }
 
     /// Hard or soft, until when, and whether the window is the minimum one.
-    pub(super) fn meaning(&self, notice: &Notice) -> (bool, Moment, bool) {
-        let at = self.now + Span::from_millis(u64::try_from(notice.left_ms).unwrap_or(0));
+    fn meaning(&self, notice: &Notice) -> (bool, Moment, bool) {
+        let hard = |(deadline, short)| (true, deadline, short);
         match notice.kind {
             NoticeKind::Drill
             | NoticeKind::Interruption(
                 InstanceAction::Terminate | InstanceAction::Stop | InstanceAction::Hibernate,
-            ) => {
-                let (deadline, short) = evacuation::deadline(notice.left_ms, &self.policy, self.now);
-                (true, deadline, short)
-            }
+            ) => hard(evacuation::deadline(notice.ends(), &self.policy, self.now)),
             NoticeKind::Rebalance => match self.policy.rebalance {
-                RebalancePolicy::Drain => (true, self.now + self.policy.drain_window, false),
+                RebalancePolicy::Drain => {
+                    hard(evacuation::window(notice.seen + self.policy.drain_window, &self.policy, self.now))
+                }
                 RebalancePolicy::Precopy | RebalancePolicy::Off => {
-                    (false, self.now + self.policy.undo_after, false)
+                    (false, notice.seen + self.policy.undo_after, false)
                 }
             },
-            NoticeKind::Maintenance if self.is_near(at) => {
-                let (deadline, short) = evacuation::deadline(notice.left_ms, &self.policy, self.now);
-                (true, deadline, short)
+            NoticeKind::Maintenance if self.is_near(notice.ends()) => {
+                hard(evacuation::deadline(notice.ends(), &self.policy, self.now))
             }
-            NoticeKind::Maintenance => (false, at, false),
+            NoticeKind::Maintenance => (false, notice.ends(), false),
         }
     }
 
-    pub(super) fn is_near(&self, at: Moment) -> bool {
+    fn is_near(&self, at: Moment) -> bool {
         at.left(self.now) <= self.policy.drain_window
     }
 
@@ -178,7 +167,7 @@ impl Machine {
                 pod.precopy.cancel(&mut ctx);
             }
         }
-        self.maintenance = None;
+        self.announcements.wait_for_none();
         self.evacuation = Some(evacuation);
     }
 
@@ -189,30 +178,28 @@ impl Machine {
         {
             evacuation.withdraw(self.now);
         }
-        if self.maintenance.as_ref().is_some_and(|(notice, _)| notice == id) {
-            self.maintenance = None;
-            // Another notice's mark may stand.
-            if self.mark.wanted().is_some_and(|active_notice| active_notice.notice == id) {
-                self.mark.clear(&mut ctx);
-            }
+        // Another notice's mark may stand.
+        if self.announcements.remove(id)
+            && self.mark.wanted().is_some_and(|active_notice| active_notice.notice == id)
+        {
+            self.mark.clear(&mut ctx);
         }
-        self.seen_notices.remove(id);
     }
 
     /// A maintenance event comes near: from here on it is like an interruption.
     pub(super) fn begin_maintenance(&mut self) {
-        let Some((notice, at)) = self.maintenance.clone() else { return };
-        if !context!(self).reached_or_wake(at - self.policy.drain_window) {
+        let Some(notice) = self.announcements.awaited().cloned() else { return };
+        let near = notice.ends() - self.policy.drain_window;
+        if !context!(self).reached_or_wake(near) {
             return;
         }
-        let Some(node) = &self.node else { return };
-        let left = i64::try_from(at.left(self.now).as_millis()).unwrap_or(i64::MAX);
-        let (deadline, short) = evacuation::deadline(left, &self.policy, self.now);
+        let Some(boot) = self.boot.clone() else { return };
+        let (deadline, short) = evacuation::deadline(notice.ends(), &self.policy, self.now);
         let active_notice = ActiveNotice {
-            notice,
+            notice: notice.id,
             kind: NoticeKind::Maintenance,
-            boot: node.boot.clone(),
-            began: self.now,
+            boot,
+            began: near.max(notice.seen).min(self.now),
             deadline,
             hard: true,
             was_schedulable: self.was_schedulable(),
@@ -258,7 +245,7 @@ impl Machine {
                 && departure.eviction.is_not_leaving()
             {
                 // It was never evicted, and its node stays: it goes on.
-                ctx.fire(Action::Resume { pod: pod.facts.uid.clone() });
+                ctx.fire(Action::Pod { uid: pod.facts.uid.clone(), action: PodAction::Resume });
                 pod.take_back(&mut ctx);
             }
         }

@@ -4,7 +4,7 @@
 
 use super::choice::why_nothing;
 use super::{PodRestore, RestoreStep, choose};
-use crate::effect::{Action, RestoreOutcome, Subject};
+use crate::effect::{Action, KubeEvent, PodAction, RestoreOutcome};
 use crate::event::{Candidate, Done, FailureKind, IntentState, Outcome};
 use crate::moment::Span;
 use crate::open_effects::{Attempts, Context};
@@ -16,8 +16,12 @@ impl PodRestore {
         self.tries.open = None;
         let step = self.step.clone();
         match (step, outcome) {
-            (RestoreStep::Find, Outcome::Done(Done::Lineages(found))) => self.found(&found, ctx),
-            (RestoreStep::AwaitCommit, Outcome::Done(Done::Lineages(found))) => self.awaited(&found, ctx),
+            (RestoreStep::Find, Outcome::Done(Done::Lineages { candidates, worth_waiting_for })) => {
+                self.found(&candidates, worth_waiting_for, ctx);
+            }
+            (RestoreStep::AwaitCommit, Outcome::Done(Done::Lineages { candidates, .. })) => {
+                self.awaited(&candidates, ctx);
+            }
             (RestoreStep::Claim, Outcome::Done(Done::Claimed { .. })) => {
                 self.holds_claim = true;
                 self.renewal.not_before = ctx.now + ctx.policy.claim_renewal;
@@ -104,9 +108,14 @@ impl PodRestore {
         }
     }
 
-    fn found(&mut self, found: &[Candidate], ctx: &mut Context<'_>) {
+    fn found(&mut self, found: &[Candidate], worth_waiting_for: Option<String>, ctx: &mut Context<'_>) {
+        let chosen = choose(found);
+        self.waits_for = worth_waiting_for.filter(|_| chosen.is_none());
+        if self.waits_for.is_some() {
+            return self.tries.failed(ctx.now, Span::from_secs(1));
+        }
         self.looks += 1;
-        if let Some(chosen) = choose(found) {
+        if let Some(chosen) = chosen {
             self.generation = chosen.generations.first().cloned();
             self.chosen = Some(chosen.clone());
             self.go(RestoreStep::Claim);
@@ -148,12 +157,9 @@ impl PodRestore {
             return self.open(RestoreOutcome::Corrupt, why, ctx);
         };
         let bad = self.generation.take().unwrap_or_default();
-        ctx.fire(Action::Publish {
-            about: Subject::Pod(pod.clone()),
-            reason: "CheckpointRefused".into(),
-            note: format!("generation {bad} of lineage {} is refused: {why}", chosen.lineage),
-            warning: true,
-        });
+        let note = format!("generation {bad} of lineage {} is refused: {why}", chosen.lineage);
+        let event = KubeEvent::warning("CheckpointRefused", note);
+        ctx.fire(Action::Pod { uid: pod.clone(), action: PodAction::Publish(event) });
         self.refused.push(bad);
         let next = chosen.generations.iter().find(|generation| !self.refused.contains(generation)).cloned();
         match next {

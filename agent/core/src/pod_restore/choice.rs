@@ -6,7 +6,7 @@ use crate::event::{Candidate, IntentState, Source};
 
 /// Which lineage a new pod may take: of its own spec key, not taken, with something in it or coming,
 /// and whose source is not alive; its own name first, then the newest.
-pub fn choose(candidates: &[Candidate]) -> Option<&Candidate> {
+pub(super) fn choose(candidates: &[Candidate]) -> Option<&Candidate> {
     candidates
         .iter()
         .filter(|candidate| candidate.spec_matches && !candidate.taken)

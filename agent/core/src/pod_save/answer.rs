@@ -2,11 +2,11 @@
 //!
 //! Decides whether the step is done, tried again, or the state given up. It must not know how the next step is asked for.
 
-use super::{CUT_OFF, NO_STATE, PodSave, SaveStep, Times};
+use super::{CUT_OFF, NO_STATE, PodSave, RESAVES_MAX, SaveStep, Times};
 use crate::effect::Action;
 use crate::engine_inspection::EngineInspection;
 use crate::event::{Done, FailureKind, Outcome};
-use crate::moment::Span;
+use crate::moment::{Moment, Span};
 use crate::open_effects::Context;
 use crate::pod::PodFacts;
 
@@ -95,6 +95,11 @@ impl PodSave {
             (SaveStep::Commit, Outcome::Failed { kind: FailureKind::NotFound, why }) => {
                 self.lose(&pod.uid, why, ctx);
             }
+            (SaveStep::Commit, Outcome::Failed { kind: FailureKind::Endangered, why })
+                if !self.without_endangered =>
+            {
+                self.endangered(&why, times, ctx.now);
+            }
             (SaveStep::Flush | SaveStep::Save | SaveStep::Commit, Outcome::Failed { kind, why })
                 if !retryable(kind) =>
             {
@@ -127,10 +132,25 @@ impl PodSave {
     }
 }
 
+impl PodSave {
+    /// Garbage collection is removing packs that the commit would name. They are sent again under other names while
+    /// there is time; else the files on them are left out of what is committed.
+    fn endangered(&mut self, why: &str, times: Times, now: Moment) {
+        if now < times.cutoff && self.resaves < RESAVES_MAX {
+            self.resaves += 1;
+            self.partial = None;
+            return self.go(SaveStep::Save);
+        }
+        self.without_endangered = true;
+        self.partial.get_or_insert_with(|| format!("left out, as there was no time to save it again: {why}"));
+        self.go(SaveStep::Commit);
+    }
+}
+
 /// Whether the same request may succeed later.
 fn retryable(kind: FailureKind) -> bool {
     match kind {
-        FailureKind::Throttled | FailureKind::Transient => true,
+        FailureKind::Throttled | FailureKind::Transient | FailureKind::Endangered => true,
         FailureKind::Refused | FailureKind::Permanent | FailureKind::NotFound | FailureKind::Mismatch => {
             false
         }

@@ -3,7 +3,7 @@
 
 use crate::draw::{Draw, NOTICED};
 use evacuation::Machine;
-use evacuation::effect::{Action, Effect, EffectId, FlushKind};
+use evacuation::effect::{Action, Effect, EffectId, FlushKind, PodAction};
 use evacuation::event::{Done, Event, NodeFacts, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{InstanceAction, Notice, NoticeKind};
@@ -25,13 +25,7 @@ struct Field<'a> {
 
 /// Evacuates it; which states are whole in the store.
 pub fn run(draw: &Draw) -> Vec<bool> {
-    let node = NodeFacts {
-        name: "node".into(),
-        boot: "boot".into(),
-        unschedulable: false,
-        tainted: false,
-        active_notice: None,
-    };
+    let node = NodeFacts { name: "node".into(), unschedulable: false, tainted: false, active_notice: None };
     let mut field = Field {
         draw,
         machine: Machine::new(Policy::default()),
@@ -42,15 +36,17 @@ pub fn run(draw: &Draw) -> Vec<bool> {
         settled: NOTICED,
         whole: vec![false; draw.pods.len()],
     };
-    field.hear(Event::Started(node));
+    field.hear(Event::AgentStarted { boot: "boot".into() });
+    field.hear(Event::NodeRead(node));
     for pod in &draw.pods {
         field.hear(Event::PodUpdated(Box::new(pod.facts.clone())));
     }
+    field.hear(Event::PodsListed);
     field.hear(Event::LinkMeasured { bytes_per_second: draw.link });
     field.now = NOTICED;
     let left_ms = i64::try_from(draw.window + Policy::default().margin.as_millis()).unwrap_or(i64::MAX);
     let kind = NoticeKind::Interruption(InstanceAction::Terminate);
-    field.hear(Event::NoticeReceived(Notice { kind, id: "n".into(), left_ms }));
+    field.hear(Event::NoticeReceived(Notice { kind, id: "n".into(), seen: NOTICED, left_ms }));
     field.play();
     field.whole
 }
@@ -91,10 +87,13 @@ impl Field<'_> {
             let pod = self.pod(&effect.action);
             let drawn = pod.and_then(|pod| self.draw.pods.get(pod));
             match (&effect.action, drawn) {
-                (Action::Flush { kind: FlushKind::Final, .. }, Some(drawn)) => {
+                (
+                    Action::Pod { action: PodAction::Flush { kind: FlushKind::Final, .. }, .. },
+                    Some(drawn),
+                ) => {
                     self.flushes.insert(effect.id.0, self.now + Span::from_millis(drawn.flush));
                 }
-                (Action::Save { rank, .. }, Some(drawn)) => {
+                (Action::Pod { action: PodAction::Save { rank, .. }, .. }, Some(drawn)) => {
                     self.settle();
                     let bytes = u128::from(drawn.bytes) * 1000;
                     self.transfers.insert((*rank, effect.id.0), (pod.unwrap_or(0), bytes));
@@ -102,15 +101,19 @@ impl Field<'_> {
                 (action, drawn) => {
                     let state_bytes = drawn.map_or(0, |drawn| drawn.bytes);
                     let done = match action {
-                        Action::WriteIntent { .. } => Done::IntentWritten { committed: None },
-                        Action::InspectEngine { .. } => Done::Inspected { state_bytes, busy: false },
-                        Action::Commit { partial, .. } => {
+                        Action::Pod { action: PodAction::WriteIntent { .. }, .. } => {
+                            Done::IntentWritten { committed: None }
+                        }
+                        Action::Pod { action: PodAction::InspectEngine, .. } => {
+                            Done::Inspected { state_bytes, busy: false }
+                        }
+                        Action::Pod { action: PodAction::Commit { partial, .. }, .. } => {
                             if let Some(whole) = pod.and_then(|pod| self.whole.get_mut(pod)) {
                                 *whole = !partial;
                             }
                             Done::Committed { generation: "g".into(), bytes: state_bytes }
                         }
-                        Action::Reprioritise { rank, .. } => {
+                        Action::Pod { action: PodAction::Reprioritise { rank, .. }, .. } => {
                             self.settle();
                             let of_pod = self.transfers.iter().find(|(_, (of, _))| Some(*of) == pod);
                             if let Some((key, left)) = of_pod.map(|(key, left)| (*key, *left)) {

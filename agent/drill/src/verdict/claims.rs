@@ -3,7 +3,7 @@
 use super::{Finding, unless};
 use crate::observation::{Observation, SOURCE, TARGET, agent_user};
 use checkpoint::claim::{Claim, ClaimState};
-use evacuation::effect::Action;
+use evacuation::effect::{Action, RestoreAction};
 use evacuation::names::{CLAIM_ANNOTATION, LINEAGE_ANNOTATION};
 use fakes::apiserver::audit::Request;
 use std::collections::BTreeMap;
@@ -59,7 +59,9 @@ fn writes(request: &Request) -> bool {
 fn finished(observation: &Observation) -> Vec<(String, String)> {
     let answered = observation.target.effects().filter(|answered| answered.done().is_some());
     let finished = answered.filter_map(|answered| match &answered.effect.action {
-        Action::FinishClaim { pod, lineage } => Some((pod.0.clone(), lineage.clone())),
+        Action::Restore { uid: pod, action: RestoreAction::FinishClaim { lineage } } => {
+            Some((pod.0.clone(), lineage.clone()))
+        }
         _ => None,
     });
     finished.collect()

@@ -5,7 +5,7 @@ use crate::cast::{CAST, Part, Place};
 
 use crate::observation::Observation;
 use crate::scene::Ending;
-use evacuation::effect::Action;
+use evacuation::effect::{Action, PodAction};
 use evacuation::moment::Span;
 use evacuation::report::DepartureOutcome;
 
@@ -85,7 +85,13 @@ pub fn shed(observation: &Observation) -> Finding {
     let mut wrong = Vec::new();
     let mut slowest = Span::ZERO;
     let saving = |action: &Action| {
-        matches!(action, Action::Flush { .. } | Action::Save { .. } | Action::Commit { .. })
+        matches!(
+            action,
+            Action::Pod {
+                action: PodAction::Flush { .. } | PodAction::Save { .. } | PodAction::Commit { .. },
+                ..
+            }
+        )
     };
     for (member, trail) in observation.departures().filter(|(member, _)| member.is_shed()) {
         if observation.source.picked(&trail.uid, saving).next().is_some() {

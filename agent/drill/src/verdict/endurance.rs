@@ -5,7 +5,7 @@ use crate::observation::{Observation, SOURCE, TARGET, agent_user};
 use crate::play::is_ours;
 use crate::recording::Recording;
 use crate::scene::Ending;
-use evacuation::effect::Action;
+use evacuation::effect::{Action, NodeAction, PodAction};
 use evacuation::moment::Moment;
 use fakes::apiserver::audit::Request;
 use std::collections::BTreeSet;
@@ -31,10 +31,10 @@ pub fn one_deadline(observation: &Observation) -> Finding {
     let mut decided: BTreeSet<Moment> = BTreeSet::new();
     for answered in observation.source.effects() {
         match &answered.effect.action {
-            Action::MarkNode(active_notice) if active_notice.is_hard() => {
+            Action::Node(NodeAction::MarkNode(active_notice)) if active_notice.is_hard() => {
                 decided.insert(active_notice.deadline);
             }
-            Action::WriteReport(report) => {
+            Action::Node(NodeAction::WriteReport(report)) => {
                 decided.insert(report.deadline);
             }
             _ => {}
@@ -85,7 +85,7 @@ pub fn committed_stays(observation: &Observation) -> Finding {
     if observation.source_lives.len() < 2 {
         return Finding::NotApplicable("the agent was not restarted".to_owned());
     }
-    let is = |action: &Action| matches!(action, Action::Commit { .. });
+    let is = |action: &Action| matches!(action, Action::Pod { action: PodAction::Commit { .. }, .. });
     let mut wrong = Vec::new();
     let mut count = 0;
     for (member, trail) in observation.departures() {

@@ -18,7 +18,7 @@ pub fn keep_every_guarantee(observation: &Observation) -> Finding {
     let mut judged = Vec::new();
     for (node, recording) in [(SOURCE, &observation.source), (TARGET, &observation.target)] {
         let steps = recording.steps();
-        let lives = steps.clone().filter(|step| matches!(step.event, Event::Started(_))).count();
+        let lives = steps.clone().filter(|step| matches!(step.event, Event::AgentStarted { .. })).count();
         if lives == 0 {
             continue;
         }
@@ -40,7 +40,7 @@ mod tests {
     use super::super::tests::good;
     use super::*;
     use crate::recording::Recording;
-    use evacuation::effect::{Action, Effect, EffectId};
+    use evacuation::effect::{Action, Effect, EffectId, PodAction};
     use evacuation::event::NodeFacts;
     use evacuation::moment::{Moment, Span};
     use evacuation::notice::{InstanceAction, Notice, NoticeKind};
@@ -53,13 +53,8 @@ mod tests {
 
     /// A node with one pod under a notice.
     fn noticed() -> Vec<Step> {
-        let node = NodeFacts {
-            name: SOURCE.into(),
-            boot: "boot".into(),
-            unschedulable: false,
-            tainted: false,
-            active_notice: None,
-        };
+        let node =
+            NodeFacts { name: SOURCE.into(), unschedulable: false, tainted: false, active_notice: None };
         let pod = PodFacts {
             uid: PodUid("uid-1".into()),
             namespace: "default".into(),
@@ -75,10 +70,13 @@ mod tests {
             restarts: 0,
         };
         let kind = NoticeKind::Interruption(InstanceAction::Terminate);
+        let notice = Notice { kind, id: "n".into(), seen: Moment::from_millis(2_000), left_ms: 30_000 };
         vec![
-            step(1_000, Event::Started(node)),
+            step(1_000, Event::AgentStarted { boot: "boot".into() }),
+            step(1_000, Event::NodeRead(node)),
             step(1_000, Event::PodUpdated(Box::new(pod))),
-            step(2_000, Event::NoticeReceived(Notice { kind, id: "n".into(), left_ms: 30_000 })),
+            step(1_000, Event::PodsListed),
+            step(2_000, Event::NoticeReceived(notice)),
         ]
     }
 
@@ -89,11 +87,14 @@ mod tests {
         let mut steps = noticed();
         observation.source = Recording::of(steps.clone());
         let found = keep_every_guarantee(&observation);
-        assert_eq!(found, Finding::Held("guarantees 1 to 11 over 3 steps in 1 lives of node-a".into()));
+        assert_eq!(found, Finding::Held("guarantees 1 to 11 over 5 steps in 1 lives of node-a".into()));
         let at = Moment::from_millis(2_000);
-        let action = Action::Evict { pod: PodUid("uid-1".into()), grace: Span::from_secs(5) };
+        let action = Action::Pod {
+            uid: PodUid("uid-1".into()),
+            action: PodAction::Evict { grace: Span::from_secs(5) },
+        };
         let effect = Effect { id: EffectId(1), deadline: at + Span::from_secs(3), attempt: 1, action };
-        steps[2].effects.push(effect);
+        steps[4].effects.push(effect);
         observation.source = Recording::of(steps);
         let found = keep_every_guarantee(&observation);
         assert!(found.is_broken(), "{found:?}");

@@ -6,7 +6,7 @@ use crate::cast::{Member, Part};
 use crate::observation::Observation;
 use crate::scene::Ending;
 use crate::trail::Trail;
-use evacuation::effect::{Action, FlushKind};
+use evacuation::effect::{Action, FlushKind, NodeAction, PodAction};
 use evacuation::moment::{Moment, Span};
 use evacuation::report::StateOutcome;
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ struct Departure<'a> {
 
 fn departures(observation: &Observation) -> Vec<Departure<'_>> {
     let cordoned = observation.source.effects().find_map(|answered| match &answered.effect.action {
-        Action::MarkNode(active_notice) if active_notice.is_hard() => answered.done(),
+        Action::Node(NodeAction::MarkNode(active_notice)) if active_notice.is_hard() => answered.done(),
         _ => None,
     });
     let mut departures = Vec::new();
@@ -35,13 +35,20 @@ fn departures(observation: &Observation) -> Vec<Departure<'_>> {
             observation.source.picked(&trail.uid, is).find_map(|answered| answered.answer.map(|(at, _)| at))
         };
         let own = match member.part {
-            Part::HeldState => first(|action| matches!(action, Action::WriteIntent { .. })),
-            Part::NamedState => {
-                first(|action| matches!(action, Action::Commit { kind: FlushKind::Final, .. }))
+            Part::HeldState => {
+                first(|action| matches!(action, Action::Pod { action: PodAction::WriteIntent { .. }, .. }))
             }
+            Part::NamedState => first(|action| {
+                matches!(action, Action::Pod { action: PodAction::Commit { kind: FlushKind::Final, .. }, .. })
+            }),
             _ => cordoned,
         };
-        let evicts = |action: &Action| matches!(action, Action::Evict { .. } | Action::DeletePod { .. });
+        let evicts = |action: &Action| {
+            matches!(
+                action,
+                Action::Pod { action: PodAction::Evict { .. } | PodAction::DeletePod { .. }, .. }
+            )
+        };
         let evicted = observation
             .source
             .picked(&trail.uid, evicts)
@@ -112,7 +119,9 @@ pub fn saves(observation: &Observation) -> Finding {
     for life in observation.source.by_life() {
         let ranked = observation.departures().filter_map(|(member, trail)| {
             let saves = life.of_pod(&trail.uid).filter_map(|answered| match answered.effect.action {
-                Action::Save { rank, kind: FlushKind::Final, .. } => Some(rank),
+                Action::Pod { action: PodAction::Save { rank, kind: FlushKind::Final, .. }, .. } => {
+                    Some(rank)
+                }
                 _ => None,
             });
             Some((member, saves.last()?))

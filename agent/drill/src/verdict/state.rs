@@ -6,7 +6,7 @@ use crate::cast::{CAST, Member, Place};
 use crate::observation::Observation;
 use crate::scene::Ending;
 use crate::trail::{Conversation, Trail};
-use evacuation::effect::Action;
+use evacuation::effect::{Action, RestoreAction};
 use evacuation::report::StateOutcome;
 use std::collections::BTreeMap;
 
@@ -186,8 +186,10 @@ pub fn once(observation: &Observation) -> Finding {
     for recording in [&observation.source, &observation.target] {
         for answered in recording.effects().filter(|answered| answered.done().is_some()) {
             match &answered.effect.action {
-                Action::ImportState { pod } => *handed.entry(pod.0.clone()).or_default() += 1,
-                Action::FinishClaim { pod, lineage } => {
+                Action::Restore { uid: pod, action: RestoreAction::ImportState } => {
+                    *handed.entry(pod.0.clone()).or_default() += 1
+                }
+                Action::Restore { uid: pod, action: RestoreAction::FinishClaim { lineage } } => {
                     let pods = lineages.entry(lineage.clone()).or_default();
                     if !pods.contains(&pod.0) {
                         pods.push(pod.0.clone());

@@ -11,7 +11,7 @@ use crate::recording::Recording;
 use crate::scene::Scene;
 use crate::trail::{Conversation, Decided, Flushed, Trail, Trails};
 use clap::Parser;
-use evacuation::effect::{Action, Effect, EffectId, FlushKind};
+use evacuation::effect::{Action, Effect, EffectId, FlushKind, NodeAction, PodAction, RestoreAction};
 use evacuation::event::{Done, Event, FailureKind, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::names::{CLAIM_ANNOTATION, LINEAGE_ANNOTATION};
@@ -81,7 +81,12 @@ fn evict(pen: &mut Pen, requests: &mut Vec<Request>, member: &Member, when: u64,
         201 => Outcome::Done(Done::Nothing),
         _ => Outcome::Failed { kind: FailureKind::Refused, why: "budget".into() },
     };
-    pen.effect(when, 5, Action::Evict { pod, grace: Span::from_secs(member.grace) }, outcome);
+    pen.effect(
+        when,
+        5,
+        Action::Pod { uid: pod, action: PodAction::Evict { grace: Span::from_secs(member.grace) } },
+        outcome,
+    );
     let body =
         json!({"deleteOptions": {"gracePeriodSeconds": member.grace, "preconditions": {"uid": uid(member)}}});
     requests.push(Request {
@@ -166,7 +171,7 @@ fn report(written: u64) -> Report {
 pub(super) fn good() -> Observation {
     let mut pen = Pen::default();
     let mut requests = vec![cordon(205)];
-    pen.done(204, 6, Action::MarkNode(active_notice()));
+    pen.done(204, 6, Action::Node(NodeAction::MarkNode(active_notice())));
     let mut trails = Vec::new();
     let mut generations = Vec::new();
     for (nth, member) in (0_u64..).zip(CAST) {
@@ -183,15 +188,36 @@ pub(super) fn good() -> Observation {
             pen.done(
                 212,
                 20,
-                Action::WriteIntent { pod: pod.clone(), departure: "n".into(), by: at(25_000) },
+                Action::Pod {
+                    uid: pod.clone(),
+                    action: PodAction::WriteIntent { departure: "n".into(), by: at(25_000) },
+                },
             );
-            pen.done(300 + nth, 1, Action::Quiesce { pod: pod.clone() });
-            pen.done(400 + nth, 1_000, Action::Flush { pod: pod.clone(), kind: FlushKind::Final });
-            pen.done(1_500 + nth, 500, Action::Save { pod: pod.clone(), kind: FlushKind::Final, rank: nth });
+            pen.done(300 + nth, 1, Action::Pod { uid: pod.clone(), action: PodAction::Quiesce });
+            pen.done(
+                400 + nth,
+                1_000,
+                Action::Pod { uid: pod.clone(), action: PodAction::Flush { kind: FlushKind::Final } },
+            );
+            pen.done(
+                1_500 + nth,
+                500,
+                Action::Pod {
+                    uid: pod.clone(),
+                    action: PodAction::Save { kind: FlushKind::Final, rank: nth },
+                },
+            );
             pen.done(
                 2_500 + nth,
                 500,
-                Action::Commit { pod: pod.clone(), kind: FlushKind::Final, partial: false },
+                Action::Pod {
+                    uid: pod.clone(),
+                    action: PodAction::Commit {
+                        kind: FlushKind::Final,
+                        partial: false,
+                        without_endangered: false,
+                    },
+                },
             );
             source.flushes.push(Flushed { at: at(400), last: true, digest: digest(member) });
             generations.push(Stored {
@@ -233,7 +259,7 @@ pub(super) fn good() -> Observation {
             trails.push(other);
         }
     }
-    pen.done(3_500, 20, Action::WriteReport(Box::new(report(3_500))));
+    pen.done(3_500, 20, Action::Node(NodeAction::WriteReport(Box::new(report(3_500)))));
     // The journal is in the order of time, whatever the order of the lines above.
     pen.steps.sort_by_key(|step| step.at);
     requests.sort_by_key(|request| request.at);
@@ -334,7 +360,7 @@ fn departures_are_looked_at() {
         observation.requests.retain(|request| request.uid.as_deref() != Some("uid-web"));
     });
     doctored("report is written", |observation| {
-        let is = |effect: &Effect| matches!(effect.action, Action::WriteReport(_));
+        let is = |effect: &Effect| matches!(effect.action, Action::Node(NodeAction::WriteReport(_)));
         source(observation).retain(|step| !step.effects.iter().any(is));
     });
     doctored("report is written", |observation| observation.store.reports.clear());
@@ -346,7 +372,7 @@ fn departures_are_looked_at() {
 fn order_is_looked_at() {
     let late = |observation: &mut Observation, member: &str, when: u64| {
         let uid = format!("uid-{member}");
-        let is = |effect: &Effect| matches!(&effect.action, Action::Evict { pod, .. } if pod.0 == uid);
+        let is = |effect: &Effect| matches!(&effect.action, Action::Pod { uid: pod, action: PodAction::Evict { .. } } if pod.0 == uid);
         let evictions = source(observation).iter_mut().filter(|step| step.effects.iter().any(is));
         evictions.for_each(|step| step.at = at(when));
         source(observation).sort_by_key(|step| step.at);
@@ -358,7 +384,7 @@ fn order_is_looked_at() {
     });
     doctored("saved in order", |observation| {
         for effect in source(observation).iter_mut().flat_map(|step| &mut step.effects) {
-            if let Action::Save { rank, .. } = &mut effect.action {
+            if let Action::Pod { action: PodAction::Save { rank, .. }, .. } = &mut effect.action {
                 *rank = 9 - *rank;
             }
         }
@@ -373,7 +399,7 @@ fn order_is_looked_at() {
         let mut worse = report(3_500);
         worse.pods[0].state = StateOutcome::Lost;
         let mut pen = Pen { next: 100, ..Pen::default() };
-        pen.done(3_550, 5, Action::WriteReport(Box::new(worse)));
+        pen.done(3_550, 5, Action::Node(NodeAction::WriteReport(Box::new(worse))));
         source(observation).append(&mut pen.steps);
     });
 }
@@ -395,7 +421,14 @@ fn good_under_a_lease() -> Observation {
     observation.requests.push(lease("create", "restoring", 3_650));
     observation.requests.push(lease("update", "done", 3_850));
     let mut pen = Pen::default();
-    pen.done(3_840, 20, Action::FinishClaim { pod: PodUid("new-gold".into()), lineage: "l".into() });
+    pen.done(
+        3_840,
+        20,
+        Action::Restore {
+            uid: PodUid("new-gold".into()),
+            action: RestoreAction::FinishClaim { lineage: "l".into() },
+        },
+    );
     observation.target = Recording::of(pen.steps);
     observation
 }
@@ -461,14 +494,25 @@ fn state_is_looked_at() {
     doctored("at most once", |observation| {
         let mut pen = Pen::default();
         for pod in ["new-gold", "new-silver"] {
-            pen.done(3_800, 5, Action::FinishClaim { pod: PodUid(pod.into()), lineage: "l".into() });
+            pen.done(
+                3_800,
+                5,
+                Action::Restore {
+                    uid: PodUid(pod.into()),
+                    action: RestoreAction::FinishClaim { lineage: "l".into() },
+                },
+            );
         }
         observation.target = Recording::of(pen.steps);
     });
     doctored("at most once", |observation| {
         let mut pen = Pen::default();
         for _ in 0..2 {
-            pen.done(3_800, 5, Action::ImportState { pod: PodUid("new-gold".into()) });
+            pen.done(
+                3_800,
+                5,
+                Action::Restore { uid: PodUid("new-gold".into()), action: RestoreAction::ImportState },
+            );
         }
         observation.target = Recording::of(pen.steps);
     });
@@ -495,7 +539,7 @@ fn endurance_is_looked_at() {
         let mut again = active_notice();
         again.deadline = at(27_000);
         let mut pen = Pen { next: 200, ..Pen::default() };
-        pen.done(4_000, 5, Action::MarkNode(again));
+        pen.done(4_000, 5, Action::Node(NodeAction::MarkNode(again)));
         source(observation).append(&mut pen.steps);
     });
     doctored("one deadline", |observation| {
@@ -511,7 +555,12 @@ fn endurance_is_looked_at() {
     doctored("ended by itself", |observation| observation.source_lives[0].how = Some("exit code 101".into()));
     doctored("ended by itself", |observation| {
         let mut pen = Pen::default();
-        pen.effect(10, 5, Action::InspectEngine { pod: PodUid("x".into()) }, Outcome::Panicked);
+        pen.effect(
+            10,
+            5,
+            Action::Pod { uid: PodUid("x".into()), action: PodAction::InspectEngine },
+            Outcome::Panicked,
+        );
         observation.target = Recording::of(pen.steps);
     });
     doctored("own node", |observation| {

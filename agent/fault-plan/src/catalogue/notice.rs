@@ -1,7 +1,7 @@
 //! Notices that are late, doubled, moved, taken back; IMDS that does not answer.
 
 use super::{PLAIN, SPELL, not_drilled, not_simulated};
-use crate::entry::{Argument, Entry, Object, When};
+use crate::entry::{Argument, Entry, When};
 
 /// What IMDS shows.
 pub const NOTICES: &[Entry] = &[
@@ -182,17 +182,6 @@ pub const NOTICES: &[Entry] = &[
 
 /// How it is read.
 pub const POLLS: &[Entry] = &[
-    Entry {
-        name: "imds-early",
-        target: "imds",
-        outcome: "early",
-        example: "imds=early",
-        what: "the first notice is there before the agent has read its node",
-        tries: "8: an impossible event is an anomaly, nothing worse",
-        object: Object::None,
-        unknown_to: not_drilled("the agent's driver reads its node first"),
-        ..PLAIN
-    },
     Entry {
         name: "imds-down",
         target: "imds",

@@ -38,6 +38,15 @@ pub const TABLE: &[Entry] = &[
         ..STORE
     },
     Entry {
+        name: "store-endangered",
+        outcome: "endangered",
+        example: "store=endangered#1",
+        what: "a commit finds that packs it would name are being removed as garbage",
+        tries: "5: they are sent again, or what lies on them is left out of what is committed",
+        unknown_to: not_drilled("no garbage is collected while a drill runs"),
+        ..STORE
+    },
+    Entry {
         name: "store-lost",
         outcome: "lost",
         example: "store=lost#2",

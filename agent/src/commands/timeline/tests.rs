@@ -29,10 +29,9 @@ fn pod(name: &str) -> Event {
     }))
 }
 
-fn started() -> Event {
-    Event::Started(NodeFacts {
+fn read() -> Event {
+    Event::NodeRead(NodeFacts {
         name: "node-a".into(),
-        boot: "boot".into(),
         unschedulable: false,
         tainted: false,
         active_notice: None,
@@ -46,11 +45,16 @@ fn live(folder: &Path, from: u64) {
     journal.write(Moment::from_millis(from), What::Life(Box::new(Head::new(&policy))));
     let mut machine = Machine::new(policy);
     let kind = NoticeKind::Interruption(InstanceAction::Terminate);
-    let notice = Event::NoticeReceived(Notice { kind, id: "n".into(), left_ms: 120_000 });
+    let notice = Event::NoticeReceived(Notice {
+        kind,
+        id: "n".into(),
+        seen: Moment::from_millis(from),
+        left_ms: 120_000,
+    });
     let link = Event::LinkMeasured { bytes_per_second: 1 << 20 };
-    for (at, event) in
-        (from..).zip([started(), pod("web"), pod("db"), link, Event::TimerFired, notice, Event::TimerFired])
-    {
+    let started = Event::AgentStarted { boot: "boot".into() };
+    let events = [started, read(), pod("web"), pod("db"), Event::PodsListed, link, notice, Event::TimerFired];
+    for (at, event) in (from..).zip(events) {
         let at = Moment::from_millis(at);
         journal.write(at, What::Event(event.clone()));
         for effect in machine.handle(at, event) {
@@ -87,14 +91,14 @@ fn a_journal_replays_under_the_policy_of_each_life() {
     live(folder.path(), 9_000);
     let told = replayed(folder.path());
     assert!(told.same, "{}", told.text);
-    assert_eq!(told.text.matches("7 events, ").count(), 2, "{}", told.text);
+    assert_eq!(told.text.matches("8 events, ").count(), 2, "{}", told.text);
     assert_eq!(told.text.matches(" effects: the same\n").count(), 2, "{}", told.text);
     // A margin of nine seconds is in the deadline that was written.
     edit(folder.path(), |lines| lines[0] = lines[0].replace("\"margin\":9000", "\"margin\":8000"));
     let told = replayed(folder.path());
     assert!(!told.same && told.text.contains("  wanted {\"id\":"), "{}", told.text);
     assert!(
-        told.text.contains("event 6, 1005 ms after boot, differs: {\"notice_received\":"),
+        told.text.contains("event 7, 1006 ms after boot, differs: {\"notice_received\":"),
         "{}",
         told.text
     );
@@ -103,7 +107,7 @@ fn a_journal_replays_under_the_policy_of_each_life() {
 #[test]
 fn an_effect_that_is_missing_or_added_is_a_difference() {
     let folder = a_life();
-    edit(folder.path(), |lines| drop(lines.remove(7)));
+    edit(folder.path(), |lines| drop(lines.remove(8)));
     let told = replayed(folder.path());
     assert!(!told.same, "{}", told.text);
     let folder = a_life();
@@ -123,7 +127,7 @@ fn what_a_killed_agent_leaves_is_tolerated_and_said() {
     edit(folder.path(), |lines| {
         let notice = lines.iter().position(|line| line.contains("\"notice_received\"")).unwrap();
         lines.truncate(notice + 2);
-        lines.push("{\"at\":1005,\"effe".into());
+        lines.push("{\"at\":1006,\"effe".into());
     });
     let text = std::fs::read_to_string(folder.path().join(NAME)).unwrap();
     std::fs::write(folder.path().join(NAME), text.trim_end()).unwrap();
@@ -154,9 +158,9 @@ fn what_this_version_does_not_know_is_refused_by_name() {
     let error = refused(folder.path());
     assert!(error.contains("line 1: the field life.policy.haste is not known to lifeboat"), "{error}");
     let folder = a_life();
-    edit(folder.path(), |lines| lines[2] = lines[2].replace("\"priority\":0", "\"priority\":0,\"tier\":1"));
+    edit(folder.path(), |lines| lines[3] = lines[3].replace("\"priority\":0", "\"priority\":0,\"tier\":1"));
     let error = refused(folder.path());
-    assert!(error.contains("line 3") && error.contains("unknown field `tier`"), "{error}");
+    assert!(error.contains("line 4") && error.contains("unknown field `tier`"), "{error}");
     let folder = a_life();
     edit(folder.path(), |lines| lines[5] = "{\"at\":1004,\"event\":\"dreamt\"}".into());
     let error = refused(folder.path());
@@ -181,7 +185,7 @@ fn a_life_that_was_rotated_is_replayed_over_both_files_and_one_file_alone_says_w
     std::fs::write(&old, lines[..middle].concat()).unwrap();
     std::fs::write(&current, lines[middle..].concat()).unwrap();
     let told = replayed(folder.path());
-    assert!(told.same && told.text.contains("7 events"), "{}", told.text);
+    assert!(told.same && told.text.contains("8 events"), "{}", told.text);
     std::fs::remove_file(&old).unwrap();
     let told = replayed(folder.path());
     assert!(!told.same, "nothing was compared: {}", told.text);
@@ -240,7 +244,8 @@ fn a_journal_that_breaks_a_guarantee_says_which_also_where_its_core_would_do_the
         let mark = lines.iter().position(|line| line.contains("\"mark_node\"")).unwrap();
         let mut evict: Value = serde_json::from_str(&lines[mark]).unwrap();
         evict["effect"]["id"] = 900.into();
-        evict["effect"]["action"] = json!({ "evict": { "pod": "uid-web", "grace": 30_000 } });
+        evict["effect"]["action"] =
+            json!({ "pod": { "uid": "uid-web", "action": { "evict": { "grace": 30_000 } } } });
         lines.insert(mark + 1, evict.to_string());
     });
     let told = replayed(folder.path());

@@ -30,7 +30,6 @@ async fn connect(api: &ApiServer, folder: &std::path::Path) -> Cluster {
     let options = Options {
         kubeconfig: Some(kubeconfig),
         node: "node-a".into(),
-        boot: "boot-1".into(),
         instance: "lifeboat-x".into(),
         evict_as_node: false,
         daemons: DaemonRules::default(),

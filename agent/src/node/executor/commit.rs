@@ -2,12 +2,12 @@
 
 use super::Clients;
 use super::failure::EffectFailure;
-use crate::node::executor::pod::{opened, save_flushed, settle_intent};
+use crate::node::executor::pod::{opened, settle_intent};
 use crate::node::executor::pod_context::{Baseline, PodContext, SourceSide};
 use crate::node::store::Opened;
 use checkpoint::claim::{ClaimError, ClaimRequest, Holder};
-use checkpoint::dispatcher::Rank;
 use checkpoint::generation;
+use checkpoint::hash::ContentHash;
 use checkpoint::intent::IntentState;
 use checkpoint::key::{LineageId, Workload};
 use checkpoint::manifest::{self, Manifest, Parent};
@@ -18,16 +18,23 @@ use evacuation::moment::Moment;
 use host::clock;
 use std::sync::Arc;
 
-/// How often a save may turn out to build on what is being removed: the list is new each time.
-const CONFIRMATIONS: u32 = 3;
+/// What is to be committed.
+#[derive(Clone, Copy)]
+pub(super) struct CommitRequest {
+    pub(super) kind: FlushKind,
+    /// The manifest says that it is not all of the state.
+    pub(super) partial: bool,
+    /// Files on packs that are being removed as garbage are left out.
+    pub(super) without_endangered: bool,
+}
 
 pub(super) async fn commit(
     clients: &Clients,
     context: &PodContext,
-    kind: FlushKind,
-    partial: bool,
+    request: CommitRequest,
     deadline: Moment,
 ) -> Result<Done, EffectFailure> {
+    let kind = request.kind;
     let mut side = context.source.lock().await;
     let opened = opened(clients).await?;
     let (workload, lineage) = (context.workload(clients)?, context.lineage()?);
@@ -35,8 +42,7 @@ pub(super) async fn commit(
     if side.final_commit.is_none() || kind == FlushKind::PreCopy {
         let epoch = writing_epoch(clients, context, &opened, &mut side, until).await?;
         let manifest =
-            confirmed(clients, context, &mut side, &opened, (&workload, &lineage), (kind, partial), until)
-                .await?;
+            confirmed(clients, context, &mut side, &opened, (&workload, &lineage), request, until).await?;
         let writer = context.record().facts.uid.0;
         let Opened { store, conditions, .. } = &opened;
         let until = until.min(tokio::time::Instant::now() + reuse::GOOD_FOR);
@@ -73,36 +79,39 @@ pub(super) async fn commit(
     Ok(Done::Committed { generation: format!("{lineage}/{number}"), bytes })
 }
 
-/// The manifest of what was saved, once it is certain that none of its packs is being removed as garbage. What is, is
-/// saved once more.
+/// The manifest of what was saved, once it is certain that none of its packs is being removed as garbage.
 async fn confirmed(
     clients: &Clients,
     context: &PodContext,
     side: &mut SourceSide,
     opened: &Opened,
     (workload, lineage): (&Workload, &LineageId),
-    (kind, partial): (FlushKind, bool),
+    request: CommitRequest,
     until: tokio::time::Instant,
 ) -> Result<Manifest, EffectFailure> {
-    let mut refused = None;
-    for _ in 0..CONFIRMATIONS {
-        let manifest = manifest_of(clients, context, side, workload, lineage, partial)?;
-        let Some(reusable) = &mut side.reusable else { return Ok(manifest) };
-        let (_, name) = manifest.encode(clients.mac_key.as_ref()).map_err(generation::CommitError::from)?;
-        match reusable.confirm(opened.store.as_ref(), &manifest, name, until).await {
-            Ok(()) => return Ok(manifest),
-            Err(NotReusable::Store(error)) => return Err(error.into()),
-            Err(error @ NotReusable::Packs { .. }) => {
-                tracing::warn!(%error, "saving once more");
-                save_flushed(clients, side, &opened.store, workload, (kind, &Rank::default()), until).await?;
-                refused = Some(error);
-            }
-            // The next one has another `created`, and so another name.
-            Err(error @ NotReusable::Manifest(_)) => refused = Some(error),
+    let mut manifest = manifest_of(clients, context, side, workload, lineage, request.partial)?;
+    let Some(reusable) = &mut side.reusable else { return Ok(manifest) };
+    let store = opened.store.as_ref();
+    match reusable.confirm(store, &manifest, name(clients, &manifest)?, until).await {
+        Ok(()) => return Ok(manifest),
+        Err(NotReusable::Packs { packs }) if request.without_endangered => {
+            let left_out = manifest.leave_out(&packs);
+            tracing::warn!(files = left_out, "left out: the packs they lie on are being removed as garbage");
         }
+        Err(error) => return Err(error.into()),
     }
-    let why = refused.map_or_else(String::new, |error| error.to_string());
-    Err(EffectFailure::new(FailureKind::Transient, why))
+    if manifest.files.is_empty() {
+        let why = "every file of the state lies on packs that are being removed as garbage";
+        return Err(EffectFailure::new(FailureKind::NotFound, why));
+    }
+    // It has another name now; the list is the one that was just looked at.
+    reusable.confirm(store, &manifest, name(clients, &manifest)?, until).await?;
+    Ok(manifest)
+}
+
+fn name(clients: &Clients, manifest: &Manifest) -> Result<ContentHash, EffectFailure> {
+    let (_, name) = manifest.encode(clients.mac_key.as_ref()).map_err(generation::CommitError::from)?;
+    Ok(name)
 }
 
 fn manifest_of(

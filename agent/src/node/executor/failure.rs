@@ -9,6 +9,7 @@ use checkpoint::folder::FolderError;
 use checkpoint::generation::{CommitError, ReadError};
 use checkpoint::key::KeyError;
 use checkpoint::restore::RestoreError;
+use checkpoint::reuse::NotReusable;
 use checkpoint::store::StoreError;
 use engines::EngineError;
 use evacuation::event::{FailureKind, Outcome};
@@ -119,6 +120,18 @@ impl From<CommitError> for EffectFailure {
             CommitError::Fenced { .. } => FailureKind::Refused,
             CommitError::Manifest(_) | CommitError::Document(_) => FailureKind::Permanent,
             CommitError::Store(store) => store_kind(store),
+        };
+        Self::of(kind, &error)
+    }
+}
+
+impl From<NotReusable> for EffectFailure {
+    fn from(error: NotReusable) -> Self {
+        let kind = match &error {
+            NotReusable::Packs { .. } => FailureKind::Endangered,
+            // The next attempt is made at another moment, which is part of the manifest, and so has another name.
+            NotReusable::Manifest(_) => FailureKind::Transient,
+            NotReusable::Store(store) => store_kind(store),
         };
         Self::of(kind, &error)
     }

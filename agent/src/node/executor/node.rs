@@ -6,7 +6,7 @@ use crate::kube::About;
 use bytes::Bytes;
 use checkpoint::store::{Condition, StoreError};
 use checkpoint::{key, retry};
-use evacuation::effect::Action;
+use evacuation::effect::{KubeEvent, NodeAction};
 use evacuation::event::{Done, FailureKind};
 use evacuation::moment::Moment;
 use evacuation::notice::NoticeKind;
@@ -18,41 +18,28 @@ const REPORT_MAX: u64 = 4 << 20;
 
 pub(super) async fn perform(
     clients: &Clients,
-    action: Action,
+    action: NodeAction,
     deadline: Moment,
 ) -> Result<Done, EffectFailure> {
     match action {
-        Action::MarkNode(active_notice) => {
+        NodeAction::MarkNode(active_notice) => {
             clients.cluster.mark(&active_notice, deadline).await?;
             if active_notice.is_hard() {
                 clients.metrics.cordoned(clock::now().since(active_notice.began));
             }
-            Ok(Done::Nothing)
         }
-        Action::ClearNodeMark { uncordon } => {
-            clients.cluster.unmark(uncordon, deadline).await?;
-            Ok(Done::Nothing)
-        }
-        Action::WriteReport(report) => write_report(clients, &report, deadline).await,
-        Action::Publish { reason, note, warning, .. } => {
+        NodeAction::ClearNodeMark { uncordon } => clients.cluster.unmark(uncordon, deadline).await?,
+        NodeAction::WriteReport(report) => write_report(clients, &report, deadline).await?,
+        NodeAction::Publish(KubeEvent { reason, note, warning }) => {
             clients.cluster.publish(About::Node, &reason, &note, warning, deadline).await?;
-            Ok(Done::Nothing)
         }
-        Action::Anomaly { what } => {
-            tracing::error!(what, "anomaly: please report this with the journal");
-            clients.metrics.anomaly();
-            Ok(Done::Nothing)
-        }
-        other => Err(EffectFailure::new(
-            FailureKind::Permanent,
-            format!("{} is no effect about the node", other.name()),
-        )),
     }
+    Ok(Done::Nothing)
 }
 
 /// The report goes where it outlives the node: to the store, and in short to a Node Event. The whole
 /// of it is in the journal already, as part of this effect.
-async fn write_report(clients: &Clients, report: &Report, deadline: Moment) -> Result<Done, EffectFailure> {
+async fn write_report(clients: &Clients, report: &Report, deadline: Moment) -> Result<(), EffectFailure> {
     let key = key::report(&clients.cluster_name, &report.node, &report_id(report))?;
     let summary = summary(report);
     let event = async {
@@ -92,8 +79,8 @@ async fn write_report(clients: &Clients, report: &Report, deadline: Moment) -> R
     // One of the two is enough to outlive the node; the store is the one that is read by machines, and it is
     // tried again as long as that may help.
     match (object, event) {
-        (Ok(()), _) => Ok(Done::Nothing),
-        (Err(failure), Ok(())) if failure.kind == FailureKind::Permanent => Ok(Done::Nothing),
+        (Ok(()), _) => Ok(()),
+        (Err(failure), Ok(())) if failure.kind == FailureKind::Permanent => Ok(()),
         (Err(failure), _) => Err(failure),
     }
 }

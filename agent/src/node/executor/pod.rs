@@ -1,7 +1,7 @@
 //! Effects about a pod of this node that serves or leaves: hold, look, flush, save, commit, evict.
 
 use super::Clients;
-use super::commit::commit;
+use super::commit::{CommitRequest, commit};
 use super::failure::EffectFailure;
 use crate::kube::About;
 use crate::node::executor::pod_context::{Baseline, FlushedState, PodContext, SourceSide};
@@ -14,7 +14,7 @@ use checkpoint::reuse::{self, Reusable};
 use checkpoint::save::{self, Identity, Progress, SaveRequest, SourceFile};
 use checkpoint::store::Store;
 use checkpoint::{generation, intent, restore};
-use evacuation::effect::{Action, FlushKind};
+use evacuation::effect::{FlushKind, KubeEvent, PodAction};
 use evacuation::event::{Done, FailureKind};
 use evacuation::moment::{Moment, Span};
 use host::{clock, hold};
@@ -28,50 +28,36 @@ const LOOK_FIRST: Span = Span::from_secs(2);
 pub(super) async fn perform(
     clients: &Clients,
     context: &PodContext,
-    action: Action,
+    action: PodAction,
     deadline: Moment,
 ) -> Result<Done, EffectFailure> {
     let pod = context.pod_ref();
     match action {
-        Action::SetHold { hold, .. } => hold::write_hold(&context.folder(clients)?, hold).await?,
-        Action::InspectEngine { .. } => return look(clients, context, deadline).await,
-        Action::WriteIntent { departure, by, .. } => {
+        PodAction::SetHold { hold } => hold::write_hold(&context.folder(clients)?, hold).await?,
+        PodAction::InspectEngine => return look(clients, context, deadline).await,
+        PodAction::WriteIntent { departure, by } => {
             return intend(clients, context, &departure, by, deadline).await;
         }
-        Action::AbandonIntent { why, .. } => abandon(clients, context, why, deadline).await?,
-        Action::Quiesce { .. } => context.engine(clients).await?.quiesce(deadline).await?,
-        Action::Resume { .. } => context.engine(clients).await?.resume(deadline).await?,
-        Action::Flush { kind, .. } => return flush(clients, context, kind, deadline).await,
-        Action::Save { kind, rank, .. } => {
+        PodAction::AbandonIntent { why } => abandon(clients, context, why, deadline).await?,
+        PodAction::Quiesce => context.engine(clients).await?.quiesce(deadline).await?,
+        PodAction::Resume => context.engine(clients).await?.resume(deadline).await?,
+        PodAction::Flush { kind } => return flush(clients, context, kind, deadline).await,
+        PodAction::Save { kind, rank } => {
             context.rank.set(rank);
             return save(clients, context, kind, deadline).await;
         }
-        Action::Reprioritise { rank, .. } => context.rank.set(rank),
-        Action::Commit { kind, partial, .. } => {
-            return commit(clients, context, kind, partial, deadline).await;
+        PodAction::Reprioritise { rank } => context.rank.set(rank),
+        PodAction::Commit { kind, partial, without_endangered } => {
+            return commit(clients, context, CommitRequest { kind, partial, without_endangered }, deadline)
+                .await;
         }
-        Action::Evict { grace, .. } => clients.cluster.evict(&pod, grace, deadline).await?,
-        Action::MarkDisrupted { .. } => {
+        PodAction::Evict { grace } => clients.cluster.evict(&pod, grace, deadline).await?,
+        PodAction::MarkDisrupted => {
             clients.cluster.mark_disrupted(&pod, "the Spot instance is being interrupted", deadline).await?;
         }
-        Action::DeletePod { grace, .. } => clients.cluster.delete(&pod, grace, deadline).await?,
-        Action::OpenGate { outcome, message, .. } => {
-            crate::node::executor::restore::tell_the_pod(clients, context, outcome.as_str(), &message).await;
-            clients.cluster.open_gate(&pod, outcome, &message, deadline).await?;
-            let bytes = context.restore.lock().await.as_ref().map_or(0, |material| material.bytes);
-            clients.metrics.restore(outcome, clock::now().since(context.first_seen()), bytes);
-            let reason = outcome.as_str();
-            let ordinary = matches!(reason, "Restored" | "NothingToRestore");
-            let note = format!("restore: {reason}: {message}");
-            // The condition says it already: an Event that is not written is no failure.
-            let _ = clients.cluster.publish(About::Pod(&pod), reason, &note, !ordinary, deadline).await;
-        }
-        Action::Publish { reason, note, warning, .. } => {
+        PodAction::DeletePod { grace } => clients.cluster.delete(&pod, grace, deadline).await?,
+        PodAction::Publish(KubeEvent { reason, note, warning }) => {
             clients.cluster.publish(About::Pod(&pod), &reason, &note, warning, deadline).await?;
-        }
-        other => {
-            let why = format!("{} is no effect about a leaving pod", other.name());
-            return Err(EffectFailure::new(FailureKind::Permanent, why));
         }
     }
     Ok(Done::Nothing)
@@ -265,7 +251,7 @@ async fn save(
 }
 
 /// Saves what is flushed, and keeps the account in `side`.
-pub(super) async fn save_flushed(
+async fn save_flushed(
     clients: &Clients,
     side: &mut SourceSide,
     store: &Store,

@@ -7,6 +7,7 @@
 //!   recall ─► prove ─► hand over ─► verify      after a restart of the container: from the pod's own volume
 //! ```
 
+use crate::kube::About;
 use crate::node::executor::Clients;
 use crate::node::executor::commit::claim_request;
 use crate::node::executor::failure::EffectFailure;
@@ -26,46 +27,64 @@ use checkpoint::manifest::{self, Manifest};
 use checkpoint::path::OURS;
 use checkpoint::restore::{self as state, Earlier, FetchProgress, FetchRequest, Verify};
 use checkpoint::store::Store;
-use evacuation::choose;
-use evacuation::effect::Action;
+use evacuation::effect::{RestoreAction, RestoreOutcome};
 use evacuation::event::{Candidate, Done, FailureKind, IntentState, Source};
 use evacuation::moment::{Moment, Span};
 use host::{clock, small_file};
 use std::sync::Arc;
 
-pub(crate) async fn perform(
+pub(super) async fn perform(
     clients: &Clients,
     context: &PodContext,
-    action: Action,
+    action: RestoreAction,
     deadline: Moment,
 ) -> Result<Done, EffectFailure> {
     match action {
-        Action::FindLineage { .. } => find(clients, context, deadline).await,
-        Action::Claim { lineage, .. } => claim(clients, context, &lineage, deadline).await,
-        Action::RenewClaim { .. } => {
+        RestoreAction::FindLineage => find(clients, context, deadline).await,
+        RestoreAction::Claim { lineage } => claim(clients, context, &lineage, deadline).await,
+        RestoreAction::RenewClaim { .. } => {
             let mut held = context.claim.lock().await;
             let held = held.as_mut().ok_or_else(not_held)?;
             held.renew(clock::instant(deadline)).await?;
             Ok(Done::Nothing)
         }
-        Action::Prefetch { lineage, generation, .. } => {
+        RestoreAction::Prefetch { lineage, generation } => {
             let wanted = WantedGeneration::read(clients, context, &lineage, &generation, deadline).await?;
             prefetch(clients, context, wanted).await
         }
-        Action::Fetch { lineage, generation, .. } => {
+        RestoreAction::Fetch { lineage, generation } => {
             let wanted = WantedGeneration::read(clients, context, &lineage, &generation, deadline).await?;
             fetch(clients, context, wanted).await
         }
-        Action::ReloadLocal { .. } => recall(clients, context).await,
-        Action::CheckFingerprint { .. } => prove(clients, context, deadline).await,
-        Action::ImportState { .. } => hand_over(clients, context, deadline).await,
-        Action::Verify { .. } => verify(clients, context, deadline).await,
-        Action::FinishClaim { .. } => finish(context, deadline).await,
-        other => {
-            let why = format!("{} is no effect about a restore", other.name());
-            Err(EffectFailure::new(FailureKind::Permanent, why))
+        RestoreAction::ReloadLocal => recall(clients, context).await,
+        RestoreAction::CheckFingerprint => prove(clients, context, deadline).await,
+        RestoreAction::ImportState => hand_over(clients, context, deadline).await,
+        RestoreAction::Verify => verify(clients, context, deadline).await,
+        RestoreAction::FinishClaim { .. } => finish(context, deadline).await,
+        RestoreAction::OpenGate { outcome, message } => {
+            open_gate(clients, context, outcome, &message, deadline).await
         }
     }
+}
+
+/// The condition by which the pod becomes ready, with the reason.
+async fn open_gate(
+    clients: &Clients,
+    context: &PodContext,
+    outcome: RestoreOutcome,
+    message: &str,
+    deadline: Moment,
+) -> Result<Done, EffectFailure> {
+    let (pod, reason) = (context.pod_ref(), outcome.as_str());
+    tell_the_pod(clients, context, reason, message).await;
+    clients.cluster.open_gate(&pod, outcome, message, deadline).await?;
+    let bytes = context.restore.lock().await.as_ref().map_or(0, |material| material.bytes);
+    clients.metrics.restore(outcome, clock::now().since(context.first_seen()), bytes);
+    let ordinary = matches!(outcome, RestoreOutcome::Restored | RestoreOutcome::NothingToRestore);
+    let note = format!("restore: {reason}: {message}");
+    // The condition says it already: an Event that is not written is no failure.
+    let _ = clients.cluster.publish(About::Pod(&pod), reason, &note, !ordinary, deadline).await;
+    Ok(Done::Nothing)
 }
 
 fn not_held() -> EffectFailure {
@@ -88,7 +107,7 @@ async fn announce(clients: &Clients, context: &PodContext) {
 }
 
 /// Tells it how it ended.
-pub(crate) async fn tell_the_pod(clients: &Clients, context: &PodContext, outcome: &str, message: &str) {
+async fn tell_the_pod(clients: &Clients, context: &PodContext, outcome: &str, message: &str) {
     if context.settings().map_or(true, |settings| settings.engine.has_api()) {
         return;
     }
@@ -141,15 +160,15 @@ async fn find(clients: &Clients, context: &PodContext, deadline: Moment) -> Resu
             fitting.push(found);
         }
     }
-    if choose(&candidates).is_none() {
-        // A replacement died in the middle of its restore. Its claim runs out soon: until then there is something to wait for.
-        for found in &fitting {
-            if let Some(why) = orphan(clients, found, &record, deadline).await {
-                return Err(EffectFailure::new(FailureKind::Transient, why));
-            }
+    let mut worth_waiting_for = None;
+    // A replacement died in the middle of its restore. Its claim runs out soon: until then there is something to wait for.
+    for found in &fitting {
+        worth_waiting_for = orphan(clients, found, &record, deadline).await;
+        if worth_waiting_for.is_some() {
+            break;
         }
     }
-    Ok(Done::Lineages(candidates))
+    Ok(Done::Lineages { candidates, worth_waiting_for })
 }
 
 /// Why a lineage will be free soon: the pod that is to restore it is gone, and nobody renews its claim.

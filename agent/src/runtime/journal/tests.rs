@@ -22,21 +22,17 @@ fn lines_survive_a_second_opening_and_read_back_as_they_were_written() {
 #[test]
 fn a_pod_that_was_gone_before_a_restart_is_in_the_report_that_the_journal_gives_back() {
     let folder = tempfile::tempdir().unwrap();
-    let node = NodeFacts {
-        name: "node-a".into(),
-        boot: "boot".into(),
-        unschedulable: false,
-        tainted: false,
-        active_notice: None,
-    };
+    let node = node();
     let pod = a_pod();
     let gone = Event::PodRemoved(PodUid("uid-1".into()));
     let notice = Notice {
         kind: NoticeKind::Interruption(InstanceAction::Terminate),
         id: "n".into(),
+        seen: Moment::from_millis(1_003),
         left_ms: 120_000,
     };
-    let life = [Event::Started(node), pod, Event::NoticeReceived(notice), gone];
+    let life =
+        [started("boot"), Event::NodeRead(node), pod, Event::NoticeReceived(notice), Event::PodsListed, gone];
     let mut journal = Journal::open(folder.path()).unwrap();
     for (at, event) in (1_000..).zip(life) {
         journal.write(Moment::from_millis(at), What::Event(event));
@@ -59,18 +55,24 @@ fn a_folder_that_cannot_be_written_is_an_error_that_names_the_flag() {
 }
 
 fn started(boot: &str) -> Event {
-    Event::Started(NodeFacts {
-        name: "node-a".into(),
-        boot: boot.into(),
-        unschedulable: false,
-        tainted: false,
-        active_notice: None,
-    })
+    Event::AgentStarted { boot: boot.into() }
 }
 
-fn terminate(left_ms: i64) -> Event {
+fn node() -> NodeFacts {
+    NodeFacts { name: "node-a".into(), unschedulable: false, tainted: false, active_notice: None }
+}
+
+fn terminate(at: u64) -> Event {
     let kind = NoticeKind::Interruption(InstanceAction::Terminate);
-    Event::NoticeReceived(Notice { kind, id: "n".into(), left_ms })
+    let seen = Moment::from_millis(at);
+    Event::NoticeReceived(Notice { kind, id: "n".into(), seen, left_ms: 120_000 })
+}
+
+/// A life from its start to a notice.
+fn noticed(journal: &mut Journal, at: u64) {
+    for event in [started("boot"), Event::NodeRead(node()), Event::PodsListed, terminate(at)] {
+        journal.write(Moment::from_millis(at), What::Event(event));
+    }
 }
 
 #[test]
@@ -79,14 +81,12 @@ fn an_earlier_life_is_replayed_under_its_own_policy_and_under_the_new_one_where_
     let policy = |margin| Policy { margin: Span::from_secs(margin), ..Policy::default() };
     let mut journal = Journal::open(folder.path()).unwrap();
     journal.write(Moment::from_millis(1), What::Life(Box::new(Head::new(&policy(9)))));
-    journal.write(Moment::from_millis(1), What::Event(started("boot")));
-    journal.write(Moment::from_millis(1), What::Event(terminate(120_000)));
+    noticed(&mut journal, 1);
     journal
         .file
-        .write_all(b"{\"at\":2,\"life\":{\"format\":1,\"agent\":\"9\",\"policy\":{\"margin\":\"long\"}}}\n")
+        .write_all(b"{\"at\":2,\"life\":{\"format\":2,\"agent\":\"9\",\"policy\":{\"margin\":\"long\"}}}\n")
         .unwrap();
-    journal.write(Moment::from_millis(2), What::Event(started("boot")));
-    journal.write(Moment::from_millis(2), What::Event(terminate(120_000)));
+    noticed(&mut journal, 2);
     let told = Journal::earlier_reports(folder.path(), "boot", &policy(20));
     let deadlines: Vec<_> = told.iter().map(|report| report.deadline.as_millis()).collect();
     assert_eq!(deadlines, [111_001, 100_002]);
@@ -97,15 +97,15 @@ fn a_pod_that_was_seen_before_the_node_was_read_is_in_the_report_of_its_life() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::open(folder.path()).unwrap();
     let head = What::Life(Box::new(Head::new(&Policy::default())));
-    let life = [What::Event(a_pod()), What::Event(started("boot")), What::Event(terminate(120_000))];
-    for what in std::iter::once(head).chain(life) {
+    let life = [started("boot"), a_pod(), Event::PodsListed, Event::NodeRead(node()), terminate(1)];
+    for what in std::iter::once(head).chain(life.into_iter().map(What::Event)) {
         journal.write(Moment::from_millis(1), what);
     }
     let told = Journal::earlier_reports(folder.path(), "boot", &Policy::default());
     assert_eq!(told[0].pods.len(), 1);
     assert!(Journal::earlier_reports(folder.path(), "another", &Policy::default()).is_empty());
     let lives = read(folder.path()).unwrap();
-    assert_eq!((lives.len(), lives[0].steps.len(), lives[0].is_whole()), (1, 3, true));
+    assert_eq!((lives.len(), lives[0].steps.len(), lives[0].is_whole()), (1, 5, true));
 }
 
 #[test]
@@ -152,4 +152,28 @@ fn a_pod() -> Event {
         restore_decided: false,
         restarts: 0,
     }))
+}
+
+#[test]
+fn a_life_of_format_1_in_this_boot_is_passed_over_and_the_next_one_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = concat!(
+        r#"{"at":1,"life":{"format":1,"agent":"0.1.0","policy":{}}}"#,
+        "\n",
+        r#"{"at":1,"event":{"started":{"name":"node-a","boot":"boot","unschedulable":false,"tainted":false,"active_notice":null}}}"#,
+        "\n",
+        r#"{"at":1,"effect":{"id":1,"deadline":9,"attempt":1,"action":{"inspect_engine":{"pod":"u"}}}}"#,
+        "\n",
+    );
+    std::fs::write(folder.path().join(NAME), old).unwrap();
+    let mut journal = Journal::open(folder.path()).unwrap();
+    let policy = Policy::default();
+    assert!(Journal::earlier_reports(folder.path(), "boot", &policy).is_empty());
+    journal.write(Moment::from_millis(5), What::Life(Box::new(Head::new(&policy))));
+    noticed(&mut journal, 5);
+    assert_eq!(Journal::earlier_reports(folder.path(), "boot", &policy).len(), 1);
+    assert_eq!(foreign_format(old.lines().nth(1).unwrap().as_bytes(), "boot"), Some(1));
+    assert_eq!(foreign_format(old.lines().nth(1).unwrap().as_bytes(), "another"), None);
+    let error = read(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("format 1") && error.contains("reads format 2"), "{error}");
 }

@@ -128,7 +128,7 @@ macro_rules! label_texts {
 
 label_texts! {
     /// The name of an effect's action.
-    ActionName of Action::NAMES.iter().copied();
+    ActionName of Action::names();
     /// The name of an event.
     EventName of Event::NAMES.iter().copied();
     /// How an effect ended.

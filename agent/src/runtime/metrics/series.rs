@@ -18,7 +18,7 @@ const BUCKETS: [f64; 15] =
     [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0, 120.0, 300.0];
 
 /// So many series of one counter are there before they have counted anything.
-const SMALL: usize = 20;
+const SMALL: usize = 24;
 
 /// A counter with labels.
 pub(crate) type Counters<L> = Family<L, Counter>;

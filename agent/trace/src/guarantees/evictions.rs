@@ -4,7 +4,7 @@
 
 use super::Checker;
 use super::notices::ExpectedEvacuation;
-use evacuation::effect::Action;
+use evacuation::effect::{Action, PodAction};
 use evacuation::moment::Span;
 use evacuation::pod::PodUid;
 use evacuation::policy::{EvictOrder, RespectPdb};
@@ -79,7 +79,10 @@ impl Checker {
         }
         let twice = self.open.values().any(|open| {
             open.action.pod() == Some(uid)
-                && matches!(open.action, Action::Evict { .. } | Action::DeletePod { .. })
+                && matches!(
+                    open.action,
+                    Action::Pod { action: PodAction::Evict { .. } | PodAction::DeletePod { .. }, .. }
+                )
         });
         if twice {
             say(3, "while another request for it is open".to_owned());
@@ -92,7 +95,10 @@ impl Checker {
 
     /// Requests open for pods whose cut-off has not come.
     fn asking(&self, evacuation: &ExpectedEvacuation) -> usize {
-        let open = self.open.values().filter(|open| matches!(open.action, Action::Evict { .. }));
+        let open = self
+            .open
+            .values()
+            .filter(|open| matches!(open.action, Action::Pod { action: PodAction::Evict { .. }, .. }));
         open.filter_map(|open| self.pods.get(open.action.pod()?))
             .filter(|pod| self.now < pod.cutoff(&self.policy, evacuation.began, evacuation.deadline))
             .count()
@@ -121,7 +127,13 @@ impl Checker {
         let Some(evacuation) = &self.notices.evacuation else { return };
         // Those whose cut-off has come take slots from the others, too.
         let asks = |action: &Action| {
-            matches!(action, Action::Evict { .. } | Action::MarkDisrupted { .. } | Action::DeletePod { .. })
+            matches!(
+                action,
+                Action::Pod {
+                    action: PodAction::Evict { .. } | PodAction::MarkDisrupted | PodAction::DeletePod { .. },
+                    ..
+                }
+            )
         };
         let asking = self.open.values().filter(|open| asks(&open.action)).count();
         let now = self.now;

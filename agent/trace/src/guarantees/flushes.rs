@@ -5,14 +5,16 @@
 
 use super::Checker;
 use super::pod::JudgedPod;
-use evacuation::effect::{Action, FlushKind};
+use evacuation::effect::{Action, FlushKind, PodAction};
 use evacuation::pod::PodUid;
 
 impl Checker {
     /// What is wrong with a final flush of this pod that is asked for now.
     pub(super) fn flush_out_of_turn(&self, uid: &PodUid, pod: &JudgedPod) -> Vec<(u8, String)> {
         let mut wrong = Vec::new();
-        let own = |action: &Action| matches!(action, Action::Flush { .. }) && action.pod() == Some(uid);
+        let own = |action: &Action| {
+            matches!(action, Action::Pod { action: PodAction::Flush { .. }, .. }) && action.pod() == Some(uid)
+        };
         if self.open.values().any(|open| own(&open.action)) {
             wrong.push((3, "while another flush of it is open".to_owned()));
         }
@@ -33,7 +35,12 @@ impl Checker {
         let turn = self.policy.flush_turn.as_millis();
         self.open
             .values()
-            .filter(|open| matches!(open.action, Action::Flush { kind: FlushKind::Final, .. }))
+            .filter(|open| {
+                matches!(
+                    open.action,
+                    Action::Pod { action: PodAction::Flush { kind: FlushKind::Final, .. }, .. }
+                )
+            })
             .filter(|open| self.now < open.asked + turn)
             .count()
     }

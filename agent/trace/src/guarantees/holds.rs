@@ -3,7 +3,7 @@
 //! Knows of a file what was acknowledged. It must not know why a pod is held.
 
 use super::Checker;
-use evacuation::effect::{Action, Hold};
+use evacuation::effect::{Action, Hold, PodAction};
 use evacuation::event::{FailureKind, Outcome};
 use evacuation::pod::PodUid;
 use std::collections::BTreeMap;
@@ -72,7 +72,7 @@ impl Checker {
             let tries = self
                 .open
                 .values()
-                .any(|open| matches!(&open.action, Action::SetHold { pod, .. } if pod == uid));
+                .any(|open| matches!(&open.action, Action::Pod { uid: pod, action: PodAction::SetHold { .. } } if pod == uid));
             if self.holds.until(uid) > now && !tries {
                 wrong.push(format!("{} is still held, its save is over since {since} ms", pod.name()));
             }

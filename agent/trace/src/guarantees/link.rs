@@ -6,7 +6,7 @@
 use super::Checker;
 use super::notices::ExpectedEvacuation;
 use super::pod::JudgedPod;
-use evacuation::effect::{Action, FlushKind};
+use evacuation::effect::{Action, FlushKind, PodAction};
 
 /// A save that needs no more than one part in this many of the time it has fits for certain.
 const MARGIN: u64 = 4;
@@ -51,7 +51,12 @@ impl Checker {
         let hangs = self
             .open
             .values()
-            .filter(|open| matches!(open.action, Action::Flush { kind: FlushKind::Final, .. }))
+            .filter(|open| {
+                matches!(
+                    open.action,
+                    Action::Pod { action: PodAction::Flush { kind: FlushKind::Final, .. }, .. }
+                )
+            })
             .map(|open| self.now.saturating_sub(open.asked))
             .max();
         all.saturating_add(hangs.unwrap_or(0)).saturating_add(UNKNOWN).saturating_mul(MARGIN) < left

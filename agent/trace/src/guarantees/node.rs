@@ -10,8 +10,8 @@ use evacuation::notice::ActiveNotice;
 /// The node as the trace shows it. It outlives the agent.
 #[derive(Debug, Default)]
 pub(super) struct Node {
-    /// The boot of the last life.
-    pub(super) boot: Option<String>,
+    /// It was read by some life.
+    known: bool,
     /// A cordon of ours was acknowledged, or found at the start.
     pub(super) cordoned: bool,
     /// Since when the watch shows the node without our cordon.
@@ -30,15 +30,18 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn starts(&mut self, node: &NodeFacts) {
-        let first = self.boot.is_none();
-        self.boot = Some(node.boot.clone());
+    /// Nobody has read it yet.
+    pub(super) const fn is_unknown(&self) -> bool {
+        !self.known
+    }
+
+    /// A life reads it; `ours`: what is on it is of this boot.
+    pub(super) fn starts(&mut self, node: &NodeFacts, ours: bool) {
+        let first = !std::mem::replace(&mut self.known, true);
         (self.uncordoned_at, self.forbidden, self.clear_failed) = (None, false, false);
         self.asked = None;
         let hard = node.active_notice.as_ref().filter(|active_notice| active_notice.hard);
-        self.cordoned = hard.is_some_and(|active_notice| active_notice.boot == node.boot)
-            && node.tainted
-            && node.unschedulable;
+        self.cordoned = ours && hard.is_some() && node.tainted && node.unschedulable;
         if node.active_notice.is_none() && !node.tainted {
             self.our_cordon = false;
         }

@@ -6,7 +6,7 @@
 use super::Checker;
 use super::notices::ExpectedEvacuation;
 use super::pod::JudgedPod;
-use evacuation::effect::{Action, FlushKind};
+use evacuation::effect::{Action, FlushKind, PodAction};
 use evacuation::pod::PodUid;
 use evacuation::policy::EvictOrder;
 use std::cmp::Reverse;
@@ -40,7 +40,9 @@ impl Checker {
     pub(super) fn bytes_before(&self, then: &JudgedPod, evacuation: &ExpectedEvacuation) -> u64 {
         let tier = |pod: &JudgedPod| (Reverse(pod.facts.priority), pod.facts.role);
         let open = self.open.values().filter_map(|open| match &open.action {
-            Action::Save { pod, kind: FlushKind::Final, .. } => self.pods.get(pod),
+            Action::Pod { uid: pod, action: PodAction::Save { kind: FlushKind::Final, .. } } => {
+                self.pods.get(pod)
+            }
             _ => None,
         });
         let before = open

@@ -3,7 +3,7 @@
 //! Judges nothing by itself. It must not know other pods.
 
 use super::restores::Progress;
-use evacuation::effect::{Action, FlushKind, Hold};
+use evacuation::effect::{Action, FlushKind, Hold, PodAction};
 use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::pod::{EvictWhen, Owner, PodFacts};
 use evacuation::policy::Policy;
@@ -38,6 +38,9 @@ pub(super) struct JudgedPod {
     /// A save of the final round ended: `Some(true)` with all of it. The same of a pre-copy.
     pub(super) saved: Option<bool>,
     pub(super) copied: Option<bool>,
+    /// A commit found packs of it endangered, and nothing was saved since; and so often it was saved again for that.
+    pub(super) endangered: bool,
+    pub(super) resaves: u32,
     pub(super) committed: bool,
     /// The commit said that it is partial; `None` where an earlier life made it.
     pub(super) partial: Option<bool>,
@@ -78,6 +81,8 @@ impl JudgedPod {
             state_bytes: 0,
             saved: None,
             copied: None,
+            endangered: false,
+            resaves: 0,
             committed: false,
             partial: None,
             given_up: false,
@@ -120,46 +125,66 @@ impl JudgedPod {
         (self.flush_ready, self.flush_asked, self.could_flush, self.bytes) = (None, false, None, 0);
         (self.committed, self.partial, self.given_up) = (false, None, false);
         (self.over_since, self.began) = (None, None);
+        (self.endangered, self.resaves) = (false, 0);
     }
 
     pub(super) fn answered(&mut self, now: u64, action: &Action, outcome: &Outcome) {
         let done = matches!(outcome, Outcome::Done(_));
         match (action, outcome) {
-            (Action::WriteIntent { .. }, Outcome::Done(Done::IntentWritten { committed: Some(_) })) => {
+            (
+                Action::Pod { action: PodAction::WriteIntent { .. }, .. },
+                Outcome::Done(Done::IntentWritten { committed: Some(_) }),
+            ) => {
                 self.intent_written = true;
                 (self.committed, self.over_since) = (true, Some(now));
             }
-            (Action::WriteIntent { .. }, _) => self.intent_written = done,
-            (Action::InspectEngine { .. }, Outcome::Done(Done::Inspected { state_bytes, .. })) => {
+            (Action::Pod { action: PodAction::WriteIntent { .. }, .. }, _) => self.intent_written = done,
+            (
+                Action::Pod { action: PodAction::InspectEngine, .. },
+                Outcome::Done(Done::Inspected { state_bytes, .. }),
+            ) => {
                 self.state_bytes = *state_bytes;
             }
             // An engine that cannot be quiesced is flushed as it is.
-            (Action::Quiesce { .. }, _) => self.flush_ready = Some(now),
-            (Action::Flush { kind: FlushKind::Final, .. }, Outcome::Done(done)) => {
+            (Action::Pod { action: PodAction::Quiesce, .. }, _) => self.flush_ready = Some(now),
+            (
+                Action::Pod { action: PodAction::Flush { kind: FlushKind::Final, .. }, .. },
+                Outcome::Done(done),
+            ) => {
                 self.flushed = true;
                 if let Done::Flushed { bytes } = done {
                     self.bytes = *bytes;
                 }
             }
-            (Action::Save { kind, .. }, Outcome::Done(Done::Saved { left_out, .. })) => match kind {
+            (
+                Action::Pod { action: PodAction::Save { kind, .. }, .. },
+                Outcome::Done(Done::Saved { left_out, .. }),
+            ) => match kind {
                 FlushKind::Final => self.saved = Some(left_out.is_none()),
                 FlushKind::PreCopy => self.copied = Some(left_out.is_none()),
             },
             // What was sent so far may be committed as partial.
-            (Action::Save { kind: FlushKind::Final, .. }, _) => {
+            (Action::Pod { action: PodAction::Save { kind: FlushKind::Final, .. }, .. }, _) => {
                 self.saved.get_or_insert(false);
             }
             (
-                Action::Commit { kind: FlushKind::Final, partial, .. },
+                Action::Pod { action: PodAction::Commit { kind: FlushKind::Final, .. }, .. },
+                Outcome::Failed { kind: FailureKind::Endangered, .. },
+            ) => self.endangered = true,
+            (
+                Action::Pod { action: PodAction::Commit { kind: FlushKind::Final, partial, .. }, .. },
                 Outcome::Done(Done::Committed { .. }),
             ) => {
                 (self.committed, self.partial) = (true, Some(*partial));
                 self.over_since = Some(now);
             }
-            (Action::Evict { .. } | Action::DeletePod { .. }, Outcome::Failed { kind, .. }) => {
+            (
+                Action::Pod { action: PodAction::Evict { .. } | PodAction::DeletePod { .. }, .. },
+                Outcome::Failed { kind, .. },
+            ) => {
                 self.gone |= *kind == FailureKind::NotFound;
             }
-            (Action::SetHold { hold, .. }, _) => {
+            (Action::Pod { action: PodAction::SetHold { hold, .. }, .. }, _) => {
                 self.hold_failed |= !done;
                 self.held_until = match hold {
                     Hold::Until(until) if done => until.as_millis(),

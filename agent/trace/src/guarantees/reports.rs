@@ -64,6 +64,9 @@ impl Checker {
             let wrote = report.deadline.as_millis();
             self.wrong(7, format!("the report's deadline is {wrote} ms, not {} ms", evacuation.deadline));
         }
+        if report.complete && !self.notices.listed {
+            self.wrong(4, "a report is complete before every pod was seen");
+        }
         self.reports.in_time |= now <= evacuation.deadline;
         let decided = now >= evacuation.deadline && !evacuation.hibernates;
         let wrong: Vec<_> = report.pods.iter().flat_map(|pod| self.entry(pod, report, decided)).collect();
@@ -118,7 +121,7 @@ impl Checker {
         let Some(evacuation) = &self.notices.evacuation else { return };
         let (now, deadline) = (self.now, evacuation.deadline);
         // A moment to read the pods after a start.
-        let settled = self.life_began + 3_000;
+        let settled = self.node_read.unwrap_or(now) + 3_000;
         if now > deadline && settled < deadline && !self.reports.in_time {
             self.wrong(4, format!("no report was written by the deadline {deadline} ms"));
         }
@@ -132,7 +135,7 @@ impl Checker {
     /// At the end of a trace: the last report is complete, unless a pod is still ending.
     pub(super) fn final_report(&mut self) {
         let Some(evacuation) = &self.notices.evacuation else { return };
-        if self.now < evacuation.deadline + 60_000 || !self.node.is_decided() {
+        if self.now < evacuation.deadline + 60_000 || !self.node.is_decided() || !self.notices.listed {
             return;
         }
         // The save of a pod that somebody else deletes has until the end of its own grace, even when the pod is gone.

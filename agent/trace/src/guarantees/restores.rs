@@ -3,10 +3,9 @@
 //! Knows a restore by its answers. It must not know what is in a lineage.
 
 use super::Checker;
-use evacuation::effect::{Action, RestoreOutcome};
+use evacuation::effect::{Action, RestoreAction, RestoreOutcome};
 use evacuation::event::{FailureKind, Outcome};
 use evacuation::pod::PodUid;
-use std::mem::discriminant;
 
 /// How far one restore is, by the answers so far.
 #[derive(Debug, Default)]
@@ -30,14 +29,22 @@ impl Progress {
     pub(super) fn answered(&mut self, action: &Action, outcome: &Outcome) {
         let done = matches!(outcome, Outcome::Done(_));
         match action {
-            Action::Claim { lineage, .. } if done => self.claimed = Some(lineage.clone()),
-            Action::Fetch { .. } => self.fetched = done,
-            Action::ReloadLocal { .. } => self.reloads = done,
-            Action::CheckFingerprint { .. } if done => self.fingerprint_matches = true,
-            Action::CheckFingerprint { .. } | Action::ImportState { .. } if self.reloads => {
+            Action::Restore { action: RestoreAction::Claim { lineage, .. }, .. } if done => {
+                self.claimed = Some(lineage.clone())
+            }
+            Action::Restore { action: RestoreAction::Fetch { .. }, .. } => self.fetched = done,
+            Action::Restore { action: RestoreAction::ReloadLocal, .. } => self.reloads = done,
+            Action::Restore { action: RestoreAction::CheckFingerprint, .. } if done => {
+                self.fingerprint_matches = true
+            }
+            Action::Restore {
+                action: RestoreAction::CheckFingerprint | RestoreAction::ImportState, ..
+            } if self.reloads => {
                 self.reloads = !matches!(outcome, Outcome::Failed { kind: FailureKind::Mismatch, .. });
             }
-            Action::CheckFingerprint { .. } | Action::ImportState { .. } => {
+            Action::Restore {
+                action: RestoreAction::CheckFingerprint | RestoreAction::ImportState, ..
+            } => {
                 self.mismatch |= matches!(outcome, Outcome::Failed { kind: FailureKind::Mismatch, .. });
             }
             _ => {}
@@ -50,7 +57,7 @@ impl Checker {
         let open = self
             .open
             .values()
-            .any(|open| open.action.pod() == Some(uid) && discriminant(&open.action) == discriminant(action));
+            .any(|open| open.action.pod() == Some(uid) && open.action.name() == action.name());
         let Some(pod) = self.pods.get_mut(uid) else {
             return self.wrong(6, format!("{action:?} for a pod that was never seen"));
         };
@@ -63,24 +70,35 @@ impl Checker {
         let of_a_reload = progress.reloads
             && matches!(
                 action,
-                Action::CheckFingerprint { .. } | Action::ImportState { .. } | Action::Verify { .. }
+                Action::Restore {
+                    action: RestoreAction::CheckFingerprint
+                        | RestoreAction::ImportState
+                        | RestoreAction::Verify,
+                    ..
+                }
             );
-        let may_go_on = of_a_reload || matches!(action, Action::OpenGate { .. } | Action::ReloadLocal { .. });
+        let may_go_on = of_a_reload
+            || matches!(
+                action,
+                Action::Restore { action: RestoreAction::OpenGate { .. } | RestoreAction::ReloadLocal, .. }
+            );
         let decided = pod.restored && !may_go_on;
         if decided {
             say("although its restore is decided");
         }
         match action {
             _ if decided => {}
-            Action::Claim { lineage, .. }
+            Action::Restore { action: RestoreAction::Claim { lineage, .. }, .. }
                 if progress.claimed.as_ref().is_some_and(|claimed| claimed != lineage) =>
             {
                 say("while it holds another claim");
             }
-            Action::Fetch { .. } | Action::Prefetch { .. } if progress.claimed.is_none() => {
+            Action::Restore {
+                action: RestoreAction::Fetch { .. } | RestoreAction::Prefetch { .. }, ..
+            } if progress.claimed.is_none() => {
                 say("without a claim");
             }
-            Action::ReloadLocal { .. } => {
+            Action::Restore { action: RestoreAction::ReloadLocal, .. } => {
                 if !progress.restarted {
                     say("although its engine was not restarted");
                 }
@@ -90,10 +108,12 @@ impl Checker {
                 // Asked again of an engine that has what it was given.
                 (progress.restarted, progress.fingerprint_matches) = (true, false);
             }
-            Action::CheckFingerprint { .. } if !progress.fetched && !of_a_reload => {
+            Action::Restore { action: RestoreAction::CheckFingerprint, .. }
+                if !progress.fetched && !of_a_reload =>
+            {
                 say("before anything is fetched")
             }
-            Action::ImportState { .. } => {
+            Action::Restore { action: RestoreAction::ImportState, .. } => {
                 let found = progress.claimed.is_some() && progress.fetched;
                 if !(found || of_a_reload) || !progress.fingerprint_matches {
                     say("before claim, fetch and proof");
@@ -102,7 +122,7 @@ impl Checker {
                     say("although it does not fit");
                 }
             }
-            Action::OpenGate { outcome, .. } => {
+            Action::Restore { action: RestoreAction::OpenGate { outcome, .. }, .. } => {
                 if progress.mismatch && *outcome != RestoreOutcome::Refused {
                     say("although it was refused");
                 }

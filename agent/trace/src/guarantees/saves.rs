@@ -5,7 +5,7 @@
 use super::Checker;
 use super::notices::ExpectedEvacuation;
 use super::pod::JudgedPod;
-use evacuation::effect::{Action, FlushKind};
+use evacuation::effect::{Action, FlushKind, PodAction};
 use evacuation::pod::{OnDelete, Owner, PodUid};
 
 impl Checker {
@@ -19,7 +19,7 @@ impl Checker {
         let mut wrong = self.out_of_place(pod, action, evacuation);
         let mut say = |guarantee: u8, why: &str| wrong.push((guarantee, why.to_owned()));
         match action {
-            Action::Save { kind: FlushKind::Final, rank, .. } => {
+            Action::Pod { action: PodAction::Save { kind: FlushKind::Final, rank, .. }, .. } => {
                 if !pod.flushed {
                     say(5, "before its flush");
                 }
@@ -27,40 +27,86 @@ impl Checker {
                     say(10, &format!("with rank {rank}, although {before} that count more are being sent"));
                 }
             }
-            Action::Commit { kind: FlushKind::Final, partial, .. } => match pod.saved {
+            Action::Pod {
+                action: PodAction::Commit { kind: FlushKind::Final, partial, without_endangered },
+                ..
+            } => match pod.saved {
                 None => say(5, "before its save"),
-                Some(whole) if whole == *partial => say(5, "with the wrong word on whether it is whole"),
+                Some(whole) if (whole && !without_endangered) == *partial => {
+                    say(5, "with the wrong word on whether it is whole");
+                }
                 Some(_) => {}
             },
-            Action::Commit { kind: FlushKind::PreCopy, partial, .. } => match pod.copied {
-                None => say(5, "before its save"),
-                Some(whole) if whole == *partial => say(5, "with the wrong word on whether it is whole"),
-                Some(_) => {}
-            },
+            Action::Pod { action: PodAction::Commit { kind: FlushKind::PreCopy, partial, .. }, .. } => {
+                match pod.copied {
+                    None => say(5, "before its save"),
+                    Some(whole) if whole == *partial => say(5, "with the wrong word on whether it is whole"),
+                    Some(_) => {}
+                }
+            }
             _ => {}
         }
-        if let Action::Flush { kind: FlushKind::Final, .. } = action {
+        wrong.extend(self.after_endangered(pod, action, evacuation));
+        if let Action::Pod { action: PodAction::Flush { kind: FlushKind::Final, .. }, .. } = action {
             wrong.extend(self.flush_out_of_turn(uid, pod));
         }
-        if let Action::WriteIntent { departure, .. } = action {
+        if let Action::Pod { action: PodAction::WriteIntent { departure, .. }, .. } = action {
             self.commits.intends(uid, departure);
         }
         let name = pod.name();
         if let Some(pod) = self.pods.get_mut(uid) {
             match action {
-                Action::WriteIntent { departure, .. } => pod.intends(departure),
-                Action::Quiesce { .. } => _ = pod.began.get_or_insert(now),
-                Action::Flush { kind: FlushKind::Final, .. } => pod.flush_asked = true,
+                Action::Pod { action: PodAction::WriteIntent { departure, .. }, .. } => {
+                    pod.intends(departure)
+                }
+                Action::Pod { action: PodAction::Quiesce, .. } => _ = pod.began.get_or_insert(now),
+                Action::Pod { action: PodAction::Flush { kind: FlushKind::Final, .. }, .. } => {
+                    pod.flush_asked = true
+                }
+                Action::Pod { action: PodAction::Save { kind: FlushKind::Final, .. }, .. }
+                    if pod.endangered =>
+                {
+                    (pod.endangered, pod.resaves, pod.saved) = (false, pod.resaves + 1, None);
+                }
                 _ => {}
             }
         }
         self.all_wrong(format!("{} of {name}", action.name()), wrong);
     }
 
+    /// What garbage collection is removing is saved again, three times at most, or left out; never committed.
+    fn after_endangered(
+        &self,
+        pod: &JudgedPod,
+        action: &Action,
+        evacuation: Option<&ExpectedEvacuation>,
+    ) -> Option<(u8, String)> {
+        // One that terminates by itself has a cut-off of its own.
+        let late = pod.facts.terminating.is_some()
+            || evacuation.is_none_or(|it| self.now >= pod.cutoff(&self.policy, it.began, it.deadline));
+        let why = match action {
+            Action::Pod { action: PodAction::Save { kind: FlushKind::Final, .. }, .. }
+                if pod.endangered && pod.resaves >= 3 =>
+            {
+                "a fourth time because its packs were endangered"
+            }
+            Action::Pod {
+                action: PodAction::Commit { kind: FlushKind::Final, without_endangered: true, .. },
+                ..
+            } if pod.resaves < 3 && !late => "without what there was time to save again",
+            Action::Pod {
+                action: PodAction::Commit { kind: FlushKind::Final, without_endangered: false, .. },
+                ..
+            } if pod.endangered => "of what was found endangered",
+            _ => return None,
+        };
+        Some((5, why.to_owned()))
+    }
+
     /// Only a save that is under way has a place on the link to change.
     pub(super) fn moves(&mut self, uid: &PodUid) {
         let saves = self.open.values().any(
-            |open| matches!(&open.action, Action::Save { pod, kind: FlushKind::Final, .. } if pod == uid),
+            |open| matches!(&open.action, Action::Pod { uid: pod, action: PodAction::Save { kind: FlushKind::Final, .. } } if pod == uid),
         );
         if !saves {
             self.wrong(10, format!("the save of {uid} is moved, and none is under way"));
@@ -77,9 +123,11 @@ impl Checker {
         let mut wrong = Vec::new();
         let mut say = |guarantee: u8, why: &str| wrong.push((guarantee, why.to_owned()));
         let last = match action {
-            Action::Flush { kind, .. } | Action::Save { kind, .. } | Action::Commit { kind, .. } => {
-                *kind == FlushKind::Final
-            }
+            Action::Pod {
+                action:
+                    PodAction::Flush { kind, .. } | PodAction::Save { kind, .. } | PodAction::Commit { kind, .. },
+                ..
+            } => *kind == FlushKind::Final,
             _ => true,
         };
         if pod.facts.engine.is_none() {
@@ -93,7 +141,11 @@ impl Checker {
             say(2, "while the instance hibernates");
         }
         let withdrawn = evacuation.is_some_and(|evacuation| evacuation.withdrawn.is_some());
-        if withdrawn && stays && !pod.asked && matches!(action, Action::Quiesce { .. }) {
+        if withdrawn
+            && stays
+            && !pod.asked
+            && matches!(action, Action::Pod { action: PodAction::Quiesce, .. })
+        {
             say(2, "that begins after the notice was withdrawn");
         }
         wrong
@@ -121,8 +173,11 @@ impl Checker {
             for open in self.open.values() {
                 let last = matches!(
                     open.action,
-                    Action::Flush { kind: FlushKind::Final, .. }
-                        | Action::Save { kind: FlushKind::Final, .. }
+                    Action::Pod {
+                        action: PodAction::Flush { kind: FlushKind::Final, .. }
+                            | PodAction::Save { kind: FlushKind::Final, .. },
+                        ..
+                    }
                 );
                 let pod = open.action.pod().and_then(|uid| self.pods.get(uid));
                 if let Some(pod) = pod.filter(|pod| last && pod.announced) {

@@ -4,7 +4,7 @@
 
 use super::telling::{Teller, UnansweredEffect};
 use super::{Answer, words};
-use evacuation::effect::{Action, Effect, EffectId, FlushKind, Hold};
+use evacuation::effect::{Action, Effect, EffectId, FlushKind, Hold, NodeAction, PodAction, RestoreAction};
 use evacuation::event::{Done, Outcome};
 use evacuation::moment::Moment;
 use evacuation::pod::PodUid;
@@ -27,7 +27,10 @@ impl Teller {
             && let Some(line) = self.line(line)
         {
             // Nobody waits for these, and an answer to them says nothing.
-            line.open = !matches!(action, Action::AbandonIntent { .. } | Action::Anomaly { .. });
+            line.open = !matches!(
+                action,
+                Action::Pod { action: PodAction::AbandonIntent { .. }, .. } | Action::Anomaly { .. }
+            );
         }
         self.open.insert(effect.id, UnansweredEffect { asked: at, action: action.clone(), line });
     }
@@ -36,13 +39,17 @@ impl Teller {
         let Some(uid) = action.pod() else { return };
         let known = self.known(uid);
         match action {
-            Action::WriteIntent { .. } => known.departing = true,
-            Action::AbandonIntent { .. } | Action::Resume { .. } => known.departing = false,
-            Action::Evict { .. } | Action::DeletePod { .. } => {
+            Action::Pod { action: PodAction::WriteIntent { .. }, .. } => known.departing = true,
+            Action::Pod { action: PodAction::AbandonIntent { .. } | PodAction::Resume, .. } => {
+                known.departing = false
+            }
+            Action::Pod { action: PodAction::Evict { .. } | PodAction::DeletePod { .. }, .. } => {
                 known.departing = true;
                 known.told_to_go = true;
             }
-            Action::SetHold { hold, .. } => known.held = known.departing && *hold != Hold::Released,
+            Action::Pod { action: PodAction::SetHold { hold, .. }, .. } => {
+                known.held = known.departing && *hold != Hold::Released
+            }
             _ => {}
         }
     }
@@ -52,8 +59,11 @@ impl Teller {
         let action = &effect.action;
         let known = action.pod().and_then(|uid| self.pods.get(uid));
         let inner = match action {
-            Action::InspectEngine { .. } | Action::RenewClaim { .. } | Action::Publish { .. } => true,
-            Action::SetHold { hold, .. } => {
+            Action::Pod { action: PodAction::InspectEngine, .. }
+            | Action::Restore { action: RestoreAction::RenewClaim { .. }, .. }
+            | Action::Node(NodeAction::Publish(_))
+            | Action::Pod { action: PodAction::Publish(_), .. } => true,
+            Action::Pod { action: PodAction::SetHold { hold, .. }, .. } => {
                 *hold != Hold::Released && !known.is_some_and(|known| known.departing)
             }
             _ => false,
@@ -64,7 +74,11 @@ impl Teller {
         let copying = known.and_then(|known| known.copying);
         let goes_on = matches!(
             action,
-            Action::Save { kind: FlushKind::PreCopy, .. } | Action::Commit { kind: FlushKind::PreCopy, .. }
+            Action::Pod {
+                action: PodAction::Save { kind: FlushKind::PreCopy, .. }
+                    | PodAction::Commit { kind: FlushKind::PreCopy, .. },
+                ..
+            }
         );
         if goes_on && copying.is_some() {
             return copying;
@@ -78,7 +92,7 @@ impl Teller {
         let held = known.is_some_and(|known| known.held);
         let line = self.say(at, subject, words::asked(action, held, self.zero));
         self.tried.insert(key, line);
-        if let Action::Flush { kind: FlushKind::PreCopy, pod } = action {
+        if let Action::Pod { uid: pod, action: PodAction::Flush { kind: FlushKind::PreCopy } } = action {
             let known = self.known(pod);
             (known.copying, known.copied) = (Some(line), None);
         }
@@ -98,24 +112,27 @@ impl Teller {
         let Some(open) = self.open.remove(&id) else { return };
         let done = matches!(outcome, Outcome::Done(_));
         match (&open.action, done) {
-            (Action::MarkNode(active_notice), true) => {
+            (Action::Node(NodeAction::MarkNode(active_notice)), true) => {
                 if let Some(node) = &mut self.node {
                     (node.tainted, node.unschedulable) = (true, node.unschedulable || active_notice.hard);
                 }
             }
-            (Action::ClearNodeMark { uncordon }, true) => {
+            (Action::Node(NodeAction::ClearNodeMark { uncordon }), true) => {
                 if let Some(node) = &mut self.node {
                     (node.tainted, node.unschedulable) = (false, node.unschedulable && !uncordon);
                 }
             }
-            (Action::Evict { pod, .. } | Action::DeletePod { pod, .. }, true) => {
+            (
+                Action::Pod { uid: pod, action: PodAction::Evict { .. } | PodAction::DeletePod { .. } },
+                true,
+            ) => {
                 self.known(pod).accepted = Some(at);
             }
-            (Action::WriteReport(report), true) => self.report = Some((**report).clone()),
+            (Action::Node(NodeAction::WriteReport(report)), true) => self.report = Some((**report).clone()),
             _ => {}
         }
         let (text, trouble) = words::answered(&open.action, outcome, at.since(open.asked));
-        if let Action::InspectEngine { pod } = &open.action {
+        if let Action::Pod { uid: pod, action: PodAction::InspectEngine } = &open.action {
             return self.inspected(at, &pod.clone(), outcome, text);
         }
         if open.line.is_none() {
@@ -126,7 +143,11 @@ impl Teller {
             }
             return;
         }
-        if matches!(open.action, Action::AbandonIntent { .. } | Action::Anomaly { .. }) && !trouble {
+        if matches!(
+            open.action,
+            Action::Pod { action: PodAction::AbandonIntent { .. }, .. } | Action::Anomaly { .. }
+        ) && !trouble
+        {
             return;
         }
         let Some(text) = self.pre_copied(&open.action, outcome, text) else { return };
@@ -136,9 +157,9 @@ impl Teller {
     /// The answer to a whole round of pre-copy: `None` while it goes on.
     fn pre_copied(&mut self, action: &Action, outcome: &Outcome, text: String) -> Option<String> {
         let name = match action {
-            Action::Flush { kind: FlushKind::PreCopy, .. } => "flush",
-            Action::Save { kind: FlushKind::PreCopy, .. } => "save",
-            Action::Commit { kind: FlushKind::PreCopy, .. } => "commit",
+            Action::Pod { action: PodAction::Flush { kind: FlushKind::PreCopy, .. }, .. } => "flush",
+            Action::Pod { action: PodAction::Save { kind: FlushKind::PreCopy, .. }, .. } => "save",
+            Action::Pod { action: PodAction::Commit { kind: FlushKind::PreCopy, .. }, .. } => "commit",
             _ => return Some(text),
         };
         let known = self.known(action.pod()?);

@@ -14,7 +14,7 @@ mod tests;
 use super::{cast::Cast, words, zero};
 use crate::Step;
 use course::Course;
-use evacuation::effect::Action;
+use evacuation::effect::{Action, NodeAction};
 use evacuation::event::Event;
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{ActiveNotice, NoticeKind};
@@ -273,7 +273,7 @@ fn boots<'s>(steps: impl IntoIterator<Item = &'s Step>) -> Vec<Vec<&'s Step>> {
     let mut boots: Vec<(Option<&str>, Vec<&Step>)> = Vec::new();
     for step in steps {
         let boot = match &step.event {
-            Event::Started(node) => Some(node.boot.as_str()),
+            Event::AgentStarted { boot } => Some(boot.as_str()),
             _ => boots.last().and_then(|(boot, _)| *boot),
         };
         match boots.last_mut() {
@@ -294,16 +294,18 @@ fn active_notices(steps: &[&Step]) -> Vec<ActiveNotice> {
         Some(known) => *known = active_notice.clone(),
         None => found.push(active_notice.clone()),
     };
+    let mut life = None;
     for step in steps {
         match &step.event {
-            Event::Started(node) => {
+            Event::AgentStarted { boot } => life = Some(boot),
+            Event::NodeRead(node) => {
                 let own =
-                    |active_notice: &&ActiveNotice| active_notice.hard && active_notice.boot == node.boot;
+                    |active_notice: &&ActiveNotice| active_notice.hard && Some(&active_notice.boot) == life;
                 node.active_notice.iter().filter(own).for_each(&mut note);
             }
             _ => {
                 for effect in &step.effects {
-                    if let Action::MarkNode(active_notice) = &effect.action
+                    if let Action::Node(NodeAction::MarkNode(active_notice)) = &effect.action
                         && active_notice.hard
                     {
                         note(active_notice);
@@ -322,7 +324,7 @@ fn before(window: Span) -> Span {
 
 fn node(steps: &[&Step]) -> Option<String> {
     steps.iter().find_map(|step| match &step.event {
-        Event::Started(node) => Some(node.name.clone()),
+        Event::NodeRead(node) => Some(node.name.clone()),
         _ => None,
     })
 }

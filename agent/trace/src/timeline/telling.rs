@@ -5,7 +5,7 @@
 use super::cast::{Cast, description};
 use super::{TimelineLine, words};
 use crate::journal::{Line, What};
-use evacuation::effect::{Action, EffectId};
+use evacuation::effect::{Action, EffectId, NodeAction};
 use evacuation::event::{Event, NodeFacts};
 use evacuation::moment::Moment;
 use evacuation::notice::ActiveNotice;
@@ -60,6 +60,9 @@ pub struct Teller {
     pub(super) notices: BTreeSet<String>,
     pub(super) link: Option<u64>,
     pub(super) node: Option<NodeFacts>,
+    /// The boot of this life, and the line with which it began.
+    boot: Option<String>,
+    started: Option<(Moment, usize)>,
     pub(super) report: Option<Report>,
     /// The lines that were begun or answered since somebody asked.
     pub(super) news: BTreeSet<usize>,
@@ -108,13 +111,17 @@ impl Teller {
     /// An event.
     pub(super) fn hear(&mut self, at: Moment, event: &Event) {
         match event {
-            Event::Started(node) => self.started(at, node),
+            Event::AgentStarted { boot } => {
+                self.boot = Some(boot.clone());
+                self.started = Some((at, self.say(at, "node", "the agent starts".into())));
+            }
+            Event::NodeRead(node) => self.node_read(at, node),
             Event::NodeUpdated(node) => self.node_seen(at, node),
             Event::PodUpdated(facts) => self.pod_seen(at, facts),
             Event::PodRemoved(uid) => self.pod_gone(at, uid),
             Event::NoticeReceived(notice) => {
                 if self.notices.insert(notice.id.clone()) {
-                    self.say(at, "notice", words::notice(notice, at, self.zero));
+                    self.say(at, "notice", words::notice(notice, self.zero));
                 }
             }
             Event::NoticeWithdrawn { id } => {
@@ -132,15 +139,16 @@ impl Teller {
             Event::PreCopyRequested => {
                 self.say(at, "drill", "save every state once, while it serves".into());
             }
-            Event::TimerFired => {}
+            Event::PodsListed | Event::ImdsReachable { .. } | Event::TimerFired => {}
         }
     }
 
-    fn started(&mut self, at: Moment, node: &NodeFacts) {
+    /// Told in the line with which the agent starts, where that is of the same moment.
+    fn node_read(&mut self, at: Moment, node: &NodeFacts) {
         let ours = |active_notice: &ActiveNotice| {
             let kind = active_notice.kind.as_str();
             let deadline = words::stamp(active_notice.deadline, self.zero);
-            match (active_notice.boot == node.boot, active_notice.hard) {
+            match (Some(&active_notice.boot) == self.boot.as_ref(), active_notice.hard) {
                 (false, _) => {
                     format!("; the instance came back, with the mark of a {kind} notice before its reboot")
                 }
@@ -153,7 +161,14 @@ impl Teller {
             None if node.unschedulable => ": the node is cordoned, not by us".to_owned(),
             None => String::new(),
         };
-        self.say(at, "node", format!("the agent starts{active_notice}"));
+        match self.started.take() {
+            Some((started, line)) if started == at => {
+                if let Some(line) = self.line(line) {
+                    line.what.push_str(&active_notice);
+                }
+            }
+            _ => _ = self.say(at, "node", format!("the agent reads its node{active_notice}")),
+        }
         self.node = Some(node.clone());
     }
 
@@ -163,7 +178,7 @@ impl Teller {
             |known: &NodeFacts| (known.unschedulable, known.tainted) == (node.unschedulable, node.tainted);
         // A watch may be faster than the answer to what it shows.
         let marking = |open: &UnansweredEffect| {
-            matches!(open.action, Action::MarkNode(_) | Action::ClearNodeMark { .. })
+            matches!(open.action, Action::Node(NodeAction::MarkNode(_) | NodeAction::ClearNodeMark { .. }))
         };
         if !self.node.as_ref().is_none_or(same) && !self.open.values().any(marking) {
             let cordon = if node.unschedulable { "cordoned" } else { "schedulable" };

@@ -1,5 +1,5 @@
 use super::*;
-use evacuation::effect::{Effect, EffectId, FlushKind};
+use evacuation::effect::{Effect, EffectId, FlushKind, NodeAction, PodAction};
 use evacuation::event::{Done, FailureKind, NodeFacts, Outcome};
 use evacuation::moment::Span;
 use evacuation::pod::{Owner, PodFacts, PodUid, Role};
@@ -66,7 +66,7 @@ pub(super) fn uid_of(uid: &str) -> PodUid {
 }
 
 pub(super) fn evict() -> Action {
-    Action::Evict { pod: uid_of("u"), grace: Span::from_secs(30) }
+    Action::Pod { uid: uid_of("u"), action: PodAction::Evict { grace: Span::from_secs(30) } }
 }
 
 pub(super) fn refused() -> Outcome {
@@ -108,11 +108,28 @@ fn a_round_of_pre_copy_is_one_line_and_rounds_that_send_the_same_are_one_too() {
     for round in 0..3 {
         let (at, id) = (1_000 + round * 30_000, 1 + round * 3);
         trace = trace
-            .ask(at, id, 1, Action::Flush { pod: pod(), kind: FlushKind::PreCopy })
+            .ask(at, id, 1, Action::Pod { uid: pod(), action: PodAction::Flush { kind: FlushKind::PreCopy } })
             .done(at + 500, id, Done::Flushed { bytes: 4 << 20 })
-            .ask(at + 500, id + 1, 1, Action::Save { pod: pod(), kind: FlushKind::PreCopy, rank: 0 })
+            .ask(
+                at + 500,
+                id + 1,
+                1,
+                Action::Pod { uid: pod(), action: PodAction::Save { kind: FlushKind::PreCopy, rank: 0 } },
+            )
             .done(at + 900, id + 1, Done::Saved { bytes: 4 << 20, sent: 1 << 20, left_out: None })
-            .ask(at + 900, id + 2, 1, Action::Commit { pod: pod(), kind: FlushKind::PreCopy, partial: false })
+            .ask(
+                at + 900,
+                id + 2,
+                1,
+                Action::Pod {
+                    uid: pod(),
+                    action: PodAction::Commit {
+                        kind: FlushKind::PreCopy,
+                        partial: false,
+                        without_endangered: false,
+                    },
+                },
+            )
             .done(at + 950, id + 2, Done::Committed { generation: "g".into(), bytes: 4 << 20 });
     }
     assert_eq!(trace.lines(), ["T+1.0 gold pre-copy → 1.0 MiB of 4.0 MiB sent, 3 times until T+61.9"]);
@@ -120,15 +137,17 @@ fn a_round_of_pre_copy_is_one_line_and_rounds_that_send_the_same_are_one_too() {
 
 #[test]
 fn a_look_is_told_when_it_says_something_new() {
-    let inspect = || Action::InspectEngine { pod: uid_of("u") };
+    let inspect = || Action::Pod { uid: uid_of("u"), action: PodAction::InspectEngine };
     let inspected = |busy| Done::Inspected { state_bytes: 1 << 30, busy };
     let mut trace = Trace::default().event(0, seen("u", "ns", "gold"));
     for (id, busy) in [(1, true), (2, true), (3, false)] {
         trace = trace.ask(id * 1_000, id, 1, inspect()).done(id * 1_000 + 10, id, inspected(busy));
     }
     assert_eq!(trace.lines(), ["T+1.0 gold inspect → 1.0 GiB of state, busy"]);
-    let intend =
-        Action::WriteIntent { pod: uid_of("u"), departure: "n".into(), by: Moment::from_millis(9_000) };
+    let intend = Action::Pod {
+        uid: uid_of("u"),
+        action: PodAction::WriteIntent { departure: "n".into(), by: Moment::from_millis(9_000) },
+    };
     let trace = trace.ask(4_000, 4, 1, intend).ask(5_000, 5, 1, inspect()).done(5_010, 5, inspected(true));
     assert_eq!(trace.lines().last().unwrap(), "T+5.0 gold inspect → 1.0 GiB of state, busy");
 }
@@ -165,14 +184,13 @@ fn a_deletion_that_we_did_not_ask_for_is_somebody_elses() {
 fn what_is_seen_of_our_own_mark_before_its_answer_is_not_somebody_elses() {
     let node = |unschedulable| NodeFacts {
         name: "node-a".into(),
-        boot: "boot".into(),
         unschedulable,
         tainted: unschedulable,
         active_notice: None,
     };
     let trace = Trace::default()
-        .event(0, Event::Started(node(true)))
-        .ask(500, 1, 1, Action::ClearNodeMark { uncordon: true })
+        .event(0, Event::NodeRead(node(true)))
+        .ask(500, 1, 1, Action::Node(NodeAction::ClearNodeMark { uncordon: true }))
         .event(1_000, Event::NodeUpdated(node(false)))
         .done(1_040, 1, Done::Nothing)
         .event(2_000, Event::NodeUpdated(node(true)));

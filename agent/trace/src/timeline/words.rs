@@ -2,7 +2,7 @@
 //!
 //! Decides nothing. Bytes in binary units, times relative to `zero`, no ids but a lineage's.
 
-use evacuation::effect::{Action, FIRST_DROPPED_RANK, FlushKind, Hold};
+use evacuation::effect::{Action, FIRST_DROPPED_RANK, FlushKind, Hold, NodeAction, PodAction, RestoreAction};
 use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{Notice, NoticeKind};
@@ -50,13 +50,13 @@ pub fn bytes(bytes: u64) -> String {
 }
 
 /// What the notice means.
-pub(super) fn notice(notice: &Notice, now: Moment, zero: Moment) -> String {
+pub(super) fn notice(notice: &Notice, zero: Moment) -> String {
     let kind = notice.kind.as_str();
     if notice.kind == NoticeKind::Rebalance {
         return format!("{kind}: an interruption is likely, nothing is certain");
     }
     match u64::try_from(notice.left_ms) {
-        Ok(left) => format!("{kind}: at {}", stamp(now + Span::from_millis(left), zero)),
+        Ok(_) => format!("{kind}: at {}", stamp(notice.ends(), zero)),
         Err(_) => {
             let passed = Span::from_millis(notice.left_ms.unsigned_abs());
             format!("{kind}: its time passed {} ago", seconds(passed))
@@ -67,52 +67,83 @@ pub(super) fn notice(notice: &Notice, now: Moment, zero: Moment) -> String {
 /// What was asked for.
 pub(super) fn asked(action: &Action, held: bool, zero: Moment) -> String {
     match action {
-        Action::MarkNode(active_notice) if active_notice.hard => {
+        Action::Node(NodeAction::MarkNode(active_notice)) if active_notice.hard => {
             format!("mark: cordon, taint, annotation; deadline {}", stamp(active_notice.deadline, zero))
         }
-        Action::MarkNode(active_notice) => {
+        Action::Node(NodeAction::MarkNode(active_notice)) => {
             format!("mark: soft taint, annotation; until {}", stamp(active_notice.deadline, zero))
         }
-        Action::ClearNodeMark { uncordon: true } => {
+        Action::Node(NodeAction::ClearNodeMark { uncordon: true }) => {
             "take back the taint, the annotation and the cordon".into()
         }
-        Action::ClearNodeMark { uncordon: false } => "take back the taint and the annotation".into(),
-        Action::SetHold { hold: Hold::Until(until), .. } => format!("hold until {}", stamp(*until, zero)),
-        Action::SetHold { hold: Hold::Released, .. } => "release the hold".into(),
-        Action::InspectEngine { .. } => "inspect".into(),
-        Action::WriteIntent { by, .. } => format!("announce a checkpoint by {}", stamp(*by, zero)),
-        Action::AbandonIntent { why, .. } => format!("no checkpoint will come: {why}"),
-        Action::Quiesce { .. } => "take no new work".into(),
-        Action::Resume { .. } => "serve again".into(),
-        Action::Flush { kind: FlushKind::PreCopy, .. }
-        | Action::Save { kind: FlushKind::PreCopy, .. }
-        | Action::Commit { kind: FlushKind::PreCopy, .. } => "pre-copy".into(),
-        Action::Flush { .. } => "flush".into(),
-        Action::Save { rank, .. } => format!("save{}", place(*rank)),
-        Action::Reprioritise { rank, .. } => format!("its save goes on{}", place(*rank)),
-        Action::Commit { partial: false, .. } => "commit".into(),
-        Action::Commit { partial: true, .. } => "commit what is whole".into(),
-        Action::Evict { grace, .. } => {
+        Action::Node(NodeAction::ClearNodeMark { uncordon: false }) => {
+            "take back the taint and the annotation".into()
+        }
+        Action::Pod { action: PodAction::SetHold { hold: Hold::Until(until), .. }, .. } => {
+            format!("hold until {}", stamp(*until, zero))
+        }
+        Action::Pod { action: PodAction::SetHold { hold: Hold::Released, .. }, .. } => {
+            "release the hold".into()
+        }
+        Action::Pod { action: PodAction::InspectEngine, .. } => "inspect".into(),
+        Action::Pod { action: PodAction::WriteIntent { by, .. }, .. } => {
+            format!("announce a checkpoint by {}", stamp(*by, zero))
+        }
+        Action::Pod { action: PodAction::AbandonIntent { why, .. }, .. } => {
+            format!("no checkpoint will come: {why}")
+        }
+        Action::Pod { action: PodAction::Quiesce, .. } => "take no new work".into(),
+        Action::Pod { action: PodAction::Resume, .. } => "serve again".into(),
+        Action::Pod {
+            action:
+                PodAction::Flush { kind: FlushKind::PreCopy, .. }
+                | PodAction::Save { kind: FlushKind::PreCopy, .. }
+                | PodAction::Commit { kind: FlushKind::PreCopy, .. },
+            ..
+        } => "pre-copy".into(),
+        Action::Pod { action: PodAction::Flush { .. }, .. } => "flush".into(),
+        Action::Pod { action: PodAction::Save { rank, .. }, .. } => format!("save{}", place(*rank)),
+        Action::Pod { action: PodAction::Reprioritise { rank, .. }, .. } => {
+            format!("its save goes on{}", place(*rank))
+        }
+        Action::Pod { action: PodAction::Commit { partial: false, .. }, .. } => "commit".into(),
+        Action::Pod { action: PodAction::Commit { without_endangered: true, .. }, .. } => {
+            "commit what is not being removed as garbage".into()
+        }
+        Action::Pod { action: PodAction::Commit { partial: true, .. }, .. } => "commit what is whole".into(),
+        Action::Pod { action: PodAction::Evict { grace, .. }, .. } => {
             format!("evict, {} s of grace{}", grace.as_secs(), if held { ", held" } else { "" })
         }
-        Action::MarkDisrupted { .. } => "set the condition DisruptionTarget".into(),
-        Action::DeletePod { grace, .. } => format!("delete at its cut-off, {} s of grace", grace.as_secs()),
-        Action::WriteReport(report) => self::report(report),
-        Action::Publish { reason, note, .. } => format!("Event {reason}: {note}"),
-        Action::FindLineage { .. } => "look for a checkpoint".into(),
-        Action::Claim { lineage, .. } => format!("claim lineage {lineage}"),
-        Action::RenewClaim { .. } => "renew the claim".into(),
-        Action::Prefetch { .. } => "fetch what it is likely to hold".into(),
-        Action::Fetch { .. } => "fetch".into(),
-        Action::CheckFingerprint { .. } => "check that it fits".into(),
-        Action::ImportState { .. } => "import it into the engine".into(),
-        Action::Verify { .. } => "verify that the engine uses it".into(),
-        Action::FinishClaim { .. } => "finish the claim".into(),
-        Action::ReloadLocal { .. } => "its engine was restarted: look for its own state in its volume".into(),
-        Action::OpenGate { outcome, message, .. } if message.is_empty() => {
+        Action::Pod { action: PodAction::MarkDisrupted, .. } => "set the condition DisruptionTarget".into(),
+        Action::Pod { action: PodAction::DeletePod { grace, .. }, .. } => {
+            format!("delete at its cut-off, {} s of grace", grace.as_secs())
+        }
+        Action::Node(NodeAction::WriteReport(report)) => self::report(report),
+        Action::Node(NodeAction::Publish(event)) | Action::Pod { action: PodAction::Publish(event), .. } => {
+            format!("Event {}: {}", event.reason, event.note)
+        }
+        Action::Restore { action: RestoreAction::FindLineage, .. } => "look for a checkpoint".into(),
+        Action::Restore { action: RestoreAction::Claim { lineage, .. }, .. } => {
+            format!("claim lineage {lineage}")
+        }
+        Action::Restore { action: RestoreAction::RenewClaim { .. }, .. } => "renew the claim".into(),
+        Action::Restore { action: RestoreAction::Prefetch { .. }, .. } => {
+            "fetch what it is likely to hold".into()
+        }
+        Action::Restore { action: RestoreAction::Fetch { .. }, .. } => "fetch".into(),
+        Action::Restore { action: RestoreAction::CheckFingerprint, .. } => "check that it fits".into(),
+        Action::Restore { action: RestoreAction::ImportState, .. } => "import it into the engine".into(),
+        Action::Restore { action: RestoreAction::Verify, .. } => "verify that the engine uses it".into(),
+        Action::Restore { action: RestoreAction::FinishClaim { .. }, .. } => "finish the claim".into(),
+        Action::Restore { action: RestoreAction::ReloadLocal, .. } => {
+            "its engine was restarted: look for its own state in its volume".into()
+        }
+        Action::Restore { action: RestoreAction::OpenGate { outcome, message, .. }, .. }
+            if message.is_empty() =>
+        {
             format!("open the gate: {}", outcome.as_str())
         }
-        Action::OpenGate { outcome, message, .. } => {
+        Action::Restore { action: RestoreAction::OpenGate { outcome, message, .. }, .. } => {
             format!("open the gate: {}: {message}", outcome.as_str())
         }
         Action::Cancel { .. } => "cancel".into(),
@@ -125,7 +156,10 @@ pub(super) fn answered(action: &Action, outcome: &Outcome, took: Span) -> (Strin
     let done = match outcome {
         Outcome::Done(done) => done,
         Outcome::Failed { kind: FailureKind::NotFound, .. }
-            if matches!(action, Action::Evict { .. } | Action::DeletePod { .. }) =>
+            if matches!(
+                action,
+                Action::Pod { action: PodAction::Evict { .. } | PodAction::DeletePod { .. }, .. }
+            ) =>
         {
             return ("it is gone already".into(), false);
         }
@@ -147,14 +181,22 @@ pub(super) fn answered(action: &Action, outcome: &Outcome, took: Span) -> (Strin
         Done::Flushed { bytes: size } | Done::Fetched { bytes: size } => bytes(*size),
         Done::Saved { bytes: size, sent, left_out } => saved(*size, *sent, left_out.as_deref()),
         Done::Committed { bytes: size, .. } => format!("{} committed", bytes(*size)),
-        Done::Lineages(found) if found.is_empty() => "none".into(),
-        Done::Lineages(found) => format!("{} found", found.len()),
+        Done::Lineages { candidates, .. } if candidates.is_empty() => "none".into(),
+        Done::Lineages { candidates, worth_waiting_for: None } => format!("{} found", candidates.len()),
+        Done::Lineages { candidates, worth_waiting_for: Some(why) } => {
+            format!("{} found; {why}", candidates.len())
+        }
         Done::FingerprintMatches { state_bytes: 0 } => "it fits".into(),
         Done::FingerprintMatches { state_bytes } => {
             format!("the engine has {} of its own already", bytes(*state_bytes))
         }
         Done::Tokens { count: Some(count) } => format!("{count} tokens"),
-        Done::Nothing if matches!(action, Action::Evict { .. } | Action::DeletePod { .. }) => {
+        Done::Nothing
+            if matches!(
+                action,
+                Action::Pod { action: PodAction::Evict { .. } | PodAction::DeletePod { .. }, .. }
+            ) =>
+        {
             "accepted".into()
         }
         Done::Nothing

@@ -1,7 +1,7 @@
 //! Evictions and deletes: too early, out of order, too often, too rarely.
 
 use crate::pen::{DEADLINE, NOTICED, Pen, active_notice, engine, holding, ms, uid, web};
-use evacuation::effect::Action;
+use evacuation::effect::{Action, NodeAction, PodAction};
 use evacuation::event::Event;
 use evacuation::moment::Span;
 use evacuation::notice::{ActiveNotice, InstanceAction, NoticeKind};
@@ -50,7 +50,10 @@ fn a_pod_that_is_evicted_first_without_its_hold_is_a_violation_of_guarantee_2() 
         pen.woke(2_200);
         pen.holds("gold", until);
         pen.done("set_hold", 2_300);
-        pen.asks(Action::Evict { pod: uid("gold"), grace: Span::from_millis(DEADLINE - 2_300) });
+        pen.asks(Action::Pod {
+            uid: uid("gold"),
+            action: PodAction::Evict { grace: Span::from_millis(DEADLINE - 2_300) },
+        });
         pen
     };
     held(DEADLINE).is_good();
@@ -94,14 +97,14 @@ fn a_delete_where_budgets_are_always_respected_is_a_violation_of_guarantee_2() {
 #[test]
 fn an_eviction_without_grace_is_a_violation_of_guarantee_2() {
     let mut pen = Pen::cordoned(&[web("a")]);
-    pen.asks(Action::Evict { pod: uid("a"), grace: Span::ZERO });
+    pen.asks(Action::Pod { uid: uid("a"), action: PodAction::Evict { grace: Span::ZERO } });
     pen.breaks(2, "with a grace of 0 ms");
 }
 
 #[test]
 fn a_grace_that_ends_after_the_deadline_is_a_violation_of_guarantee_4() {
     let mut pen = Pen::cordoned(&[web("a")]);
-    pen.asks(Action::Evict { pod: uid("a"), grace: Span::from_secs(200) });
+    pen.asks(Action::Pod { uid: uid("a"), action: PodAction::Evict { grace: Span::from_secs(200) } });
     pen.breaks(4, "beyond the deadline");
 }
 
@@ -118,7 +121,7 @@ fn an_eviction_from_an_instance_that_hibernates_is_a_violation_of_guarantee_2() 
     let kind = NoticeKind::Interruption(InstanceAction::Hibernate);
     let mut pen = Pen::new(Policy::default(), &[web("a")]);
     pen.notice(NOTICED, kind, "n", 120_000);
-    pen.asks(Action::MarkNode(ActiveNotice { kind, ..active_notice(DEADLINE) }));
+    pen.asks(Action::Node(NodeAction::MarkNode(ActiveNotice { kind, ..active_notice(DEADLINE) })));
     pen.done("mark_node", 2_100);
     pen.evicts("a");
     pen.breaks(2, "while the instance hibernates");
@@ -234,6 +237,9 @@ fn the_deadline_of_one_that_is_deleted_by_another_is_not_waited_for() {
     let mut pen = Pen::new(Policy::default(), &[engine("gold")]);
     pen.sees_deleted(2_000, &engine("gold"));
     pen.breaks(2, "is deleted, and its save does not begin");
-    pen.asks(Action::WriteIntent { pod: uid("gold"), departure: "deleted".into(), by: ms(9_000) });
+    pen.asks(Action::Pod {
+        uid: uid("gold"),
+        action: PodAction::WriteIntent { departure: "deleted".into(), by: ms(9_000) },
+    });
     pen.is_good();
 }

@@ -1,7 +1,9 @@
 //! The mark on the node and its deadline; what a core must never do at all; and a trace in which all is well.
 
-use crate::pen::{DEADLINE, NOTICED, Pen, active_notice, engine, entry, holding, ms, node, uid, web};
-use evacuation::effect::{Action, Effect, EffectId};
+use crate::pen::{
+    DEADLINE, NOTICED, Pen, TERMINATE, active_notice, engine, entry, holding, ms, node, uid, web,
+};
+use evacuation::effect::{Action, Effect, EffectId, NodeAction, PodAction};
 use evacuation::event::{Event, NodeFacts};
 use evacuation::notice::{ActiveNotice, NoticeKind};
 use evacuation::pod::PodFacts;
@@ -27,7 +29,7 @@ fn good() -> Pen {
         active_notice: Some(active_notice(DEADLINE)),
         ..node()
     };
-    pen.event(4_000, Event::Started(marked));
+    pen.starts(4_000, marked);
     pen.sees_deleted(4_000, &gold);
     pen.intends("gold");
     let committed = Some(("gold/1-1".to_owned(), 100));
@@ -63,7 +65,7 @@ fn an_evacuation_in_order_has_no_violation_wherever_its_trace_is_cut() {
 #[test]
 fn a_mark_that_is_taken_back_while_the_notice_stands_is_a_violation_of_guarantee_1() {
     let mut pen = Pen::cordoned(&[]);
-    pen.asks(Action::ClearNodeMark { uncordon: true });
+    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: true }));
     pen.breaks(1, "it takes its mark back at 2100 ms while the notice n stands");
 }
 
@@ -71,7 +73,7 @@ fn a_mark_that_is_taken_back_while_the_notice_stands_is_a_violation_of_guarantee
 fn a_cordon_of_somebody_else_that_is_lifted_is_a_violation_of_guarantee_1() {
     let mut pen = Pen::new(Policy::default(), &[]);
     pen.event(1_500, Event::NodeUpdated(NodeFacts { unschedulable: true, ..node() }));
-    pen.asks(Action::ClearNodeMark { uncordon: true });
+    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: true }));
     pen.breaks(1, "it uncordons a node that somebody else had cordoned");
 }
 
@@ -88,7 +90,7 @@ fn a_cordon_of_ours_that_follows_one_that_somebody_lifted_may_be_taken_back() {
     // Late: of a mark that was taken back before this life.
     pen.event(1_300, Event::NodeUpdated(marked));
     pen.event(1_500, Event::NodeUpdated(node()));
-    pen.asks(Action::ClearNodeMark { uncordon: true });
+    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: true }));
     pen.is_good();
 }
 
@@ -96,7 +98,7 @@ fn a_cordon_of_ours_that_follows_one_that_somebody_lifted_may_be_taken_back() {
 fn an_eviction_after_the_watch_has_shown_the_mark_is_after_the_cordon() {
     let evicts = |cordoned, deadline| {
         let mut pen = Pen::noticed(Policy::default(), &[web("a")]);
-        pen.asks(Action::MarkNode(active_notice(DEADLINE)));
+        pen.asks(Action::Node(NodeAction::MarkNode(active_notice(DEADLINE))));
         let active_notice = Some(active_notice(deadline));
         let seen = NodeFacts { unschedulable: cordoned, tainted: true, active_notice, ..node() };
         pen.event(2_500, Event::NodeUpdated(seen));
@@ -132,14 +134,14 @@ fn a_deadline_that_moves_with_a_restart_is_a_violation_of_guarantee_7() {
             active_notice: Some(active_notice(deadline)),
             ..node()
         };
-        pen.event(9_000, Event::Started(node));
+        pen.starts(9_000, node);
         pen
     };
     restarted(DEADLINE).is_good();
     restarted(DEADLINE + 7_000).breaks(7, "the annotation's deadline is 124000 ms");
     let mut pen = restarted(DEADLINE);
-    pen.asks(Action::MarkNode(active_notice(DEADLINE + 7_000)));
-    pen.breaks(7, "it marks its node with the deadline 124000");
+    pen.asks(Action::Node(NodeAction::MarkNode(active_notice(DEADLINE + 7_000))));
+    pen.breaks(7, "it marks its node where Some((2000, 117000)) ms is right");
 }
 
 #[test]
@@ -148,7 +150,7 @@ fn what_must_never_be_asked_for_is_a_violation_of_guarantee_8() {
         id: EffectId(id),
         deadline: ms(deadline),
         attempt: 1,
-        action: Action::InspectEngine { pod: uid("gold") },
+        action: Action::Pod { uid: uid("gold"), action: PodAction::InspectEngine },
     };
     let with = |effects: Vec<Effect>| {
         let mut pen = Pen::new(Policy::default(), &[engine("gold")]);
@@ -180,11 +182,11 @@ fn an_endless_loop_is_a_violation_of_guarantee_8() {
 fn recommended() -> Pen {
     let mut pen = Pen::new(Policy::default(), &[]);
     pen.notice(NOTICED, NoticeKind::Rebalance, "n", 0);
-    pen.asks(Action::MarkNode(ActiveNotice {
+    pen.asks(Action::Node(NodeAction::MarkNode(ActiveNotice {
         kind: NoticeKind::Rebalance,
         hard: false,
         ..active_notice(NOTICED + TTL)
-    }));
+    })));
     pen.done("mark_node", 2_100);
     pen
 }
@@ -199,7 +201,7 @@ fn a_rebalance_that_leaves_a_trace_is_a_violation_of_guarantee_9() {
     pen.woke(NOTICED + TTL + 10_001);
     pen.breaks(9, "its mark is still on the node");
     pen.steps.pop();
-    pen.asks(Action::ClearNodeMark { uncordon: false });
+    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: false }));
     pen.done("clear_node_mark", NOTICED + TTL + 100);
     pen.woke(NOTICED + TTL + 10_001);
     pen.is_good();
@@ -209,7 +211,7 @@ fn a_rebalance_that_leaves_a_trace_is_a_violation_of_guarantee_9() {
 fn a_soft_mark_that_is_taken_back_early_is_a_violation_of_guarantee_9() {
     let mut pen = recommended();
     pen.woke(NOTICED + TTL - 1);
-    pen.asks(Action::ClearNodeMark { uncordon: false });
+    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: false }));
     pen.breaks(9, "it takes its soft mark back");
 }
 
@@ -220,7 +222,7 @@ fn a_cordon_of_ours_that_is_left_behind_is_a_violation_of_guarantee_9() {
         pen.report(|_| {});
         pen.event(3_000, Event::NoticeWithdrawn { id: "n".into() });
         pen.woke(3_000 + TTL);
-        pen.asks(Action::ClearNodeMark { uncordon });
+        pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon }));
         pen.done("clear_node_mark", 3_100 + TTL);
         pen
     };
@@ -252,10 +254,10 @@ fn a_node_that_is_still_cordoned_when_nothing_stands_is_a_violation_of_guarantee
         hard: false,
         ..active_notice(over + TTL)
     };
-    pen.asks(Action::MarkNode(soft));
+    pen.asks(Action::Node(NodeAction::MarkNode(soft)));
     pen.done("mark_node", over + 100);
     pen.woke(over + TTL);
-    pen.asks(Action::ClearNodeMark { uncordon: false });
+    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: false }));
     pen.done("clear_node_mark", over + TTL + 100);
     pen.is_good();
     pen.woke(over + TTL + 10_001);
@@ -263,11 +265,58 @@ fn a_node_that_is_still_cordoned_when_nothing_stands_is_a_violation_of_guarantee
 }
 
 #[test]
-fn a_notice_before_the_node_is_known_may_be_an_anomaly() {
-    let mut pen = Pen::new(Policy::default(), &[]);
-    let started = pen.steps.remove(0);
-    pen.notice(500, NoticeKind::Rebalance, "early", 0);
+fn a_notice_before_the_node_is_known_counts_from_its_sight_and_no_anomaly_is_right() {
+    // The node is known 40 s after the notice was seen.
+    let late = |began, deadline| {
+        let mut pen = Pen::blank();
+        pen.event(1_000, Event::AgentStarted { boot: "boot".into() });
+        pen.notice(NOTICED, TERMINATE, "n", 120_000);
+        pen.event(42_000, Event::PodsListed);
+        pen.event(42_000, Event::NodeRead(node()));
+        let mark = ActiveNotice { began: ms(began), ..active_notice(deadline) };
+        pen.asks(Action::Node(NodeAction::MarkNode(mark)));
+        pen
+    };
+    late(NOTICED, DEADLINE).is_good();
+    late(NOTICED, DEADLINE + 40_000).breaks(7, "it marks its node where Some((2000, 117000)) ms is right");
+    late(42_000, DEADLINE).breaks(7, "it marks its node where Some((2000, 117000)) ms is right");
+    let mut pen = late(NOTICED, DEADLINE);
     pen.asks(Action::Anomaly { what: "a notice came before the node was read".into() });
-    pen.steps.push(started);
-    pen.is_good();
+    pen.breaks(8, "an anomaly");
+}
+
+#[test]
+fn a_notice_waits_three_seconds_for_the_list_and_not_longer() {
+    let acts = |at| {
+        let mut pen = Pen::blank();
+        pen.event(1_000, Event::AgentStarted { boot: "boot".into() });
+        pen.event(1_000, Event::NodeRead(node()));
+        pen.notice(NOTICED, TERMINATE, "n", 120_000);
+        pen.woke(at);
+        pen.asks(Action::Node(NodeAction::MarkNode(active_notice(DEADLINE))));
+        pen
+    };
+    acts(NOTICED + 3_000).is_good();
+    acts(NOTICED + 2_999).breaks(7, "it marks its node where None ms is right");
+}
+
+#[test]
+fn a_mark_that_imds_does_not_show_for_eight_seconds_is_taken_back_and_not_sooner() {
+    let clears = |at| {
+        let mut pen = Pen::blank();
+        let marked = NodeFacts {
+            unschedulable: true,
+            tainted: true,
+            active_notice: Some(ActiveNotice { kind: NoticeKind::Drill, ..active_notice(DEADLINE) }),
+            ..node()
+        };
+        pen.event(1_000, Event::AgentStarted { boot: "boot".into() });
+        pen.event(1_000, Event::ImdsReachable { reachable: true });
+        pen.event(3_000, Event::NodeRead(marked));
+        pen.woke(at);
+        pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: true }));
+        pen
+    };
+    clears(11_000).is_good();
+    clears(10_999).breaks(1, "it takes its mark back at 10999 ms while the notice n stands");
 }

@@ -1,6 +1,6 @@
 //! A pen for traces: events and effects line by line, and what was asked for is answered by name.
 
-use evacuation::effect::{Action, Effect, EffectId, FlushKind, Hold};
+use evacuation::effect::{Action, Effect, EffectId, FlushKind, Hold, NodeAction, PodAction};
 use evacuation::event::{Done, Event, FailureKind, NodeFacts, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{ActiveNotice, InstanceAction, Notice, NoticeKind};
@@ -62,13 +62,7 @@ pub fn holding(name: &str) -> PodFacts {
 }
 
 pub fn node() -> NodeFacts {
-    NodeFacts {
-        name: "node-a".into(),
-        boot: "boot".into(),
-        unschedulable: false,
-        tainted: false,
-        active_notice: None,
-    }
+    NodeFacts { name: "node-a".into(), unschedulable: false, tainted: false, active_notice: None }
 }
 
 /// The mark of the notice `n`.
@@ -92,10 +86,15 @@ pub struct Pen {
 }
 
 impl Pen {
+    /// A trace in which nothing has happened.
+    pub fn blank() -> Self {
+        Self { policy: Policy::default(), steps: Vec::new(), next: 1 }
+    }
+
     /// A life on a node with these pods.
     pub fn new(policy: Policy, pods: &[PodFacts]) -> Self {
         let mut pen = Self { policy, steps: Vec::new(), next: 1 };
-        pen.event(1_000, Event::Started(node()));
+        pen.starts(1_000, node());
         pods.iter().for_each(|pod| pen.sees(1_000, pod));
         pen
     }
@@ -104,7 +103,7 @@ impl Pen {
     pub fn noticed(policy: Policy, pods: &[PodFacts]) -> Self {
         let mut pen = Self::new(policy, pods);
         pen.notice(NOTICED, TERMINATE, "n", 120_000);
-        pen.asks(Action::MarkNode(active_notice(DEADLINE)));
+        pen.asks(Action::Node(NodeAction::MarkNode(active_notice(DEADLINE))));
         pen
     }
 
@@ -115,8 +114,15 @@ impl Pen {
         pen
     }
 
+    /// A life begins, reads its node and has listed its pods.
+    pub fn starts(&mut self, at: u64, node: NodeFacts) {
+        self.event(at, Event::AgentStarted { boot: "boot".into() });
+        self.event(at, Event::PodsListed);
+        self.event(at, Event::NodeRead(node));
+    }
+
     pub fn event(&mut self, at: u64, event: Event) {
-        if let Event::Started(_) = event {
+        if let Event::AgentStarted { .. } = event {
             self.next = 1;
         }
         self.steps.push(Step { at: ms(at), event, effects: Vec::new() });
@@ -136,7 +142,7 @@ impl Pen {
     }
 
     pub fn notice(&mut self, at: u64, kind: NoticeKind, id: &str, left_ms: i64) {
-        self.event(at, Event::NoticeReceived(Notice { kind, id: id.into(), left_ms }));
+        self.event(at, Event::NoticeReceived(Notice { kind, id: id.into(), seen: ms(at), left_ms }));
     }
 
     /// What the core asks for in answer to the last event.
@@ -148,32 +154,38 @@ impl Pen {
     }
 
     pub fn evicts(&mut self, pod: &str) {
-        self.asks(Action::Evict { pod: uid(pod), grace: Span::from_secs(10) });
+        self.asks(Action::Pod { uid: uid(pod), action: PodAction::Evict { grace: Span::from_secs(10) } });
     }
 
     pub fn lets_go(&mut self, pod: &str) {
-        self.asks(Action::DeletePod { pod: uid(pod), grace: Span::from_secs(1) });
+        self.asks(Action::Pod { uid: uid(pod), action: PodAction::DeletePod { grace: Span::from_secs(1) } });
     }
 
     pub fn intends(&mut self, pod: &str) {
-        self.asks(Action::WriteIntent { pod: uid(pod), departure: "n".into(), by: ms(DEADLINE) });
+        self.asks(Action::Pod {
+            uid: uid(pod),
+            action: PodAction::WriteIntent { departure: "n".into(), by: ms(DEADLINE) },
+        });
     }
 
     pub fn flushes(&mut self, pod: &str) {
-        self.asks(Action::Flush { pod: uid(pod), kind: FlushKind::Final });
+        self.asks(Action::Pod { uid: uid(pod), action: PodAction::Flush { kind: FlushKind::Final } });
     }
 
     pub fn saves(&mut self, pod: &str, rank: u64) {
-        self.asks(Action::Save { pod: uid(pod), kind: FlushKind::Final, rank });
+        self.asks(Action::Pod { uid: uid(pod), action: PodAction::Save { kind: FlushKind::Final, rank } });
     }
 
     pub fn commits(&mut self, pod: &str, partial: bool) {
-        self.asks(Action::Commit { pod: uid(pod), kind: FlushKind::Final, partial });
+        self.asks(Action::Pod {
+            uid: uid(pod),
+            action: PodAction::Commit { kind: FlushKind::Final, partial, without_endangered: false },
+        });
     }
 
     pub fn holds(&mut self, pod: &str, until: u64) {
         let hold = if until == 0 { Hold::Released } else { Hold::Until(ms(until)) };
-        self.asks(Action::SetHold { pod: uid(pod), hold });
+        self.asks(Action::Pod { uid: uid(pod), action: PodAction::SetHold { hold } });
     }
 
     /// The newest effect of this name, or `name pod`, is answered.
@@ -209,7 +221,7 @@ impl Pen {
             at - 20,
             Outcome::Done(Done::IntentWritten { committed: None }),
         );
-        self.asks(Action::Quiesce { pod: uid(pod) });
+        self.asks(Action::Pod { uid: uid(pod), action: PodAction::Quiesce });
         self.done(&format!("quiesce {pod}"), at);
     }
 
@@ -239,7 +251,7 @@ impl Pen {
     pub fn report(&mut self, change: impl FnOnce(&mut Report)) {
         let mut report = report(self.steps.last().map_or(ms(0), |step| step.at));
         change(&mut report);
-        self.asks(Action::WriteReport(Box::new(report)));
+        self.asks(Action::Node(NodeAction::WriteReport(Box::new(report))));
     }
 
     /// Everything that is found, as the numbers of the guarantees with what was wrong.

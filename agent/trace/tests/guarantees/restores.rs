@@ -1,7 +1,7 @@
 //! The replacement's side.
 
 use crate::pen::{Pen, engine, uid};
-use evacuation::effect::{Action, RestoreOutcome};
+use evacuation::effect::{Action, RestoreAction, RestoreOutcome};
 use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::pod::PodFacts;
 use evacuation::policy::Policy;
@@ -11,15 +11,18 @@ fn new_pod() -> PodFacts {
 }
 
 fn claim(lineage: &str) -> Action {
-    Action::Claim { pod: uid("new"), lineage: lineage.into() }
+    Action::Restore { uid: uid("new"), action: RestoreAction::Claim { lineage: lineage.into() } }
 }
 
 fn fetch() -> Action {
-    Action::Fetch { pod: uid("new"), lineage: "l".into(), generation: "l/1-1".into() }
+    Action::Restore {
+        uid: uid("new"),
+        action: RestoreAction::Fetch { lineage: "l".into(), generation: "l/1-1".into() },
+    }
 }
 
 fn opens(outcome: RestoreOutcome) -> Action {
-    Action::OpenGate { pod: uid("new"), outcome, message: String::new() }
+    Action::Restore { uid: uid("new"), action: RestoreAction::OpenGate { outcome, message: String::new() } }
 }
 
 /// Claimed and fetched; the fingerprint is about to be compared.
@@ -35,9 +38,9 @@ fn fetched() -> Pen {
 #[test]
 fn a_restore_in_order_is_no_violation() {
     let mut pen = fetched();
-    pen.asks(Action::CheckFingerprint { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::CheckFingerprint });
     pen.answer("check_fingerprint", 1_300, Outcome::Done(Done::FingerprintMatches { state_bytes: 0 }));
-    pen.asks(Action::ImportState { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::ImportState });
     pen.done("import_state", 1_400);
     pen.asks(opens(RestoreOutcome::Restored));
     pen.is_good();
@@ -67,21 +70,21 @@ fn what_is_fetched_without_a_claim_is_a_violation_of_guarantee_6() {
 #[test]
 fn a_proof_before_the_fetch_is_a_violation_of_guarantee_6() {
     let mut pen = Pen::new(Policy::default(), &[new_pod()]);
-    pen.asks(Action::CheckFingerprint { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::CheckFingerprint });
     pen.breaks(6, "before anything is fetched");
 }
 
 #[test]
 fn what_is_handed_over_unproven_is_a_violation_of_guarantee_6() {
     let mut pen = fetched();
-    pen.asks(Action::ImportState { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::ImportState });
     pen.breaks(6, "before claim, fetch and proof");
 }
 
 #[test]
 fn what_does_not_fit_and_is_called_restored_is_a_violation_of_guarantee_6() {
     let mut pen = fetched();
-    pen.asks(Action::CheckFingerprint { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::CheckFingerprint });
     let outcome = Outcome::Failed { kind: FailureKind::Mismatch, why: "other weights".into() };
     pen.answer("check_fingerprint", 1_300, outcome);
     pen.is_good();
@@ -92,13 +95,13 @@ fn what_does_not_fit_and_is_called_restored_is_a_violation_of_guarantee_6() {
 #[test]
 fn what_the_engine_refused_and_is_handed_over_again_is_a_violation_of_guarantee_6() {
     let mut pen = fetched();
-    pen.asks(Action::CheckFingerprint { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::CheckFingerprint });
     pen.answer("check_fingerprint", 1_300, Outcome::Done(Done::FingerprintMatches { state_bytes: 0 }));
-    pen.asks(Action::ImportState { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::ImportState });
     let outcome = Outcome::Failed { kind: FailureKind::Mismatch, why: "another model".into() };
     pen.answer("import_state", 1_400, outcome);
     pen.is_good();
-    pen.asks(Action::ImportState { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::ImportState });
     pen.breaks(6, "although it does not fit");
 }
 
@@ -128,42 +131,45 @@ fn restarted() -> Pen {
 #[test]
 fn a_recall_in_order_is_no_violation() {
     let mut pen = restarted();
-    pen.asks(Action::ReloadLocal { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::ReloadLocal });
     pen.answer("reload_local", 1_200, Outcome::Done(Done::Fetched { bytes: 5 }));
-    pen.asks(Action::CheckFingerprint { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::CheckFingerprint });
     pen.answer("check_fingerprint", 1_300, Outcome::Done(Done::FingerprintMatches { state_bytes: 0 }));
-    pen.asks(Action::ImportState { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::ImportState });
     pen.is_good();
 }
 
 #[test]
 fn a_recall_without_a_restart_and_one_that_proves_nothing_are_violations_of_guarantee_6() {
     let mut pen = Pen::new(Policy::default(), &[engine("new")]);
-    pen.asks(Action::ReloadLocal { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::ReloadLocal });
     pen.breaks(6, "although its engine was not restarted");
 
     let mut pen = restarted();
-    pen.asks(Action::ReloadLocal { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::ReloadLocal });
     pen.answer("reload_local", 1_200, Outcome::Done(Done::Fetched { bytes: 5 }));
-    pen.asks(Action::ImportState { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::ImportState });
     pen.breaks(6, "before claim, fetch and proof");
 
     let mut pen = restarted();
-    pen.asks(Action::ReloadLocal { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::ReloadLocal });
     pen.answer("reload_local", 1_200, Outcome::Done(Done::Fetched { bytes: 5 }));
-    pen.asks(Action::CheckFingerprint { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::CheckFingerprint });
     pen.answer(
         "check_fingerprint",
         1_300,
         Outcome::Failed { kind: FailureKind::Mismatch, why: "weights".into() },
     );
-    pen.asks(Action::ImportState { pod: uid("new") });
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::ImportState });
     pen.breaks(6, "although its restore is decided");
 }
 
 #[test]
 fn a_prefetch_without_a_claim_is_a_violation_of_guarantee_6() {
     let mut pen = Pen::new(Policy::default(), &[new_pod()]);
-    pen.asks(Action::Prefetch { pod: uid("new"), lineage: "l".into(), generation: "l/1-1".into() });
+    pen.asks(Action::Restore {
+        uid: uid("new"),
+        action: RestoreAction::Prefetch { lineage: "l".into(), generation: "l/1-1".into() },
+    });
     pen.breaks(6, "without a claim");
 }

@@ -1,8 +1,8 @@
 //! The steps of a save, flushes in their turn, and hold files.
 
 use crate::pen::{DEADLINE, NOTICED, Pen, active_notice, engine, holding, uid, web};
-use evacuation::effect::Action;
-use evacuation::event::{Done, Event, Outcome};
+use evacuation::effect::{Action, NodeAction, PodAction};
+use evacuation::event::{Done, Event, FailureKind, Outcome};
 use evacuation::notice::{ActiveNotice, InstanceAction, NoticeKind};
 use evacuation::pod::{PodFacts, Role};
 use evacuation::policy::Policy;
@@ -36,7 +36,7 @@ fn a_pod_that_is_shed_and_saved_is_a_violation_of_guarantee_2() {
 fn an_engine_that_is_quiesced_after_the_notice_was_withdrawn_is_a_violation_of_guarantee_2() {
     let mut pen = Pen::cordoned(&[engine("gold")]);
     pen.event(3_000, Event::NoticeWithdrawn { id: "n".into() });
-    pen.asks(Action::Quiesce { pod: uid("gold") });
+    pen.asks(Action::Pod { uid: uid("gold"), action: PodAction::Quiesce });
     pen.breaks(2, "that begins after the notice was withdrawn");
 }
 
@@ -45,7 +45,7 @@ fn a_final_flush_while_the_instance_hibernates_is_a_violation_of_guarantee_2() {
     let kind = NoticeKind::Interruption(InstanceAction::Hibernate);
     let mut pen = Pen::new(Policy::default(), &[engine("gold")]);
     pen.notice(NOTICED, kind, "n", 120_000);
-    pen.asks(Action::MarkNode(ActiveNotice { kind, ..active_notice(DEADLINE) }));
+    pen.asks(Action::Node(NodeAction::MarkNode(ActiveNotice { kind, ..active_notice(DEADLINE) })));
     pen.flushes("gold");
     pen.breaks(2, "while the instance hibernates");
 }
@@ -125,7 +125,7 @@ fn a_save_that_is_still_open_after_the_deadline_is_a_violation_of_guarantee_4() 
 #[test]
 fn a_state_that_is_given_up_without_a_reason_is_a_violation_of_guarantee_4() {
     let mut pen = Pen::cordoned(&[engine("gold")]);
-    pen.asks(Action::AbandonIntent { pod: uid("gold"), why: String::new() });
+    pen.asks(Action::Pod { uid: uid("gold"), action: PodAction::AbandonIntent { why: String::new() } });
     pen.breaks(4, "gold is given up without a reason");
 }
 
@@ -146,10 +146,13 @@ fn a_commit_before_its_save_is_a_violation_of_guarantee_5() {
     pen.breaks(5, "commit of ns/gold (gold) before its save");
 
     let mut pen = Pen::new(Policy::default(), &[engine("gold")]);
-    pen.asks(Action::Commit {
-        pod: uid("gold"),
-        kind: evacuation::effect::FlushKind::PreCopy,
-        partial: false,
+    pen.asks(Action::Pod {
+        uid: uid("gold"),
+        action: PodAction::Commit {
+            kind: evacuation::effect::FlushKind::PreCopy,
+            partial: false,
+            without_endangered: false,
+        },
     });
     pen.breaks(5, "before its save");
 }
@@ -173,14 +176,63 @@ fn a_part_that_a_pre_copy_commits_as_the_whole_is_a_violation_of_guarantee_5() {
     let copied = |partial| {
         let kind = evacuation::effect::FlushKind::PreCopy;
         let mut pen = Pen::new(Policy::default(), &[engine("gold")]);
-        pen.asks(Action::Save { pod: uid("gold"), kind, rank: 0 });
+        pen.asks(Action::Pod { uid: uid("gold"), action: PodAction::Save { kind, rank: 0 } });
         let saved = Done::Saved { bytes: 10, sent: 10, left_out: Some("a file that grew".into()) };
         pen.answer("save", 1_100, Outcome::Done(saved));
-        pen.asks(Action::Commit { pod: uid("gold"), kind, partial });
+        pen.asks(Action::Pod {
+            uid: uid("gold"),
+            action: PodAction::Commit { kind, partial, without_endangered: false },
+        });
         pen
     };
     copied(true).is_good();
     copied(false).breaks(5, "with the wrong word on whether it is whole");
+}
+
+#[test]
+fn what_was_found_endangered_is_saved_again_or_left_out_and_never_committed_as_it_was() {
+    let failed = || Outcome::Failed { kind: FailureKind::Endangered, why: "2 packs".into() };
+    let endangered = |at| {
+        let mut pen = Pen::cordoned(&[engine("gold")]);
+        pen.saved("gold", 3_000, None);
+        pen.commits("gold", false);
+        pen.answer("commit", at, failed());
+        pen
+    };
+    let without = |pen: &mut Pen, partial| {
+        let kind = evacuation::effect::FlushKind::Final;
+        let action = PodAction::Commit { kind, partial, without_endangered: true };
+        pen.asks(Action::Pod { uid: uid("gold"), action });
+    };
+    let mut pen = endangered(4_000);
+    pen.commits("gold", false);
+    pen.breaks(5, "of what was found endangered");
+    let mut pen = endangered(4_000);
+    without(&mut pen, true);
+    pen.breaks(5, "without what there was time to save again");
+    let mut pen = endangered(DEADLINE - 1_000);
+    without(&mut pen, true);
+    pen.is_good();
+    let mut pen = endangered(DEADLINE - 1_000);
+    without(&mut pen, false);
+    pen.breaks(5, "with the wrong word on whether it is whole");
+    let again = |times: u64| {
+        let mut pen = endangered(4_000);
+        for time in 1..=times {
+            pen.saves("gold", 0);
+            let saved = Done::Saved { bytes: 10, sent: 1, left_out: None };
+            pen.answer("save", 4_000 + time * 200, Outcome::Done(saved));
+            pen.commits("gold", false);
+            pen.answer("commit", 4_100 + time * 200, failed());
+        }
+        pen
+    };
+    let mut pen = again(3);
+    without(&mut pen, true);
+    pen.is_good();
+    let mut pen = again(3);
+    pen.saves("gold", 0);
+    pen.breaks(5, "a fourth time because its packs were endangered");
 }
 
 #[test]
@@ -227,7 +279,7 @@ fn a_commit_that_a_restart_does_not_find_is_a_violation_of_guarantee_7() {
             active_notice,
             ..crate::pen::node()
         };
-        pen.event(4_000, Event::Started(node));
+        pen.starts(4_000, node);
         pen.sees(4_000, &engine("gold"));
         pen.intends("gold");
         pen.answer("write_intent", 4_100, Outcome::Done(Done::IntentWritten { committed }));

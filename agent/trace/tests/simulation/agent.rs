@@ -1,11 +1,11 @@
 //! The agent's shell around the machine: it starts, hears, asks, dies, and is started again.
 
+use crate::arrivals::Arrivals;
 use crate::restores::failed;
 use crate::world::{Crashes, Happening, World};
 use evacuation::Machine;
 use evacuation::effect::{Action, Effect, EffectId};
 use evacuation::event::{Event, FailureKind, Outcome};
-use evacuation::notice::{Notice, NoticeKind};
 use evacuation::pod::PodUid;
 use trace::Step;
 
@@ -14,7 +14,7 @@ impl World<'_> {
         self.machine.is_some()
     }
 
-    /// The agent starts: it reads its node, then its pods, then polls IMDS.
+    /// The agent starts: when it hears of its node, its pods and IMDS is drawn for each of its lives.
     pub fn start(&mut self) {
         self.life += 1;
         self.machine = Some(Machine::new(self.scenario.policy.clone()));
@@ -22,19 +22,30 @@ impl World<'_> {
         self.checks.start();
         self.imds.forget();
         self.watch.restart(self.now);
-        if self.life == 1 && self.strikes("imds-early", "").is_some() {
-            let kind = NoticeKind::Rebalance;
-            self.deliver(Event::NoticeReceived(Notice { kind, id: "early".into(), left_ms: 0 }));
-        }
-        self.deliver(Event::Started(self.cluster.node.clone()));
-        let uids: Vec<_> = self.cluster.pods.keys().cloned().collect();
-        for uid in uids {
-            self.show_pod(&uid, 0);
-        }
+        self.deliver(Event::AgentStarted { boot: self.boot.to_owned() });
         if self.scenario.link_is_known {
             self.measure();
         }
-        self.later(200, Happening::Poll(self.life));
+        let Arrivals { node, pods, imds } = Arrivals::draw(self.scenario.seed, self.life);
+        self.later(node, Happening::ReadNode(self.life));
+        self.later(pods, Happening::ListPods(self.life));
+        self.later(imds, Happening::Poll(self.life));
+    }
+
+    /// The agent reads its node, if no watch has shown it yet.
+    pub fn read_node(&mut self) {
+        self.deliver(Event::NodeUpdated(self.cluster.node.clone()));
+    }
+
+    /// The first list of pods; its end comes when all of it has come.
+    pub fn list_pods(&mut self) {
+        self.watch.lists(self.now);
+        let uids: Vec<_> = self.cluster.pods.keys().cloned().collect();
+        for uid in &uids {
+            self.show_pod(uid, 0);
+        }
+        let (at, life) = (self.watch.shown_by(&uids).unwrap_or(self.now), self.life);
+        self.at(at, Happening::Deliver(life, Box::new(Event::PodsListed)));
     }
 
     /// The instance was stopped and comes back: another boot, another life, another clock.
@@ -42,7 +53,7 @@ impl World<'_> {
         self.crash();
         self.forget_the_last_boot();
         self.boot_at = self.now - 5_000;
-        self.cluster.node.boot = "boot-2".into();
+        self.boot = "boot-2";
         self.cluster.pods.retain(|_, pod| pod.facts.stays().is_some() && pod.facts.terminating.is_none());
         self.cluster.pods.values_mut().for_each(|pod| pod.hold = 0);
         self.imds.clear();
@@ -90,6 +101,12 @@ impl World<'_> {
     pub fn deliver(&mut self, event: Event) {
         let moment = self.moment();
         let Some(machine) = &mut self.machine else { return };
+        // What a shell sees of its node first is what it has read.
+        let event = match event {
+            Event::NodeUpdated(node) if self.arrived.node.is_none() => Event::NodeRead(node),
+            event => event,
+        };
+        self.coverage.arrived(self.arrived.hears(&event, self.now));
         self.coverage.event(&event);
         let effects = machine.handle(moment, event.clone());
         let wakeup = machine.next_wakeup();

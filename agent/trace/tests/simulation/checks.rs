@@ -4,7 +4,7 @@
 
 use crate::cluster::Cluster;
 use crate::store::Store;
-use evacuation::effect::{Action, Effect, FlushKind, Hold};
+use evacuation::effect::{Action, Effect, FlushKind, Hold, NodeAction, PodAction};
 use evacuation::event::{Done, Event, Outcome};
 use evacuation::moment::Moment;
 use evacuation::policy::Policy;
@@ -57,17 +57,26 @@ impl Checks {
         }
         let now = now.as_millis();
         match (&effect.action, outcome) {
-            (Action::Commit { kind: FlushKind::Final, .. }, Outcome::Done(_)) => {
+            (
+                Action::Pod { action: PodAction::Commit { kind: FlushKind::Final, .. }, .. },
+                Outcome::Done(_),
+            ) => {
                 self.moments.insert((uid.clone(), "commit"), now);
                 self.over.insert(uid, now);
             }
-            (Action::WriteIntent { .. }, Outcome::Done(Done::IntentWritten { committed: Some(_) })) => {
+            (
+                Action::Pod { action: PodAction::WriteIntent { .. }, .. },
+                Outcome::Done(Done::IntentWritten { committed: Some(_) }),
+            ) => {
                 self.over.insert(uid, now);
             }
-            (Action::Evict { .. } | Action::DeletePod { .. }, Outcome::Done(_)) => {
+            (
+                Action::Pod { action: PodAction::Evict { .. } | PodAction::DeletePod { .. }, .. },
+                Outcome::Done(_),
+            ) => {
                 self.moments.entry((uid, "evict")).or_insert(now);
             }
-            (Action::SetHold { .. }, _) => {
+            (Action::Pod { action: PodAction::SetHold { .. }, .. }, _) => {
                 self.asked.entry(uid).and_modify(|(_, on_its_way)| *on_its_way = false);
             }
             _ => {}
@@ -82,9 +91,13 @@ impl Checks {
             match &effect.action {
                 Action::Cancel { effect } => _ = self.cancelled.insert(effect.0),
                 // It departs anew, or serves again.
-                Action::WriteIntent { pod, .. } | Action::Resume { pod } => _ = self.over.remove(&pod.0),
-                Action::SetHold { pod, hold } => _ = self.asked.insert(pod.0.clone(), (*hold, true)),
-                Action::WriteReport(report) => {
+                Action::Pod { uid: pod, action: PodAction::WriteIntent { .. } | PodAction::Resume } => {
+                    _ = self.over.remove(&pod.0)
+                }
+                Action::Pod { uid: pod, action: PodAction::SetHold { hold } } => {
+                    _ = self.asked.insert(pod.0.clone(), (*hold, true))
+                }
+                Action::Node(NodeAction::WriteReport(report)) => {
                     for pod in &report.pods {
                         let claims = matches!(
                             pod.state,

@@ -51,7 +51,6 @@ impl Cluster {
         Self {
             node: NodeFacts {
                 name: "node-a".into(),
-                boot: "boot-1".into(),
                 unschedulable: !schedulable,
                 tainted: false,
                 active_notice: None,

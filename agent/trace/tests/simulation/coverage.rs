@@ -1,8 +1,9 @@
 //! What the runs have seen, and what they never saw.
 
+use crate::arrivals;
 use crate::faults;
 use crate::scenario::Scenario;
-use evacuation::effect::{Action, Effect, RestoreOutcome};
+use evacuation::effect::{Action, Effect, NodeAction, RestoreAction, RestoreOutcome};
 use evacuation::event::{Event, FailureKind, Outcome};
 use evacuation::report::{DepartureOutcome, StateOutcome};
 use std::collections::BTreeMap;
@@ -75,8 +76,10 @@ impl Coverage {
     pub fn effect(&mut self, effect: &Effect) {
         self.count("effect", effect.action.name());
         match &effect.action {
-            Action::OpenGate { outcome, .. } => self.count("restore", outcome.as_str()),
-            Action::WriteReport(report) => {
+            Action::Restore { action: RestoreAction::OpenGate { outcome, .. }, .. } => {
+                self.count("restore", outcome.as_str())
+            }
+            Action::Node(NodeAction::WriteReport(report)) => {
                 for pod in &report.pods {
                     *self.states.entry(pod.state).or_default() += 1;
                     *self.departures.entry(pod.departure).or_default() += 1;
@@ -84,6 +87,11 @@ impl Coverage {
             }
             _ => {}
         }
+    }
+
+    /// In which order a life has heard of its node, its pods and IMDS, and what of it was late.
+    pub fn arrived(&mut self, facts: Vec<&'static str>) {
+        facts.into_iter().for_each(|fact| self.count("start", fact));
     }
 
     pub fn fault(&mut self, name: &'static str) {
@@ -99,7 +107,9 @@ impl Coverage {
     fn wanted() -> Vec<(&'static str, &'static str)> {
         let mut wanted = Vec::new();
         wanted.extend(Event::NAMES.iter().map(|name| ("event", *name)));
-        wanted.extend(Action::NAMES.iter().map(|name| ("effect", *name)));
+        // Nothing that is drawn is impossible.
+        let possible = Action::names().filter(|name| *name != "anomaly");
+        wanted.extend(possible.map(|name| ("effect", name)));
         wanted.extend(FailureKind::ALL.iter().map(|kind| ("failure", kind.as_str())));
         wanted.extend(["done", "timed_out", "panicked"].map(|name| ("answer", name)));
         wanted.extend(faults::kinds().map(|kind| ("fault", kind.name)));
@@ -111,6 +121,11 @@ impl Coverage {
     pub fn missing(&self) -> Vec<String> {
         let never = Self::wanted().into_iter().filter(|wanted| !self.counts.contains_key(wanted));
         let mut missing: Vec<_> = never.map(|(table, name)| format!("{table} {name}")).collect();
+        // A life that begins in this way in at least one of a hundred runs.
+        let rare = arrivals::NAMES
+            .into_iter()
+            .filter(|name| self.counts.get(&("start", *name)).copied().unwrap_or(0) * 100 < self.runs);
+        missing.extend(rare.map(|name| format!("a start with {name}, in one of a hundred runs")));
         let states = StateOutcome::ALL.iter().copied().filter(|state| !self.states.contains_key(state));
         missing.extend(states.map(|state| format!("state {state:?}")));
         let ways = DepartureOutcome::ALL.iter().copied().filter(|way| !self.departures.contains_key(way));

@@ -32,7 +32,6 @@ fn chance(name: &str) -> u8 {
         | "node-boots"
         | "rebalance-only"
         | "maintenance-cancelled"
-        | "imds-early"
         | "api-forbidden"
         | "maintenance-near"
         | "maintenance-far"
@@ -103,7 +102,7 @@ fn one(kind: &'static Entry, rng: &mut Rng) -> Fault {
     };
     fault.start = match kind.when {
         When::Never => Start::Notice,
-        When::NeedsTimeOrStep if rng.u8(..3) == 0 => Start::Step(pick(rng, fault_plan::STEPS).to_owned()),
+        When::NeedsTimeOrStep if rng.u8(..3) == 0 => Start::Step(pick(rng, &fault_plan::steps()).to_owned()),
         When::NeedsTime | When::NeedsTimeOrStep => at,
         // What holds from the start on is the harder case for what the agent prepares.
         When::Time if kind.object == Object::Pod && rng.bool() => Start::Notice,
@@ -112,6 +111,7 @@ fn one(kind: &'static Entry, rng: &mut Rng) -> Fault {
     };
     match kind.name {
         "api-conflict" => fault.count = Count::First(rng.u32(1..4)),
+        "store-endangered" => fault.count = Count::First(rng.u32(1..7)),
         "answer-late" | "answer-twice" => fault.count = Count::First(rng.u32(1..12)),
         "api-lost" | "store-lost" | "store-torn" | "task-panics" => {
             fault.count = if rng.bool() { Count::First(rng.u32(1..3)) } else { Count::Only(rng.u32(1..4)) };

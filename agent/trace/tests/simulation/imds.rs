@@ -4,7 +4,7 @@ use crate::script::Script;
 use crate::world::{Happening, World};
 use evacuation::event::Event;
 use evacuation::notice::{Notice, NoticeKind};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The service, and what one life of the agent has heard from it.
 #[derive(Debug, Default)]
@@ -13,6 +13,10 @@ pub struct Imds {
     shown: BTreeMap<NoticeKind, (String, i64)>,
     /// What this life was told; `None` before its first poll.
     told: Option<BTreeMap<NoticeKind, String>>,
+    /// Rehearsals are asked for once: no life hears of one that another was told of.
+    rehearsed: BTreeSet<String>,
+    /// Whether it answers, as this life was told last.
+    reachable: Option<bool>,
 }
 
 impl Imds {
@@ -23,7 +27,7 @@ impl Imds {
 
     /// A new life has heard nothing.
     pub fn forget(&mut self) {
-        self.told = None;
+        (self.told, self.reachable) = (None, None);
     }
 }
 
@@ -45,19 +49,22 @@ impl World<'_> {
             }
             _ => {}
         }
-        self.poll();
+        // A life that has not asked yet sees all of it when it does.
+        if self.imds.reachable.is_some() {
+            self.poll();
+        }
     }
 
-    /// One poll. One that fails is made again; it tells nothing.
+    /// One poll. One that fails is made again; it tells of no notice.
     pub fn poll(&mut self) {
         if !self.is_alive() {
             return;
         }
         if self.strikes("imds-down", "").is_some() {
+            self.answers(false);
             let life = self.life;
             return self.later(500, Happening::Poll(life));
         }
-        let first = self.imds.told.is_none();
         let told = self.imds.told.take().unwrap_or_default();
         let shown = self.imds.shown.clone();
         self.imds.told = Some(shown.iter().map(|(kind, (id, _))| (*kind, id.clone())).collect());
@@ -67,14 +74,22 @@ impl World<'_> {
             }
         }
         for (kind, (id, ends)) in shown {
-            if told.get(&kind) != Some(&id) {
+            let asked_for = kind != NoticeKind::Drill || self.imds.rehearsed.insert(id.clone());
+            if told.get(&kind) != Some(&id) && asked_for {
                 let now = i64::try_from(self.now).unwrap_or(0);
                 let left_ms = if kind == NoticeKind::Rebalance { 0 } else { ends - now };
-                self.tell(Event::NoticeReceived(Notice { kind, id, left_ms }));
+                let seen = self.moment();
+                self.tell(Event::NoticeReceived(Notice { kind, id, seen, left_ms }));
             }
         }
-        if first {
-            self.misses_what_stood();
+        self.answers(true);
+    }
+
+    /// Told when it changes.
+    fn answers(&mut self, reachable: bool) {
+        if self.imds.reachable != Some(reachable) {
+            self.imds.reachable = Some(reachable);
+            self.deliver(Event::ImdsReachable { reachable });
         }
     }
 
@@ -83,27 +98,6 @@ impl World<'_> {
         self.deliver(event);
         if let Some(event) = twice {
             self.deliver(event);
-        }
-    }
-
-    /// A new life finds that what stood on its node is no longer shown.
-    fn misses_what_stood(&mut self) {
-        let active_notice = self.cluster.node.active_notice.clone();
-        let Some(active_notice) =
-            active_notice.filter(|active_notice| active_notice.boot == self.cluster.node.boot)
-        else {
-            return;
-        };
-        let shown = match active_notice.kind {
-            NoticeKind::Interruption(_) => {
-                self.imds.shown.keys().any(|kind| matches!(kind, NoticeKind::Interruption(_)))
-            }
-            // Nobody shows a rehearsal: one that was cut off by a restart is over.
-            NoticeKind::Drill => false,
-            kind => self.imds.shown.contains_key(&kind),
-        };
-        if !shown && self.life > 1 {
-            self.deliver(Event::NoticeWithdrawn { id: active_notice.notice });
         }
     }
 }

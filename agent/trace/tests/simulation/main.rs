@@ -5,6 +5,7 @@
 //! `LIFEBOAT_LONG=1` runs a million, and twenty times the crashes.
 
 mod agent;
+mod arrivals;
 mod budgets;
 mod checks;
 mod cluster;
@@ -95,7 +96,7 @@ fn a_crash_after_any_event_keeps_every_guarantee() {
 #[test]
 fn a_crash_now_and_then_on_a_full_node_keeps_every_guarantee() {
     let wanted = Wanted::read();
-    let (coverage, failures) = runs::all(wanted.crashed(8), |seed, coverage, failures| {
+    let (coverage, failures) = runs::all(wanted.crashed(10), |seed, coverage, failures| {
         let mut scenario = wanted.on(Scenario::of(seed, 60));
         without_kills(&mut scenario);
         let events = judge(&scenario, Crashes::Never, coverage, failures);

@@ -3,7 +3,7 @@
 use crate::restores::{Past, Restores, failed};
 use crate::scenario::pick;
 use crate::world::{Happening, World};
-use evacuation::effect::{Action, Effect, FlushKind};
+use evacuation::effect::{Action, Effect, FlushKind, NodeAction, PodAction, RestoreAction};
 use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::moment::Span;
 use evacuation::pod::PodUid;
@@ -19,34 +19,44 @@ enum Side {
 
 const fn side(action: &Action) -> Side {
     match action {
-        Action::MarkNode(_)
-        | Action::ClearNodeMark { .. }
-        | Action::Evict { .. }
-        | Action::MarkDisrupted { .. }
-        | Action::DeletePod { .. }
-        | Action::Publish { .. }
-        | Action::OpenGate { .. } => Side::Api,
-        Action::WriteIntent { .. }
-        | Action::AbandonIntent { .. }
-        | Action::Save { .. }
-        | Action::Commit { .. }
-        | Action::WriteReport(_)
-        | Action::FindLineage { .. }
-        | Action::Claim { .. }
-        | Action::RenewClaim { .. }
-        | Action::Prefetch { .. }
-        | Action::Fetch { .. }
-        | Action::FinishClaim { .. } => Side::Store,
-        Action::InspectEngine { .. }
-        | Action::Quiesce { .. }
-        | Action::Resume { .. }
-        | Action::Flush { .. }
-        | Action::CheckFingerprint { .. }
-        | Action::ImportState { .. }
-        | Action::Verify { .. } => Side::Engine,
-        Action::SetHold { .. }
-        | Action::Reprioritise { .. }
-        | Action::ReloadLocal { .. }
+        Action::Node(NodeAction::MarkNode(_) | NodeAction::ClearNodeMark { .. })
+        | Action::Pod {
+            action: PodAction::Evict { .. } | PodAction::MarkDisrupted | PodAction::DeletePod { .. },
+            ..
+        }
+        | Action::Node(NodeAction::Publish(_))
+        | Action::Pod { action: PodAction::Publish(_), .. }
+        | Action::Restore { action: RestoreAction::OpenGate { .. }, .. } => Side::Api,
+        Action::Pod {
+            action:
+                PodAction::WriteIntent { .. }
+                | PodAction::AbandonIntent { .. }
+                | PodAction::Save { .. }
+                | PodAction::Commit { .. },
+            ..
+        }
+        | Action::Node(NodeAction::WriteReport(_))
+        | Action::Restore {
+            action:
+                RestoreAction::FindLineage
+                | RestoreAction::Claim { .. }
+                | RestoreAction::RenewClaim { .. }
+                | RestoreAction::Prefetch { .. }
+                | RestoreAction::Fetch { .. }
+                | RestoreAction::FinishClaim { .. },
+            ..
+        } => Side::Store,
+        Action::Pod {
+            action:
+                PodAction::InspectEngine | PodAction::Quiesce | PodAction::Resume | PodAction::Flush { .. },
+            ..
+        }
+        | Action::Restore {
+            action: RestoreAction::CheckFingerprint | RestoreAction::ImportState | RestoreAction::Verify,
+            ..
+        } => Side::Engine,
+        Action::Pod { action: PodAction::SetHold { .. } | PodAction::Reprioritise { .. }, .. }
+        | Action::Restore { action: RestoreAction::ReloadLocal, .. }
         | Action::Cancel { .. }
         | Action::Anomaly { .. } => Side::Local,
     }
@@ -125,7 +135,7 @@ impl World<'_> {
                 if self.strikes("api-503", "").is_some() {
                     return fail(FailureKind::Transient, "503");
                 }
-                if matches!(effect.action, Action::MarkNode(_)) {
+                if matches!(effect.action, Action::Node(NodeAction::MarkNode(_))) {
                     if self.strikes("api-forbidden", "").is_some() {
                         return fail(FailureKind::Permanent, "403");
                     }
@@ -162,7 +172,7 @@ impl World<'_> {
                 }
             }
             Side::Local => {
-                if matches!(effect.action, Action::SetHold { .. })
+                if matches!(effect.action, Action::Pod { action: PodAction::SetHold { .. }, .. })
                     && self.strikes("hold-fails", &pod).is_some()
                 {
                     return fail(FailureKind::Permanent, "read-only file system");
@@ -178,17 +188,17 @@ impl World<'_> {
         let pod = effect.action.pod().map_or("", |PodUid(uid)| uid.as_str()).to_owned();
         let at_once = |outcome| Some((1, outcome));
         match &effect.action {
-            Action::MarkNode(active_notice) => {
+            Action::Node(NodeAction::MarkNode(active_notice)) => {
                 let outcome = self.cluster.mark(active_notice);
                 self.watch_node();
                 at_once(outcome)
             }
-            Action::ClearNodeMark { uncordon } => {
+            Action::Node(NodeAction::ClearNodeMark { uncordon }) => {
                 let outcome = self.cluster.unmark(*uncordon);
                 self.watch_node();
                 at_once(outcome)
             }
-            Action::Evict { grace, .. } => {
+            Action::Pod { action: PodAction::Evict { grace, .. }, .. } => {
                 let terminating =
                     self.cluster.pods.get(&pod).is_none_or(|pod| pod.facts.terminating.is_some());
                 if !terminating && let Some(refusal) = self.refuses(&pod) {
@@ -196,37 +206,41 @@ impl World<'_> {
                 }
                 at_once(self.terminate(&pod, *grace))
             }
-            Action::DeletePod { grace, .. } => at_once(self.terminate(&pod, *grace)),
-            Action::SetHold { hold, .. } => {
+            Action::Pod { action: PodAction::DeletePod { grace, .. }, .. } => {
+                at_once(self.terminate(&pod, *grace))
+            }
+            Action::Pod { action: PodAction::SetHold { hold, .. }, .. } => {
                 let outcome = self.cluster.set_hold(&pod, *hold);
                 self.schedule_end(&pod);
                 at_once(outcome)
             }
-            Action::WriteIntent { departure, .. } => at_once(self.store.intend(&pod, departure)),
-            Action::InspectEngine { .. } => {
+            Action::Pod { action: PodAction::WriteIntent { departure, .. }, .. } => {
+                at_once(self.store.intend(&pod, departure))
+            }
+            Action::Pod { action: PodAction::InspectEngine, .. } => {
                 let engine = self.cluster.pods.get(&pod)?;
                 let (state, busy) = (engine.state, self.now < engine.busy_until && !engine.quiesced);
                 let busy = busy | self.strikes("engine-busy", &pod).is_some();
                 let state_bytes = self.claims(&pod, state);
                 at_once(Outcome::Done(Done::Inspected { state_bytes, busy }))
             }
-            Action::Quiesce { .. } | Action::Resume { .. } => {
-                let quiesced = matches!(effect.action, Action::Quiesce { .. });
+            Action::Pod { action: PodAction::Quiesce | PodAction::Resume, .. } => {
+                let quiesced = matches!(effect.action, Action::Pod { action: PodAction::Quiesce, .. });
                 self.cluster.pods.get_mut(&pod)?.quiesced = quiesced;
                 at_once(nothing)
             }
-            Action::Flush { .. } => {
+            Action::Pod { action: PodAction::Flush { .. }, .. } => {
                 let engine = self.cluster.pods.get(&pod)?;
                 let takes = 20 + engine.state / engine.flush_rate;
                 let start = engine.engine_start;
                 self.later(takes, Happening::Flushed(life, Box::new(effect.clone()), start));
                 None
             }
-            Action::Save { rank, .. } => {
+            Action::Pod { action: PodAction::Save { rank, .. }, .. } => {
                 self.save(life, effect, &pod, *rank);
                 None
             }
-            Action::Reprioritise { rank, .. } => {
+            Action::Pod { action: PodAction::Reprioritise { rank, .. }, .. } => {
                 self.link.settle(self.now);
                 let of_pod = self.saving.iter().find(|((of, _), (saved, ..))| *of == life && *saved == pod);
                 if let Some((&(_, id), _)) = of_pod {
@@ -235,14 +249,19 @@ impl World<'_> {
                 self.schedule_link();
                 at_once(nothing)
             }
-            Action::Commit { kind, .. } => at_once(self.store.commit(life, &pod, *kind == FlushKind::Final)),
-            Action::WriteReport(_)
-            | Action::AbandonIntent { .. }
-            | Action::MarkDisrupted { .. }
-            | Action::Publish { .. }
+            Action::Pod { action: PodAction::Commit { kind, without_endangered, .. }, .. } => {
+                if !without_endangered && self.strikes("store-endangered", "").is_some() {
+                    return at_once(failed(FailureKind::Endangered, "2 packs are being removed as garbage"));
+                }
+                at_once(self.store.commit(life, &pod, *kind == FlushKind::Final))
+            }
+            Action::Node(NodeAction::WriteReport(_))
+            | Action::Pod { action: PodAction::AbandonIntent { .. } | PodAction::MarkDisrupted, .. }
+            | Action::Node(NodeAction::Publish(_))
+            | Action::Pod { action: PodAction::Publish(_), .. }
             | Action::Cancel { .. }
             | Action::Anomaly { .. } => at_once(nothing),
-            Action::OpenGate { .. } => {
+            Action::Restore { action: RestoreAction::OpenGate { .. }, .. } => {
                 let Some(seen) = self.cluster.pods.get_mut(&pod) else {
                     return at_once(failed(FailureKind::NotFound, "no such pod"));
                 };
@@ -250,16 +269,20 @@ impl World<'_> {
                 self.show_pod(&pod, 30);
                 at_once(nothing)
             }
-            Action::FindLineage { .. }
-            | Action::Claim { .. }
-            | Action::RenewClaim { .. }
-            | Action::Prefetch { .. }
-            | Action::Fetch { .. }
-            | Action::CheckFingerprint { .. }
-            | Action::ImportState { .. }
-            | Action::Verify { .. }
-            | Action::FinishClaim { .. } => self.restore(&effect.action, &pod),
-            Action::ReloadLocal { .. } => {
+            Action::Restore {
+                action:
+                    RestoreAction::FindLineage
+                    | RestoreAction::Claim { .. }
+                    | RestoreAction::RenewClaim { .. }
+                    | RestoreAction::Prefetch { .. }
+                    | RestoreAction::Fetch { .. }
+                    | RestoreAction::CheckFingerprint
+                    | RestoreAction::ImportState
+                    | RestoreAction::Verify
+                    | RestoreAction::FinishClaim { .. },
+                ..
+            } => self.restore(&effect.action, &pod),
+            Action::Restore { action: RestoreAction::ReloadLocal, .. } => {
                 let Some(engine) = self.cluster.pods.get_mut(&pod) else {
                     return at_once(failed(FailureKind::NotFound, "no such pod"));
                 };
@@ -277,34 +300,47 @@ impl World<'_> {
         let actor = scenario.actors.iter().find(|actor| actor.facts.uid.0 == pod)?;
         let past: &Past = &actor.past;
         let now = self.now;
-        let torn = matches!(action, Action::Fetch { .. }) && self.strikes("store-torn", "").is_some();
-        let other_weights = matches!(action, Action::CheckFingerprint { .. })
+        let torn = matches!(action, Action::Restore { action: RestoreAction::Fetch { .. }, .. })
+            && self.strikes("store-torn", "").is_some();
+        let other_weights = matches!(action, Action::Restore { action: RestoreAction::CheckFingerprint, .. })
             && self.strikes("engine-other-weights", pod).is_some();
         match action {
-            Action::FindLineage { .. } => Some((1, self.restores.find(pod, past, now))),
-            Action::Claim { lineage, .. } => Some((1, self.restores.claim(pod, lineage, past))),
-            Action::RenewClaim { lineage, .. } => Some((1, self.restores.renew(pod, lineage, past))),
-            Action::FinishClaim { lineage, .. } => Some((1, self.restores.finish(pod, lineage, past))),
-            Action::CheckFingerprint { .. } | Action::ImportState { .. } | Action::Verify { .. }
-                if self.recalls(pod) =>
-            {
-                Some((30, self.recall(action, pod, other_weights)))
+            Action::Restore { action: RestoreAction::FindLineage, .. } => {
+                Some((1, self.restores.find(pod, past, now)))
             }
-            Action::Prefetch { .. } | Action::Fetch { .. } if torn => {
-                Some((past.fetch_takes, failed(FailureKind::Mismatch, "a torn pack")))
+            Action::Restore { action: RestoreAction::Claim { lineage, .. }, .. } => {
+                Some((1, self.restores.claim(pod, lineage, past)))
             }
-            Action::Prefetch { generation, .. } | Action::Fetch { generation, .. } => {
-                Some((past.fetch_takes, Restores::fetch(past, generation)))
+            Action::Restore { action: RestoreAction::RenewClaim { lineage, .. }, .. } => {
+                Some((1, self.restores.renew(pod, lineage, past)))
             }
-            Action::CheckFingerprint { .. } if other_weights => Some((
+            Action::Restore { action: RestoreAction::FinishClaim { lineage, .. }, .. } => {
+                Some((1, self.restores.finish(pod, lineage, past)))
+            }
+            Action::Restore {
+                action: RestoreAction::CheckFingerprint | RestoreAction::ImportState | RestoreAction::Verify,
+                ..
+            } if self.recalls(pod) => Some((30, self.recall(action, pod, other_weights))),
+            Action::Restore {
+                action: RestoreAction::Prefetch { .. } | RestoreAction::Fetch { .. }, ..
+            } if torn => Some((past.fetch_takes, failed(FailureKind::Mismatch, "a torn pack"))),
+            Action::Restore {
+                action: RestoreAction::Prefetch { generation, .. } | RestoreAction::Fetch { generation, .. },
+                ..
+            } => Some((past.fetch_takes, Restores::fetch(past, generation))),
+            Action::Restore { action: RestoreAction::CheckFingerprint, .. } if other_weights => Some((
                 past.starts_after + 1,
                 failed(FailureKind::Mismatch, "the probe's first token differs"),
             )),
-            Action::CheckFingerprint { .. } => {
+            Action::Restore { action: RestoreAction::CheckFingerprint, .. } => {
                 self.restores.prove(pod, past).map(|outcome| (past.starts_after + 1, outcome))
             }
-            Action::ImportState { .. } => Some((30, self.restores.hand_over(pod, past))),
-            Action::Verify { .. } => Restores::verify(past).map(|outcome| (30, outcome)),
+            Action::Restore { action: RestoreAction::ImportState, .. } => {
+                Some((30, self.restores.hand_over(pod, past)))
+            }
+            Action::Restore { action: RestoreAction::Verify, .. } => {
+                Restores::verify(past).map(|outcome| (30, outcome))
+            }
             _ => None,
         }
     }
@@ -319,13 +355,13 @@ impl World<'_> {
             return failed(FailureKind::NotFound, "no such pod");
         };
         match action {
-            Action::CheckFingerprint { .. } if other_weights => {
+            Action::Restore { action: RestoreAction::CheckFingerprint, .. } if other_weights => {
                 failed(FailureKind::Mismatch, "the probe's first token differs")
             }
-            Action::CheckFingerprint { .. } => {
+            Action::Restore { action: RestoreAction::CheckFingerprint, .. } => {
                 Outcome::Done(Done::FingerprintMatches { state_bytes: engine.state })
             }
-            Action::ImportState { .. } => {
+            Action::Restore { action: RestoreAction::ImportState, .. } => {
                 engine.state = engine.kept;
                 Outcome::Done(Done::Tokens { count: Some(7) })
             }

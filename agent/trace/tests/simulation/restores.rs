@@ -18,6 +18,8 @@ pub enum Lineage {
     Taken,
     Living,
     OtherSpec,
+    /// Claimed by a pod that is gone, until its claim runs out.
+    Orphaned,
 }
 
 /// What is wrong with it, or with the new engine.
@@ -55,7 +57,9 @@ impl Past {
             ClaimIsLost, Fenced, HangsAtTheEnd, HasState, NeverStarts, NoAccess, None, OtherWeights,
             RefusesState, ShowsNothing,
         };
-        use Lineage::{Coming, ComingThenAbandoned, Committed, Living, Nothing, OtherSpec, Shared, Taken};
+        use Lineage::{
+            Coming, ComingThenAbandoned, Committed, Living, Nothing, Orphaned, OtherSpec, Shared, Taken,
+        };
         Self {
             lineage: pick(
                 rng,
@@ -71,6 +75,7 @@ impl Past {
                     Taken,
                     Living,
                     OtherSpec,
+                    Orphaned,
                 ],
             ),
             generations: rng.usize(0..4),
@@ -132,7 +137,9 @@ impl Restores {
         let mut intent = IntentState::None;
         let come = now >= first + past.comes_after;
         match past.lineage {
-            Lineage::Nothing => return Outcome::Done(Done::Lineages(Vec::new())),
+            Lineage::Nothing => {
+                return Outcome::Done(Done::Lineages { candidates: Vec::new(), worth_waiting_for: None });
+            }
             Lineage::Coming if !come => {
                 count = past.generations;
                 intent = IntentState::Coming { left: Span::from_millis(first + past.comes_after - now) };
@@ -146,8 +153,15 @@ impl Restores {
                 };
             }
             Lineage::Coming => count = past.generations + 1,
-            Lineage::Committed | Lineage::Shared | Lineage::Taken | Lineage::Living | Lineage::OtherSpec => {}
+            Lineage::Committed
+            | Lineage::Shared
+            | Lineage::Taken
+            | Lineage::Living
+            | Lineage::OtherSpec
+            | Lineage::Orphaned => {}
         }
+        let orphaned = past.lineage == Lineage::Orphaned && !come;
+        let worth_waiting_for = orphaned.then(|| "its claim is held by a pod that is gone".to_owned());
         let candidate = Candidate {
             generations: (0..count).rev().map(|number| format!("{lineage}/1-{number}")).collect(),
             own_name: false,
@@ -155,7 +169,10 @@ impl Restores {
             newest_unix_ms: 1,
             source: if past.lineage == Lineage::Living { Source::Living } else { Source::Gone },
             intent,
-            taken: past.lineage == Lineage::Taken || taken_by_another || self.lost.contains_key(pod),
+            taken: past.lineage == Lineage::Taken
+                || orphaned
+                || taken_by_another
+                || self.lost.contains_key(pod),
             lineage,
         };
         // An elder one, for whoever cannot have the first.
@@ -168,8 +185,8 @@ impl Restores {
             ..candidate.clone()
         };
         let mut found = vec![candidate];
-        found.extend((past.generations > 1).then_some(elder));
-        Outcome::Done(Done::Lineages(found))
+        found.extend((past.generations > 1 && past.lineage != Lineage::Orphaned).then_some(elder));
+        Outcome::Done(Done::Lineages { candidates: found, worth_waiting_for })
     }
 
     pub fn claim(&mut self, pod: &str, lineage: &str, past: &Past) -> Outcome {

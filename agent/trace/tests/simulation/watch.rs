@@ -12,6 +12,8 @@ pub struct Watch {
     until: u64,
     /// An object's own changes never overtake one another.
     of_object: BTreeMap<String, u64>,
+    /// The list of pods was asked for: only what changes from then on is watched.
+    lists: bool,
     /// Each pod as it was sent last, and before that.
     sent: BTreeMap<String, (Option<PodFacts>, PodFacts)>,
 }
@@ -20,6 +22,17 @@ impl Watch {
     /// A new life lists anew.
     pub fn restart(&mut self, now: u64) {
         *self = Self { until: now, ..Self::default() };
+    }
+
+    /// The first list is read.
+    pub fn lists(&mut self, now: u64) {
+        self.lists = true;
+        self.until = self.until.max(now);
+    }
+
+    /// When all that was sent of these has come.
+    pub fn shown_by(&self, objects: &[String]) -> Option<u64> {
+        objects.iter().filter_map(|object| self.of_object.get(object)).max().copied()
     }
 }
 
@@ -44,10 +57,16 @@ impl World<'_> {
     }
 
     pub fn show_node(&mut self, lag: u64) {
+        if self.arrived.node.is_none() {
+            return;
+        }
         self.show("node", Event::NodeUpdated(self.cluster.node.clone()), lag);
     }
 
     pub fn show_pod(&mut self, uid: &str, lag: u64) {
+        if !self.watch.lists {
+            return;
+        }
         let Some(pod) = self.cluster.pods.get(uid) else { return };
         let facts = pod.facts.clone();
         let before = self.watch.sent.remove(uid).map(|(_, before)| before);
@@ -56,6 +75,9 @@ impl World<'_> {
     }
 
     pub fn show_gone(&mut self, uid: &str, lag: u64) {
+        if !self.watch.lists {
+            return;
+        }
         self.show(uid, Event::PodRemoved(PodUid(uid.to_owned())), lag);
     }
 

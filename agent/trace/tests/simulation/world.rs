@@ -5,6 +5,7 @@
 //!        └► (its deadline) ─► TimedOut, if nothing came before
 //! ```
 
+use crate::arrivals::Arrived;
 use crate::budgets::Budgets;
 use crate::checks::Checks;
 use crate::cluster::Cluster;
@@ -48,6 +49,9 @@ pub enum Happening {
     /// A replacement of an evicted pod is ready: its budget has one more.
     Replaced(usize),
     Start,
+    /// A life of the agent reads its node, lists its pods, and asks IMDS for the first time.
+    ReadNode(u32),
+    ListPods(u32),
     Poll(u32),
 }
 
@@ -67,6 +71,9 @@ pub struct World<'a> {
     pub coverage: &'a mut Coverage,
     pub life: u32,
     pub boot_at: u64,
+    pub boot: &'static str,
+    /// What the life that is has heard.
+    pub arrived: Arrived,
     pub machine: Option<Machine>,
     /// The effects that the executor waits for.
     pub open: BTreeMap<u64, Effect>,
@@ -113,6 +120,8 @@ impl<'a> World<'a> {
             coverage,
             life: 0,
             boot_at: 0,
+            boot: "boot-1",
+            arrived: Arrived::default(),
             machine: None,
             open: BTreeMap::new(),
             saving: BTreeMap::new(),
@@ -222,6 +231,16 @@ impl<'a> World<'a> {
             Happening::PodEnds(uid, plan) => self.pod_ends(&uid, plan),
             Happening::Replaced(group) => self.budgets.give_back(group),
             Happening::Start => self.start(),
+            Happening::ReadNode(life) => {
+                if life == self.life && self.arrived.node.is_none() {
+                    self.read_node();
+                }
+            }
+            Happening::ListPods(life) => {
+                if life == self.life {
+                    self.list_pods();
+                }
+            }
             Happening::Poll(life) => {
                 if life == self.life {
                     self.poll();

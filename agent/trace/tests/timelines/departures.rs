@@ -1,7 +1,7 @@
 //! One notice of two minutes: who is saved, who is evicted, when.
 
 use crate::stage::{Stage, TERMINATE, failed, holding, pod, stateful};
-use evacuation::effect::{Action, Hold};
+use evacuation::effect::{Action, Hold, PodAction};
 use evacuation::event::{Done, Event, FailureKind, Outcome};
 use evacuation::moment::Span;
 use evacuation::pod::{Owner, PodFacts, Role};
@@ -138,7 +138,11 @@ fn three_tiers_on_a_short_link_are_saved_and_evicted_highest_first() {
     let ranks: Vec<_> = ["gold", "silver", "bronze"]
         .iter()
         .flat_map(|name| stage.actions("save", name))
-        .map(|save| if let Action::Save { rank, .. } = save { rank } else { 99 })
+        .map(
+            |save| {
+                if let Action::Pod { action: PodAction::Save { rank, .. }, .. } = save { rank } else { 99 }
+            },
+        )
         .collect();
     assert_eq!(ranks, [0, 1, 2]);
     assert_eq!(stage.order("flush"), ["gold", "silver", "bronze"]);
@@ -274,7 +278,7 @@ fn a_stateful_set_pod_gets_no_grace_beyond_the_moment_at_which_its_name_must_be_
     assert_eq!((stage.times("evict", "db-0"), stage.grace("evict", "db-0")), (vec![83_000], 17));
     let holds = stage.actions("set_hold", "db-0");
     let late = holds.iter().any(|action| {
-        matches!(action, Action::SetHold { hold: Hold::Until(until), .. } if until.as_millis() > 1_100_000)
+        matches!(action, Action::Pod { action: PodAction::SetHold { hold: Hold::Until(until), .. }, .. } if until.as_millis() > 1_100_000)
     });
     assert!(!late, "{}", stage.story());
 }

@@ -1,7 +1,7 @@
 //! A rehearsal: an evacuation of a node that stays, and is what it was as soon as it is over.
 
 use crate::stage::{Stage, TERMINATE, holding, pod, stateful};
-use evacuation::effect::Action;
+use evacuation::effect::{Action, NodeAction};
 use evacuation::event::Event;
 use evacuation::notice::NoticeKind;
 
@@ -18,7 +18,7 @@ fn a_drill_evacuates_like_a_notice_and_takes_its_mark_back_when_its_report_is_wr
     assert_eq!(stage.times("clear_node_mark", ""), [3_000]);
     assert!(!stage.node().unschedulable && !stage.node().tainted);
     let mut kinds = stage.asked.iter().filter_map(|(_, action)| match action {
-        Action::WriteReport(report) => Some((report.kind, report.complete)),
+        Action::Node(NodeAction::WriteReport(report)) => Some((report.kind, report.complete)),
         _ => None,
     });
     assert_eq!(kinds.next_back(), Some((NoticeKind::Drill, true)));
@@ -54,7 +54,9 @@ fn a_drill_is_refused_while_anything_stands_and_never_begins_twice() {
         stage.notice(NoticeKind::Drill, "drill-1", 60);
         assert_eq!(stage.times("mark_node", "").len(), marked);
         let refused = stage.asked.iter().any(|(_, action)| {
-            matches!(action, Action::Publish { reason, note, .. } if reason == "DrillRefused" && note.contains("drill-1"))
+            action
+                .event()
+                .is_some_and(|event| event.reason == "DrillRefused" && event.note.contains("drill-1"))
         });
         assert!(refused, "{}", stage.story());
     }

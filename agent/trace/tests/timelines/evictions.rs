@@ -1,7 +1,7 @@
 //! Whose eviction waits for whose, and what is said of it all.
 
 use crate::stage::{Stage, TERMINATE, holding, pod, stateful};
-use evacuation::effect::{Action, Subject};
+use evacuation::effect::{Action, NodeAction};
 use evacuation::pod::{DaemonDrain, Owner, PodFacts};
 use evacuation::policy::{EvictOrder, Policy};
 
@@ -86,8 +86,8 @@ fn an_evacuation_says_that_it_begins_and_is_busy_until_its_report_is_written() {
     assert!(!stage.status().busy && !stage.status().finished);
     stage.notice(TERMINATE, "n", 120);
     let begins = stage.asked.iter().any(|(_, action)| {
-        matches!(action, Action::Publish { about: Subject::Node, reason, note, .. }
-            if reason == "EvacuationStarted" && note.contains("115.000 s left"))
+        matches!(action, Action::Node(NodeAction::Publish(event))
+            if event.reason == "EvacuationStarted" && event.note.contains("115.000 s left"))
     });
     assert!(begins, "{}", stage.story());
     stage.gone("web");

@@ -1,7 +1,6 @@
 //! An engine that was restarted in its pod gets back what its last flush left in the pod's own volume.
 
 use crate::stage::{Stage, TERMINATE, failed, new_pod, stateful};
-use evacuation::effect::Action;
 use evacuation::event::{Candidate, Done, FailureKind, IntentState, Outcome, Source};
 use evacuation::moment::Span;
 use evacuation::pod::{PodFacts, RestoreMode};
@@ -20,10 +19,8 @@ fn since(stage: &Stage, ms: u64) -> Vec<&'static str> {
 }
 
 fn told(stage: &Stage, wanted: &str) -> Option<String> {
-    stage.asked.iter().find_map(|(_, action)| match action {
-        Action::Publish { reason, note, .. } if reason == wanted => Some(note.clone()),
-        _ => None,
-    })
+    let mut events = stage.asked.iter().filter_map(|(_, action)| action.event());
+    events.find(|event| event.reason == wanted).map(|event| event.note.clone())
 }
 
 #[test]
@@ -145,7 +142,10 @@ fn a_new_pod_whose_engine_is_restarted_while_it_takes_the_state_takes_it_again()
         taken: false,
     };
     let mut stage = Stage::with(&[]).by_hand(&["import_state"]);
-    stage.answers.insert("find_lineage new".into(), Outcome::Done(Done::Lineages(vec![lineage])));
+    stage.answers.insert(
+        "find_lineage new".into(),
+        Outcome::Done(Done::Lineages { candidates: vec![lineage], worth_waiting_for: None }),
+    );
     let new = new_pod("new");
     stage.sees(&new);
     stage.until(1_000);

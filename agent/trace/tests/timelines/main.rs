@@ -8,6 +8,7 @@
 
 mod departures;
 mod drills;
+mod endangered;
 mod evictions;
 mod golden;
 mod local_reloads;
@@ -20,3 +21,4 @@ mod restore_limits;
 mod restores;
 mod shortage;
 mod stage;
+mod starts;

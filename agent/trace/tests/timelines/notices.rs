@@ -1,7 +1,7 @@
 //! What each kind of notice begins, moves and ends.
 
 use crate::stage::{Stage, TERMINATE, failed, holding, pod, stateful};
-use evacuation::effect::{Action, FlushKind};
+use evacuation::effect::{Action, FlushKind, PodAction};
 use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::notice::{InstanceAction, NoticeKind};
 use evacuation::pod::OnDelete;
@@ -70,8 +70,8 @@ fn a_notice_ends_a_pre_copy_that_is_under_way_before_its_own_flush() {
         .asked
         .iter()
         .filter_map(|(_, action)| match action {
-            Action::Flush { kind: FlushKind::PreCopy, .. } => Some("pre-copy"),
-            Action::Flush { kind: FlushKind::Final, .. } => Some("final"),
+            Action::Pod { action: PodAction::Flush { kind: FlushKind::PreCopy, .. }, .. } => Some("pre-copy"),
+            Action::Pod { action: PodAction::Flush { kind: FlushKind::Final, .. }, .. } => Some("final"),
             Action::Cancel { .. } => Some("cancel"),
             _ => None,
         })

@@ -1,7 +1,7 @@
 //! Pods that are not evicted like the rest, and pods that somebody else deletes.
 
 use crate::stage::{Stage, TERMINATE, holding, pod, stateful};
-use evacuation::effect::Action;
+use evacuation::effect::{Action, PodAction};
 use evacuation::moment::Span;
 use evacuation::pod::{DaemonDrain, OnDelete, Owner, PodFacts, Role};
 use evacuation::report::{DepartureOutcome, StateOutcome};
@@ -97,7 +97,7 @@ fn anothers_delete_starts_a_departure_that_ends_with_the_pods_own_grace() {
     stage.sees_deleted(&gold);
     assert_eq!(stage.hold("gold"), Some(31_000));
     assert!(
-        matches!(&stage.actions("write_intent", "gold")[..], [Action::WriteIntent { departure, .. }] if departure == "deleted")
+        matches!(&stage.actions("write_intent", "gold")[..], [Action::Pod { action: PodAction::WriteIntent { departure, .. }, .. }] if departure == "deleted")
     );
     stage.until(60_000);
     // A second to end and two for the commit before its grace is over.

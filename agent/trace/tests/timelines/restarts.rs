@@ -1,7 +1,7 @@
 //! The agent is killed and started again: same deadline, nothing done twice.
 
 use crate::stage::{Stage, TERMINATE, failed, holding, pod, stateful};
-use evacuation::effect::Action;
+use evacuation::effect::{Action, NodeAction, PodAction};
 use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::moment::Moment;
 use evacuation::notice::NoticeKind;
@@ -76,9 +76,13 @@ fn a_held_pod_that_was_evicted_before_the_restart_is_saved_under_the_notices_nam
     let names: Vec<_> = stage
         .actions("write_intent", "gold")
         .into_iter()
-        .filter_map(
-            |action| if let Action::WriteIntent { departure, .. } = action { Some(departure) } else { None },
-        )
+        .filter_map(|action| {
+            if let Action::Pod { action: PodAction::WriteIntent { departure, .. }, .. } = action {
+                Some(departure)
+            } else {
+                None
+            }
+        })
         .collect();
     assert_eq!(names, ["n", "n"]);
     assert_eq!(stage.hold("gold"), Some(114_000), "until its own end");
@@ -93,13 +97,16 @@ fn after_a_restart_no_report_is_complete_before_the_pods_are_seen() {
     stage.answers.insert("evict web".into(), failed(FailureKind::Refused));
     stage.notice(TERMINATE, "n", 120);
     stage.until(2_000);
-    stage.restart(&[]);
+    stage.restart_unread();
+    stage.reads_node();
     stage.until(3_200);
     stage.sees(&pod("web"));
+    stage.hear(evacuation::event::Event::PodsListed);
     stage.until(120_000);
     let reports = stage.actions("write_report", "");
-    let complete =
-        reports.iter().any(|action| matches!(action, Action::WriteReport(report) if report.complete));
+    let complete = reports
+        .iter()
+        .any(|action| matches!(action, Action::Node(NodeAction::WriteReport(report)) if report.complete));
     assert!(!complete && stage.report().unwrap().pods.len() == 1, "{}", stage.story());
 }
 

@@ -117,7 +117,10 @@ fn a_prefetch_that_is_not_through_when_the_commit_comes_is_cancelled_with_the_ti
     stage.sees(&new_pod("new"));
     stage.until(1_200);
     let committed = vec![lineage(&["old/1-2", "old/1-1"], IntentState::None)];
-    stage.answers.insert("find_lineage new".into(), Outcome::Done(Done::Lineages(committed)));
+    stage.answers.insert(
+        "find_lineage new".into(),
+        Outcome::Done(Done::Lineages { candidates: committed, worth_waiting_for: None }),
+    );
     stage.until(1_500);
     assert_eq!(stage.times("cancel", ""), [1_500], "at the next look");
     assert_eq!(stage.due("cancel", ""), Some(4_500));

@@ -1,7 +1,7 @@
 //! A new pod: what is found, what is put back, and why the gate opens.
 
 use crate::stage::{Stage, TERMINATE, failed, new_pod};
-use evacuation::effect::Action;
+use evacuation::effect::{Action, RestoreAction};
 use evacuation::event::{Candidate, Done, FailureKind, IntentState, Outcome, Source};
 use evacuation::moment::Span;
 use evacuation::pod::RestoreMode;
@@ -21,7 +21,7 @@ pub fn lineage(generations: &[&str], intent: IntentState) -> Candidate {
 }
 
 fn found(candidates: &[Candidate]) -> Outcome {
-    Outcome::Done(Done::Lineages(candidates.to_vec()))
+    Outcome::Done(Done::Lineages { candidates: candidates.to_vec(), worth_waiting_for: None })
 }
 
 /// A new pod for which this is in the store.
@@ -51,7 +51,7 @@ fn a_committed_lineage_is_claimed_fetched_proven_handed_over_and_verified() {
     ];
     assert_eq!(steps[..wanted.len()], wanted);
     assert!(
-        matches!(&stage.actions("fetch", "new")[..], [Action::Fetch { generation, .. }] if generation == "old/1-2")
+        matches!(&stage.actions("fetch", "new")[..], [Action::Restore { action: RestoreAction::Fetch { generation, .. }, .. }] if generation == "old/1-2")
     );
     let (reason, message) = stage.gate("new").unwrap();
     assert_eq!(reason, "Restored");
@@ -98,7 +98,7 @@ fn what_is_committed_already_is_fetched_while_the_announced_rest_is_waited_for()
     stage.sees(&new_pod("new"));
     stage.until(5_000);
     assert!(
-        matches!(&stage.actions("prefetch", "new")[..], [Action::Prefetch { generation, .. }] if generation == "old/1-1")
+        matches!(&stage.actions("prefetch", "new")[..], [Action::Restore { action: RestoreAction::Prefetch { generation, .. }, .. }] if generation == "old/1-1")
     );
     assert!(stage.order("fetch").is_empty());
     // The commit is not waited for any longer: what has arrived of the other counts.
@@ -108,7 +108,7 @@ fn what_is_committed_already_is_fetched_while_the_announced_rest_is_waited_for()
     stage.until(6_000);
     assert_eq!(stage.times("cancel", "").len(), 1);
     assert!(
-        matches!(&stage.actions("fetch", "new")[..], [Action::Fetch { generation, .. }] if generation == "old/1-2")
+        matches!(&stage.actions("fetch", "new")[..], [Action::Restore { action: RestoreAction::Fetch { generation, .. }, .. }] if generation == "old/1-2")
     );
     assert_eq!(stage.gate("new").unwrap().0, "Restored");
 }
@@ -160,8 +160,9 @@ fn a_corrupt_newest_generation_is_refused_by_name_and_its_parent_taken() {
     stage.sees(&new_pod("new"));
     stage.fails("fetch", "new", FailureKind::Mismatch);
     let named = stage.asked.iter().any(|(_, action)| {
-        matches!(action, Action::Publish { reason, note, .. }
-            if reason == "CheckpointRefused" && note.contains("old/1-2"))
+        action
+            .event()
+            .is_some_and(|event| event.reason == "CheckpointRefused" && event.note.contains("old/1-2"))
     });
     assert!(named);
     stage.done("fetch", "new");
@@ -295,4 +296,30 @@ fn a_gate_that_an_earlier_life_opened_in_the_moment_of_the_notice_is_seen_in_tim
     stage.sees(&new);
     stage.done("mark_node", "");
     assert_eq!(stage.order("commit"), ["new"], "{}", stage.story());
+}
+
+#[test]
+fn a_lineage_that_will_be_free_soon_is_waited_for_and_the_reason_is_told() {
+    let mut stage = Stage::with(&[]).by_hand(&["find_lineage"]);
+    stage.sees(&new_pod("new"));
+    let held = Candidate { taken: true, ..lineage(&["old/1-2"], IntentState::None) };
+    let waits = Done::Lineages {
+        candidates: vec![held],
+        worth_waiting_for: Some("lineage old is held by a pod that is gone, for 9000 ms more".into()),
+    };
+    for _ in 0..4 {
+        stage.answers_now("find_lineage", "new", Outcome::Done(waits.clone()));
+        let later = stage.now() + 1_000;
+        stage.until(later);
+    }
+    assert!(stage.gate("new").is_none(), "{}", stage.story());
+    stage.answers_now("find_lineage", "new", found(&[lineage(&["old/1-2"], IntentState::None)]));
+    assert_eq!(stage.gate("new").unwrap().0, "Restored", "{}", stage.story());
+    // One that never becomes free ends with the restore's own time, and says what was waited for.
+    let mut stage = Stage::with(&[]);
+    stage.answers.insert("find_lineage new".into(), Outcome::Done(waits));
+    stage.sees(&new_pod("new"));
+    stage.until(20 * 60 * 1000);
+    let (reason, message) = stage.gate("new").unwrap();
+    assert!(reason == "TimedOut" && message.contains("held by a pod that is gone"), "{reason}: {message}");
 }

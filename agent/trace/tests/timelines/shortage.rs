@@ -1,7 +1,7 @@
 //! What is dropped when not all of it fits, and what is kept of it.
 
 use crate::stage::{Stage, TERMINATE, stateful};
-use evacuation::effect::Action;
+use evacuation::effect::{Action, PodAction};
 use evacuation::event::{Done, Event, Outcome};
 use evacuation::notice::NoticeKind;
 use evacuation::pod::PodFacts;
@@ -28,7 +28,7 @@ fn short_link() -> Stage {
 fn on_the_link(stage: &Stage) -> Vec<String> {
     let mut ranks: Vec<(u64, String)> = (stage.asked.iter())
         .filter_map(|(_, action)| match action {
-            Action::Save { pod, rank, .. } => Some((*rank, pod.0.clone())),
+            Action::Pod { uid: pod, action: PodAction::Save { rank, .. } } => Some((*rank, pod.0.clone())),
             _ => None,
         })
         .collect();

@@ -4,7 +4,7 @@
 //! and answered with [`Stage::done`] or [`Stage::fails`]; unanswered, it times out like any effect.
 
 use evacuation::Machine;
-use evacuation::effect::{Action, Effect, EffectId, Hold};
+use evacuation::effect::{Action, Effect, EffectId, Hold, NodeAction, PodAction, RestoreAction};
 use evacuation::event::{Done, Event, FailureKind, NodeFacts, Outcome};
 use evacuation::facts::PodState;
 use evacuation::moment::{Moment, Span};
@@ -73,6 +73,7 @@ pub struct Stage {
     policy: Policy,
     now: u64,
     node: NodeFacts,
+    boot: String,
     open: BTreeMap<u64, Effect>,
     /// What was asked for, in milliseconds since the start.
     pub asked: Vec<(u64, Action)>,
@@ -83,26 +84,57 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// A node that is read, and has no pods.
     pub fn new(policy: Policy) -> Self {
-        let node = NodeFacts {
-            name: "node-a".into(),
-            boot: "boot-1".into(),
-            unschedulable: false,
-            tainted: false,
-            active_notice: None,
-        };
-        let mut stage = Self {
+        let mut stage = Self::unborn(policy);
+        stage.starts();
+        stage.hear(Event::PodsListed);
+        stage
+    }
+
+    /// A life that has begun, and has heard of nothing.
+    pub fn unread(policy: Policy) -> Self {
+        let mut stage = Self::unborn(policy);
+        stage.begins();
+        stage
+    }
+
+    /// A core that has heard nothing at all.
+    pub fn unborn(policy: Policy) -> Self {
+        let node =
+            NodeFacts { name: "node-a".into(), unschedulable: false, tainted: false, active_notice: None };
+        Self {
             machine: Machine::new(policy.clone()),
             policy,
             now: START,
-            node: node.clone(),
+            node,
+            boot: "boot-1".into(),
             open: BTreeMap::new(),
             asked: Vec::new(),
             by_hand: BTreeSet::new(),
             answers: BTreeMap::new(),
-        };
-        stage.hear(Event::Started(node));
-        stage
+        }
+    }
+
+    /// A life begins.
+    pub fn begins(&mut self) {
+        self.hear(Event::AgentStarted { boot: self.boot.clone() });
+    }
+
+    /// It reads its node, as it is now.
+    pub fn reads_node(&mut self) {
+        self.hear(Event::NodeRead(self.node.clone()));
+    }
+
+    /// Milliseconds since the start.
+    pub const fn now(&self) -> u64 {
+        self.now - START
+    }
+
+    /// A life begins, and reads its node at once.
+    fn starts(&mut self) {
+        self.begins();
+        self.reads_node();
     }
 
     /// A node with these pods and the default policy.
@@ -132,7 +164,8 @@ impl Stage {
     }
 
     pub fn notice(&mut self, kind: NoticeKind, id: &str, left_s: i64) {
-        self.hear(Event::NoticeReceived(Notice { kind, id: id.into(), left_ms: left_s * 1000 }));
+        let seen = Moment::from_millis(self.now);
+        self.hear(Event::NoticeReceived(Notice { kind, id: id.into(), seen, left_ms: left_s * 1000 }));
     }
 
     pub fn withdrawn(&mut self, id: &str) {
@@ -159,18 +192,25 @@ impl Stage {
         assert!(self.now >= end, "an endless loop at {}", self.now - START);
     }
 
-    /// The agent is killed and started again.
+    /// The agent is killed and started again, and sees its node and these pods at once.
     pub fn restart(&mut self, pods: &[PodFacts]) {
+        self.restart_unread();
+        self.reads_node();
+        pods.iter().for_each(|pod| self.sees(pod));
+        self.hear(Event::PodsListed);
+    }
+
+    /// The agent is killed and started again, and has seen nothing yet.
+    pub fn restart_unread(&mut self) {
         self.machine = Machine::new(self.policy.clone());
         self.open.clear();
         self.now += 1_000;
-        self.hear(Event::Started(self.node.clone()));
-        pods.iter().for_each(|pod| self.sees(pod));
+        self.begins();
     }
 
     /// The instance stops and comes back.
     pub fn boot(&mut self, boot: &str) {
-        self.node.boot = boot.into();
+        self.boot = boot.into();
         self.restart(&[]);
     }
 
@@ -211,12 +251,12 @@ impl Stage {
 
     fn plain(&mut self, action: &Action) -> Outcome {
         match action {
-            Action::MarkNode(active_notice) => {
+            Action::Node(NodeAction::MarkNode(active_notice)) => {
                 self.node.active_notice = Some(active_notice.clone());
                 self.node.tainted = true;
                 self.node.unschedulable |= active_notice.hard;
             }
-            Action::ClearNodeMark { uncordon } => {
+            Action::Node(NodeAction::ClearNodeMark { uncordon }) => {
                 self.node.active_notice = None;
                 self.node.tainted = false;
                 self.node.unschedulable &= !uncordon;
@@ -224,19 +264,29 @@ impl Stage {
             _ => {}
         }
         Outcome::Done(match action {
-            Action::WriteIntent { .. } => Done::IntentWritten { committed: None },
-            Action::InspectEngine { .. } => Done::Inspected { state_bytes: 1 << 30, busy: false },
-            Action::Flush { .. } => Done::Flushed { bytes: 1 << 30 },
-            Action::Save { .. } => Done::Saved { bytes: 1 << 30, sent: 1 << 30, left_out: None },
-            Action::Commit { pod, .. } => {
+            Action::Pod { action: PodAction::WriteIntent { .. }, .. } => {
+                Done::IntentWritten { committed: None }
+            }
+            Action::Pod { action: PodAction::InspectEngine, .. } => {
+                Done::Inspected { state_bytes: 1 << 30, busy: false }
+            }
+            Action::Pod { action: PodAction::Flush { .. }, .. } => Done::Flushed { bytes: 1 << 30 },
+            Action::Pod { action: PodAction::Save { .. }, .. } => {
+                Done::Saved { bytes: 1 << 30, sent: 1 << 30, left_out: None }
+            }
+            Action::Pod { uid: pod, action: PodAction::Commit { .. } } => {
                 Done::Committed { generation: format!("{pod}/1-1"), bytes: 1 << 30 }
             }
-            Action::FindLineage { .. } => Done::Lineages(Vec::new()),
-            Action::Claim { .. } => Done::Claimed { epoch: 2 },
-            Action::Fetch { .. } => Done::Fetched { bytes: 1 << 30 },
-            Action::CheckFingerprint { .. } => Done::FingerprintMatches { state_bytes: 0 },
-            Action::ImportState { .. } => Done::Tokens { count: Some(512) },
-            Action::Verify { .. } => Done::Tokens { count: Some(500) },
+            Action::Restore { action: RestoreAction::FindLineage, .. } => {
+                Done::Lineages { candidates: Vec::new(), worth_waiting_for: None }
+            }
+            Action::Restore { action: RestoreAction::Claim { .. }, .. } => Done::Claimed { epoch: 2 },
+            Action::Restore { action: RestoreAction::Fetch { .. }, .. } => Done::Fetched { bytes: 1 << 30 },
+            Action::Restore { action: RestoreAction::CheckFingerprint, .. } => {
+                Done::FingerprintMatches { state_bytes: 0 }
+            }
+            Action::Restore { action: RestoreAction::ImportState, .. } => Done::Tokens { count: Some(512) },
+            Action::Restore { action: RestoreAction::Verify, .. } => Done::Tokens { count: Some(500) },
             _ => Done::Nothing,
         })
     }
@@ -303,7 +353,10 @@ impl Stage {
     /// The grace of the last eviction or delete.
     pub fn grace(&self, name: &str, pod: &str) -> u64 {
         match self.actions(name, pod).last() {
-            Some(Action::Evict { grace, .. } | Action::DeletePod { grace, .. }) => grace.as_secs(),
+            Some(Action::Pod {
+                action: PodAction::Evict { grace, .. } | PodAction::DeletePod { grace, .. },
+                ..
+            }) => grace.as_secs(),
             _ => 0,
         }
     }
@@ -311,8 +364,10 @@ impl Stage {
     /// The last hold, in milliseconds since the start; `Some(0)` where it is released.
     pub fn hold(&self, pod: &str) -> Option<u64> {
         match self.actions("set_hold", pod).last() {
-            Some(Action::SetHold { hold: Hold::Until(until), .. }) => Some(until.as_millis() - START),
-            Some(Action::SetHold { hold: Hold::Released, .. }) => Some(0),
+            Some(Action::Pod { action: PodAction::SetHold { hold: Hold::Until(until), .. }, .. }) => {
+                Some(until.as_millis() - START)
+            }
+            Some(Action::Pod { action: PodAction::SetHold { hold: Hold::Released, .. }, .. }) => Some(0),
             _ => None,
         }
     }
@@ -320,7 +375,7 @@ impl Stage {
     /// The last mark.
     pub fn mark(&self) -> Option<ActiveNotice> {
         match self.actions("mark_node", "").pop() {
-            Some(Action::MarkNode(active_notice)) => Some(active_notice),
+            Some(Action::Node(NodeAction::MarkNode(active_notice))) => Some(active_notice),
             _ => None,
         }
     }
@@ -333,7 +388,7 @@ impl Stage {
     /// The last report.
     pub fn report(&self) -> Option<Report> {
         match self.actions("write_report", "").pop() {
-            Some(Action::WriteReport(report)) => Some(*report),
+            Some(Action::Node(NodeAction::WriteReport(report))) => Some(*report),
             _ => None,
         }
     }
@@ -346,7 +401,9 @@ impl Stage {
     /// How a restore ended: the reason and the message of the gate's condition.
     pub fn gate(&self, pod: &str) -> Option<(&'static str, String)> {
         match self.actions("open_gate", pod).pop() {
-            Some(Action::OpenGate { outcome, message, .. }) => Some((outcome.as_str(), message)),
+            Some(Action::Restore { action: RestoreAction::OpenGate { outcome, message, .. }, .. }) => {
+                Some((outcome.as_str(), message))
+            }
             _ => None,
         }
     }

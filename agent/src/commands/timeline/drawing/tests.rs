@@ -1,6 +1,6 @@
 use super::*;
 use crate::commands::timeline::web_page;
-use evacuation::effect::{Action, Effect, EffectId, FlushKind, Hold};
+use evacuation::effect::{Action, Effect, EffectId, FlushKind, Hold, NodeAction, PodAction};
 use evacuation::event::{Done, Event, FailureKind, NodeFacts, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{ActiveNotice, InstanceAction, Notice};
@@ -98,17 +98,15 @@ fn steps() -> Vec<Step> {
     let mut life = Life::default();
     let (gold, bad) = (|| uid("gold"), || uid(HOSTILE));
     let (pre_copy, last) = (FlushKind::PreCopy, FlushKind::Final);
-    let node = NodeFacts {
-        name: "node-a".into(),
-        boot: "boot".into(),
-        unschedulable: false,
-        tainted: false,
-        active_notice: None,
-    };
-    life.event(0, Event::Started(node));
+    let node = NodeFacts { name: "node-a".into(), unschedulable: false, tainted: false, active_notice: None };
+    life.event(0, Event::AgentStarted { boot: "boot".into() });
+    life.event(0, Event::NodeRead(node));
     life.seen("gold", 1000);
     life.seen(HOSTILE, 10);
-    life.event(0, Event::NoticeReceived(Notice { kind: TERMINATE, id: "n".into(), left_ms: 120_000 }));
+    life.event(
+        0,
+        Event::NoticeReceived(Notice { kind: TERMINATE, id: "n".into(), seen: at(0), left_ms: 120_000 }),
+    );
     let active_notice = ActiveNotice {
         notice: "n".into(),
         kind: TERMINATE,
@@ -118,24 +116,80 @@ fn steps() -> Vec<Step> {
         hard: true,
         was_schedulable: true,
     };
-    life.done(0, 60, Action::MarkNode(active_notice), Done::Nothing);
-    let intend = |pod, by| Action::WriteIntent { pod, departure: "n".into(), by: at(by) };
+    life.done(0, 60, Action::Node(NodeAction::MarkNode(active_notice)), Done::Nothing);
+    let intend = |pod, by| Action::Pod {
+        uid: pod,
+        action: PodAction::WriteIntent { departure: "n".into(), by: at(by) },
+    };
     life.done(0, 30, intend(gold(), 112_000), Done::IntentWritten { committed: None });
     life.done(0, 30, intend(bad(), 98_000), Done::IntentWritten { committed: None });
-    life.done(30, 40, Action::SetHold { pod: gold(), hold: Hold::Until(at(115_000)) }, Done::Nothing);
-    life.done(40, 50, Action::Evict { pod: gold(), grace: Span::from_secs(114) }, Done::Nothing);
+    life.done(
+        30,
+        40,
+        Action::Pod { uid: gold(), action: PodAction::SetHold { hold: Hold::Until(at(115_000)) } },
+        Done::Nothing,
+    );
+    life.done(
+        40,
+        50,
+        Action::Pod { uid: gold(), action: PodAction::Evict { grace: Span::from_secs(114) } },
+        Done::Nothing,
+    );
     let refused = Outcome::Failed { kind: FailureKind::Refused, why: "a budget".into() };
-    life.work(40, 80, Action::Evict { pod: bad(), grace: Span::from_secs(30) }, refused);
-    life.done(100, 9_000, Action::Save { pod: gold(), kind: pre_copy, rank: 0 }, saved(1 << 30));
-    life.done(9_000, 12_000, Action::Flush { pod: gold(), kind: last }, Done::Flushed { bytes: 3 << 30 });
-    life.done(12_000, 40_000, Action::Save { pod: gold(), kind: last, rank: 0 }, saved(3 << 30));
+    life.work(
+        40,
+        80,
+        Action::Pod { uid: bad(), action: PodAction::Evict { grace: Span::from_secs(30) } },
+        refused,
+    );
+    life.done(
+        100,
+        9_000,
+        Action::Pod { uid: gold(), action: PodAction::Save { kind: pre_copy, rank: 0 } },
+        saved(1 << 30),
+    );
+    life.done(
+        9_000,
+        12_000,
+        Action::Pod { uid: gold(), action: PodAction::Flush { kind: last } },
+        Done::Flushed { bytes: 3 << 30 },
+    );
+    life.done(
+        12_000,
+        40_000,
+        Action::Pod { uid: gold(), action: PodAction::Save { kind: last, rank: 0 } },
+        saved(3 << 30),
+    );
     let generation = Done::Committed { generation: "g".into(), bytes: 3 << 30 };
-    life.done(40_000, 41_000, Action::Commit { pod: gold(), kind: last, partial: false }, generation);
-    life.done(41_000, 41_010, Action::SetHold { pod: gold(), hold: Hold::Released }, Done::Nothing);
+    life.done(
+        40_000,
+        41_000,
+        Action::Pod {
+            uid: gold(),
+            action: PodAction::Commit { kind: last, partial: false, without_endangered: false },
+        },
+        generation,
+    );
+    life.done(
+        41_000,
+        41_010,
+        Action::Pod { uid: gold(), action: PodAction::SetHold { hold: Hold::Released } },
+        Done::Nothing,
+    );
     life.event(42_500, Event::PodRemoved(gold()));
-    life.work(5_000, 97_000, Action::Flush { pod: bad(), kind: last }, Outcome::TimedOut);
-    life.done(98_000, 98_040, Action::DeletePod { pod: bad(), grace: Span::from_secs(16) }, Done::Nothing);
-    life.done(101_000, 101_050, Action::WriteReport(Box::new(report())), Done::Nothing);
+    life.work(
+        5_000,
+        97_000,
+        Action::Pod { uid: bad(), action: PodAction::Flush { kind: last } },
+        Outcome::TimedOut,
+    );
+    life.done(
+        98_000,
+        98_040,
+        Action::Pod { uid: bad(), action: PodAction::DeletePod { grace: Span::from_secs(16) } },
+        Done::Nothing,
+    );
+    life.done(101_000, 101_050, Action::Node(NodeAction::WriteReport(Box::new(report()))), Done::Nothing);
     life.0.sort_by_key(|step| step.at);
     life.0
 }

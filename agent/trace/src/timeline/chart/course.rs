@@ -4,7 +4,7 @@
 
 use super::{Bar, End, Mark, Work, words};
 use crate::Step;
-use evacuation::effect::{Action, EffectId, FlushKind, Hold};
+use evacuation::effect::{Action, EffectId, FlushKind, Hold, NodeAction, PodAction, RestoreAction};
 use evacuation::event::{Event, FailureKind, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{ActiveNotice, Notice, NoticeKind};
@@ -109,7 +109,7 @@ impl Course {
             if notice.kind == NoticeKind::Rebalance || notice.id != active_notice.notice {
                 marks.push(mark(*at, &format!("{} notice", notice.kind.as_str()), false));
             } else if let Ok(left) = u64::try_from(notice.left_ms) {
-                marks.push(mark(*at + Span::from_millis(left), "the instance goes", true));
+                marks.push(mark(notice.seen + Span::from_millis(left), "the instance goes", true));
             }
         }
         marks.extend(self.marks.iter().map(|(at, what)| mark(*at, what, false)));
@@ -138,7 +138,7 @@ impl Course {
 
     fn hear(&mut self, at: Moment, event: &Event) {
         match event {
-            Event::Started(_) => {
+            Event::AgentStarted { .. } => {
                 self.life_ends();
                 self.lives += 1;
                 if self.lives > 1 {
@@ -158,7 +158,10 @@ impl Course {
             }
             Event::NoticeWithdrawn { .. } => self.marks.push((at, "withdrawn")),
             Event::Answered { id, outcome } => self.answered(at, *id, outcome),
-            Event::NodeUpdated(_)
+            Event::NodeRead(_)
+            | Event::NodeUpdated(_)
+            | Event::PodsListed
+            | Event::ImdsReachable { .. }
             | Event::LinkMeasured { .. }
             | Event::PreCopyRequested
             | Event::TimerFired => {}
@@ -188,19 +191,25 @@ impl Course {
         if let Some(uid) = action.pod() {
             let pod = self.pod(uid);
             match action {
-                Action::WriteIntent { by, .. } => (pod.departing, pod.cutoff) = (true, Some(*by)),
-                Action::Evict { .. } | Action::DeletePod { .. } => {
+                Action::Pod { action: PodAction::WriteIntent { by, .. }, .. } => {
+                    (pod.departing, pod.cutoff) = (true, Some(*by))
+                }
+                Action::Pod { action: PodAction::Evict { .. } | PodAction::DeletePod { .. }, .. } => {
                     (pod.departing, pod.told_to_go) = (true, true)
                 }
-                Action::AbandonIntent { .. } | Action::Resume { .. } => pod.departing = false,
-                Action::SetHold { hold: Hold::Until(_), .. } if pod.departing => {
+                Action::Pod { action: PodAction::AbandonIntent { .. } | PodAction::Resume, .. } => {
+                    pod.departing = false
+                }
+                Action::Pod { action: PodAction::SetHold { hold: Hold::Until(_), .. }, .. }
+                    if pod.departing =>
+                {
                     pod.held.get_or_insert(at);
                 }
-                Action::SetHold { hold: Hold::Released, .. } => {
+                Action::Pod { action: PodAction::SetHold { hold: Hold::Released, .. }, .. } => {
                     let held = pod.held.take();
                     pod.bar(Work::Held, held, at, End::Done, "until its state was decided");
                 }
-                Action::FindLineage { .. } => {
+                Action::Restore { action: RestoreAction::FindLineage, .. } => {
                     pod.restoring.get_or_insert(at);
                 }
                 _ => {}
@@ -213,23 +222,32 @@ impl Course {
         let Some((asked, action)) = self.open.remove(&id) else { return };
         let done = matches!(outcome, Outcome::Done(_));
         match &action {
-            Action::WriteReport(report) if done => self.reports.push((**report).clone()),
-            Action::MarkNode(active_notice) if done && active_notice.hard => {
+            Action::Node(NodeAction::WriteReport(report)) if done => self.reports.push((**report).clone()),
+            Action::Node(NodeAction::MarkNode(active_notice)) if done && active_notice.hard => {
                 self.marks.push((at, "cordoned"))
             }
-            Action::ClearNodeMark { uncordon: true } if done => self.marks.push((at, "uncordoned")),
-            Action::Evict { pod, .. } | Action::DeletePod { pod, .. } if done => {
-                let told =
-                    if matches!(action, Action::Evict { .. }) { EVICTED } else { "deleted at its cut-off" };
+            Action::Node(NodeAction::ClearNodeMark { uncordon: true }) if done => {
+                self.marks.push((at, "uncordoned"))
+            }
+            Action::Pod { uid: pod, action: PodAction::Evict { .. } | PodAction::DeletePod { .. } }
+                if done =>
+            {
+                let told = if matches!(action, Action::Pod { action: PodAction::Evict { .. }, .. }) {
+                    EVICTED
+                } else {
+                    "deleted at its cut-off"
+                };
                 // A second deletion ends nothing and begins nothing.
                 self.pod(pod).ending.get_or_insert((at, told));
             }
-            Action::Evict { pod, .. } => {
+            Action::Pod { uid: pod, action: PodAction::Evict { .. } } => {
                 if matches!(outcome, Outcome::Failed { kind: FailureKind::Refused, .. }) {
                     self.pod(pod).refusals.push(at);
                 }
             }
-            Action::OpenGate { pod, outcome: restored, .. } if done => {
+            Action::Restore { uid: pod, action: RestoreAction::OpenGate { outcome: restored, .. } }
+                if done =>
+            {
                 let pod = self.pod(pod);
                 let restoring = pod.restoring.take();
                 pod.bar(Work::Restoring, restoring, at, End::Done, restored.as_str());
@@ -247,15 +265,23 @@ impl Course {
 /// What takes its time, and whether the pod serves meanwhile.
 const fn work(action: &Action) -> Option<(Work, bool)> {
     match action {
-        Action::Flush { kind, .. } => Some((Work::Flush, matches!(kind, FlushKind::PreCopy))),
-        Action::Save { kind, .. } => Some((Work::Save, matches!(kind, FlushKind::PreCopy))),
-        Action::Commit { kind, .. } => Some((Work::Commit, matches!(kind, FlushKind::PreCopy))),
-        Action::Prefetch { .. } | Action::Fetch { .. } | Action::ReloadLocal { .. } => {
-            Some((Work::Fetch, false))
+        Action::Pod { action: PodAction::Flush { kind, .. }, .. } => {
+            Some((Work::Flush, matches!(kind, FlushKind::PreCopy)))
         }
-        Action::CheckFingerprint { .. } | Action::ImportState { .. } | Action::Verify { .. } => {
-            Some((Work::Import, false))
+        Action::Pod { action: PodAction::Save { kind, .. }, .. } => {
+            Some((Work::Save, matches!(kind, FlushKind::PreCopy)))
         }
+        Action::Pod { action: PodAction::Commit { kind, .. }, .. } => {
+            Some((Work::Commit, matches!(kind, FlushKind::PreCopy)))
+        }
+        Action::Restore {
+            action: RestoreAction::Prefetch { .. } | RestoreAction::Fetch { .. } | RestoreAction::ReloadLocal,
+            ..
+        } => Some((Work::Fetch, false)),
+        Action::Restore {
+            action: RestoreAction::CheckFingerprint | RestoreAction::ImportState | RestoreAction::Verify,
+            ..
+        } => Some((Work::Import, false)),
         _ => None,
     }
 }

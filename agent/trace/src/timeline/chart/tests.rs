@@ -1,6 +1,6 @@
 use super::*;
 use crate::timeline::tests::{Trace, evict, refused, seen, uid_of};
-use evacuation::effect::{EffectId, FlushKind, Hold, RestoreOutcome};
+use evacuation::effect::{EffectId, FlushKind, Hold, NodeAction, PodAction, RestoreAction, RestoreOutcome};
 use evacuation::event::{Done, NodeFacts};
 use evacuation::notice::{InstanceAction, Notice};
 
@@ -16,13 +16,18 @@ fn active_notice(notice: &str, began: u64, deadline: u64) -> ActiveNotice {
     }
 }
 
-fn started(boot: &str, active_notice: Option<ActiveNotice>) -> Event {
-    let (name, boot) = ("node-a".into(), boot.into());
-    Event::Started(NodeFacts { name, boot, unschedulable: false, tainted: false, active_notice })
+fn started(boot: &str) -> Event {
+    Event::AgentStarted { boot: boot.into() }
 }
 
-fn noticed(id: &str, left_ms: i64) -> Event {
+fn read(active_notice: Option<ActiveNotice>) -> Event {
+    let name = "node-a".into();
+    Event::NodeRead(NodeFacts { name, unschedulable: false, tainted: false, active_notice })
+}
+
+fn noticed(at: u64, id: &str, left_ms: i64) -> Event {
     Event::NoticeReceived(Notice {
+        seen: Moment::from_millis(at),
         kind: NoticeKind::Interruption(InstanceAction::Terminate),
         id: id.into(),
         left_ms,
@@ -32,10 +37,11 @@ fn noticed(id: &str, left_ms: i64) -> Event {
 /// A trace whose node is noticed at 10 s, and has a pod of the uid `u`.
 fn evacuating() -> Trace {
     Trace::default()
-        .event(0, started("boot", None))
+        .event(0, started("boot"))
+        .event(0, read(None))
         .event(1, seen("u", "ns", "gold"))
-        .event(10_000, noticed("n", 120_000))
-        .ask(10_000, 1, 1, Action::MarkNode(active_notice("n", 10_000, 125_000)))
+        .event(10_000, noticed(10_000, "n", 120_000))
+        .ask(10_000, 1, 1, Action::Node(NodeAction::MarkNode(active_notice("n", 10_000, 125_000))))
         .done(10_040, 1, Done::Nothing)
 }
 
@@ -53,7 +59,7 @@ fn bars(chart: &Chart, row: usize) -> Vec<String> {
 }
 
 fn flush() -> Action {
-    Action::Flush { pod: uid_of("u"), kind: FlushKind::Final }
+    Action::Pod { uid: uid_of("u"), action: PodAction::Flush { kind: FlushKind::Final } }
 }
 
 #[test]
@@ -74,7 +80,8 @@ fn what_a_killed_agent_had_asked_for_has_no_end_and_its_successors_answers_are_n
     let trace = evacuating()
         .ask(11_000, 2, 1, flush())
         .event(12_000, Event::TimerFired)
-        .event(14_000, started("boot", Some(active_notice("n", 10_000, 125_000))))
+        .event(14_000, started("boot"))
+        .event(14_000, read(Some(active_notice("n", 10_000, 125_000))))
         .event(14_010, seen("u", "ns", "gold"))
         // The same number in another life is another effect.
         .ask(14_020, 1, 1, flush())
@@ -87,13 +94,16 @@ fn what_a_killed_agent_had_asked_for_has_no_end_and_its_successors_answers_are_n
 
 #[test]
 fn a_pod_ends_from_its_eviction_until_it_is_gone_and_is_held_meanwhile() {
-    let hold = |hold| Action::SetHold { pod: uid_of("u"), hold };
+    let hold = |hold| Action::Pod { uid: uid_of("u"), action: PodAction::SetHold { hold } };
     let trace = evacuating()
         .ask(
             10_100,
             2,
             1,
-            Action::WriteIntent { pod: uid_of("u"), departure: "n".into(), by: Moment::from_millis(80_000) },
+            Action::Pod {
+                uid: uid_of("u"),
+                action: PodAction::WriteIntent { departure: "n".into(), by: Moment::from_millis(80_000) },
+            },
         )
         .ask(10_110, 3, 1, hold(Hold::Until(Moment::from_millis(125_000))))
         .ask(10_200, 4, 1, evict())
@@ -145,8 +155,13 @@ fn each_evacuation_has_its_own_picture_and_what_is_long_over_is_in_none() {
     let trace = evacuating()
         .ask(11_000, 2, 1, flush())
         .done(12_000, 2, Done::Flushed { bytes: 1 })
-        .event(5_000_000, noticed("later", 120_000))
-        .ask(5_000_000, 3, 1, Action::MarkNode(active_notice("later", 5_000_000, 5_115_000)))
+        .event(5_000_000, noticed(5_000_000, "later", 120_000))
+        .ask(
+            5_000_000,
+            3,
+            1,
+            Action::Node(NodeAction::MarkNode(active_notice("later", 5_000_000, 5_115_000))),
+        )
         .ask(5_001_000, 4, 1, flush())
         .done(5_003_000, 4, Done::Flushed { bytes: 1 });
     let charts = Chart::all(&trace.0);
@@ -156,20 +171,30 @@ fn each_evacuation_has_its_own_picture_and_what_is_long_over_is_in_none() {
         (vec!["flush 1000-2000 Done".into()], vec!["flush 1000-3000 Done".into()])
     );
     // Another boot has another clock: its moments are in no picture of this one.
-    let trace = trace.event(10_500, started("another", None)).event(10_600, seen("v", "ns", "web"));
+    let trace = trace
+        .event(10_500, started("another"))
+        .event(10_500, read(None))
+        .event(10_600, seen("v", "ns", "web"));
     assert_eq!(Chart::all(&trace.0), charts);
 }
 
 #[test]
 fn an_agent_without_an_evacuation_shows_what_it_restored() {
     let pod = || uid_of("u");
-    let gate = Action::OpenGate { pod: pod(), outcome: RestoreOutcome::Restored, message: String::new() };
-    let fetch = Action::Fetch { pod: pod(), lineage: "l".into(), generation: "g".into() };
+    let gate = Action::Restore {
+        uid: pod(),
+        action: RestoreAction::OpenGate { outcome: RestoreOutcome::Restored, message: String::new() },
+    };
+    let fetch = Action::Restore {
+        uid: pod(),
+        action: RestoreAction::Fetch { lineage: "l".into(), generation: "g".into() },
+    };
     let trace = Trace::default()
-        .event(1_000, started("boot", None))
+        .event(1_000, started("boot"))
+        .event(1_000, read(None))
         .event(1_000, seen("u", "ns", "gold"))
-        .ask(2_000, 1, 1, Action::FindLineage { pod: pod() })
-        .done(2_100, 1, Done::Lineages(Vec::new()))
+        .ask(2_000, 1, 1, Action::Restore { uid: pod(), action: RestoreAction::FindLineage })
+        .done(2_100, 1, Done::Lineages { candidates: Vec::new(), worth_waiting_for: None })
         .ask(2_200, 2, 1, fetch)
         .done(3_200, 2, Done::Fetched { bytes: 7 })
         .ask(3_300, 3, 1, gate)
@@ -177,7 +202,7 @@ fn an_agent_without_an_evacuation_shows_what_it_restored() {
     let chart = one(&trace);
     assert_eq!(bars(&chart, 0), ["restoring 1000-2400 Done", "fetch 1200-2200 Done"]);
     assert_eq!((chart.kind, chart.rows[0].bars[0].told.as_str()), (None, "Restored"));
-    assert!(Chart::all(&Trace::default().event(0, started("boot", None)).0).is_empty());
+    assert!(Chart::all(&Trace::default().event(0, started("boot")).event(0, read(None)).0).is_empty());
 }
 
 #[test]
@@ -214,11 +239,9 @@ fn a_pod_of_which_only_the_report_knows_has_its_row_and_one_that_stays_has_none(
         complete: false,
         pods: vec![pod("early", DepartureOutcome::Leaving), pod("cni", DepartureOutcome::Stays)],
     };
-    let trace = evacuating().ask(124_000, 9, 1, Action::WriteReport(Box::new(report.clone()))).done(
-        124_050,
-        9,
-        Done::Nothing,
-    );
+    let trace = evacuating()
+        .ask(124_000, 9, 1, Action::Node(NodeAction::WriteReport(Box::new(report.clone()))))
+        .done(124_050, 9, Done::Nothing);
     let chart = one(&trace);
     let names: Vec<_> = chart.rows.iter().map(|row| (row.name.as_str(), row.priority)).collect();
     assert_eq!(names, [("early", Some(7))]);
@@ -234,7 +257,8 @@ fn a_pod_of_which_only_the_report_knows_has_its_row_and_one_that_stays_has_none(
 
 #[test]
 fn what_was_cancelled_ends_there_and_a_pre_copy_is_told_from_the_last_round() {
-    let pre_copy = Action::Save { pod: uid_of("u"), kind: FlushKind::PreCopy, rank: 0 };
+    let pre_copy =
+        Action::Pod { uid: uid_of("u"), action: PodAction::Save { kind: FlushKind::PreCopy, rank: 0 } };
     let trace =
         evacuating().ask(11_000, 2, 1, pre_copy).ask(12_000, 3, 1, Action::Cancel { effect: EffectId(2) });
     let chart = one(&trace);

@@ -3,7 +3,7 @@
 use super::actor::Budget;
 use super::link::Transfer;
 use super::world::{Act, CUT, Happening, STORE, WATCH, World};
-use evacuation::effect::{Action, Effect, EffectId, FlushKind};
+use evacuation::effect::{Action, Effect, EffectId, FlushKind, NodeAction, PodAction, RestoreAction};
 use evacuation::event::{Done, Event, FailureKind, Outcome};
 use evacuation::moment::Span;
 use evacuation::pod::PodUid;
@@ -14,22 +14,24 @@ impl World {
         let name = effect.action.pod().map_or("", |PodUid(uid)| uid.as_str()).to_owned();
         let gone = effect.action.pod().is_some() && self.actors.get(&name).is_none_or(|actor| actor.gone);
         let outcome = match &effect.action {
-            Action::MarkNode(active_notice) => {
+            Action::Node(NodeAction::MarkNode(active_notice)) => {
                 self.node.active_notice = Some(active_notice.clone());
                 self.node.tainted = true;
                 self.node.unschedulable |= active_notice.hard;
                 self.watch(Event::NodeUpdated(self.node.clone()));
                 Done::Nothing
             }
-            Action::ClearNodeMark { uncordon } => {
+            Action::Node(NodeAction::ClearNodeMark { uncordon }) => {
                 self.node.active_notice = None;
                 self.node.tainted = false;
                 self.node.unschedulable &= !uncordon;
                 self.watch(Event::NodeUpdated(self.node.clone()));
                 Done::Nothing
             }
-            Action::Save { rank, .. } => return self.save(effect, &name, *rank),
-            Action::Reprioritise { rank, .. } => {
+            Action::Pod { action: PodAction::Save { rank, .. }, .. } => {
+                return self.save(effect, &name, *rank);
+            }
+            Action::Pod { action: PodAction::Reprioritise { rank, .. }, .. } => {
                 self.link.settle(self.now);
                 let open = self.saves.iter().find(|(_, (of, _))| *of == name).map(|(id, _)| *id);
                 let life = self.life();
@@ -37,8 +39,10 @@ impl World {
                 self.plan_link();
                 Done::Nothing
             }
-            Action::Commit { kind, .. } => return self.commit(effect.id, &name, *kind),
-            Action::WriteIntent { departure, .. } => {
+            Action::Pod { action: PodAction::Commit { kind, .. }, .. } => {
+                return self.commit(effect.id, &name, *kind);
+            }
+            Action::Pod { action: PodAction::WriteIntent { departure, .. }, .. } => {
                 let actor = self.actors.get_mut(&name);
                 let committed = actor.and_then(|actor| {
                     actor.departure.clone_from(departure);
@@ -47,17 +51,19 @@ impl World {
                 });
                 Done::IntentWritten { committed }
             }
-            Action::Evict { .. }
-            | Action::DeletePod { .. }
-            | Action::InspectEngine { .. }
-            | Action::Flush { .. }
-                if gone =>
-            {
+            Action::Pod {
+                action:
+                    PodAction::Evict { .. }
+                    | PodAction::DeletePod { .. }
+                    | PodAction::InspectEngine
+                    | PodAction::Flush { .. },
+                ..
+            } if gone => {
                 let why = "there is no such pod".to_owned();
                 let outcome = Outcome::Failed { kind: FailureKind::NotFound, why };
                 return self.answer(self.life(), effect.id, outcome);
             }
-            Action::Evict { grace, .. } => {
+            Action::Pod { action: PodAction::Evict { grace, .. }, .. } => {
                 if let Some(why) = self.refusal(&name) {
                     let outcome = Outcome::Failed { kind: FailureKind::Refused, why };
                     return self.answer(self.life(), effect.id, outcome);
@@ -65,27 +71,29 @@ impl World {
                 self.terminate(&name, *grace);
                 Done::Nothing
             }
-            Action::DeletePod { grace, .. } => {
+            Action::Pod { action: PodAction::DeletePod { grace, .. }, .. } => {
                 self.terminate(&name, *grace);
                 Done::Nothing
             }
-            Action::SetHold { hold, .. } => {
+            Action::Pod { action: PodAction::SetHold { hold, .. }, .. } => {
                 self.actors.get_mut(&name).into_iter().for_each(|actor| actor.set_hold(*hold));
                 self.plan_end(&name);
                 Done::Nothing
             }
-            Action::InspectEngine { .. } => {
+            Action::Pod { action: PodAction::InspectEngine, .. } => {
                 let actor = self.actors.get(&name);
                 Done::Inspected {
                     state_bytes: actor.map_or(0, |actor| actor.state),
                     busy: actor.is_some_and(|actor| self.now < actor.busy_until),
                 }
             }
-            Action::Flush { .. } => {
+            Action::Pod { action: PodAction::Flush { .. }, .. } => {
                 let now = self.now;
                 Done::Flushed { bytes: self.actors.get_mut(&name).map_or(0, |actor| actor.flush(now)) }
             }
-            Action::FindLineage { .. } => Done::Lineages(Vec::new()),
+            Action::Restore { action: RestoreAction::FindLineage, .. } => {
+                Done::Lineages { candidates: Vec::new(), worth_waiting_for: None }
+            }
             _ => Done::Nothing,
         };
         self.answer(self.life(), effect.id, Outcome::Done(outcome));

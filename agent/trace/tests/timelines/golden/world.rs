@@ -6,7 +6,7 @@
 use super::actor::Actor;
 use super::link::Link;
 use evacuation::Machine;
-use evacuation::effect::{Action, Effect, EffectId};
+use evacuation::effect::{Action, Effect, EffectId, NodeAction, PodAction, RestoreAction};
 use evacuation::event::{Event, NodeFacts, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{Notice, NoticeKind};
@@ -72,6 +72,7 @@ pub struct World {
     sequence: u64,
     pub now: u64,
     pub boot: u64,
+    boot_id: &'static str,
     /// One list of steps for each life of the agent.
     pub lives: Vec<Vec<Step>>,
 }
@@ -79,13 +80,8 @@ pub struct World {
 impl World {
     /// A node with these pods and an uplink of so many bytes a second.
     pub fn new(policy: Policy, bytes_per_second: u64, actors: Vec<Actor>) -> Self {
-        let node = NodeFacts {
-            name: "node-a".into(),
-            boot: "boot-1".into(),
-            unschedulable: false,
-            tainted: false,
-            active_notice: None,
-        };
+        let node =
+            NodeFacts { name: "node-a".into(), unschedulable: false, tainted: false, active_notice: None };
         let mut world = Self {
             policy,
             machine: None,
@@ -98,6 +94,7 @@ impl World {
             sequence: 0,
             now: 0,
             boot: 0,
+            boot_id: "boot-1",
             lives: Vec::new(),
         };
         world.at(0, Happening::Start);
@@ -207,7 +204,8 @@ impl World {
         match act {
             Act::Notice(kind, id, left_s) => {
                 let left_ms = left_s * 1_000;
-                self.tell(Event::NoticeReceived(Notice { kind, id: id.into(), left_ms }));
+                let seen = self.moment();
+                self.tell(Event::NoticeReceived(Notice { kind, id: id.into(), seen, left_ms }));
             }
             Act::Withdraw(id) => self.tell(Event::NoticeWithdrawn { id: id.into() }),
             Act::Delete(uid) => {
@@ -221,7 +219,7 @@ impl World {
             Act::Boot => {
                 self.die();
                 self.boot = self.now - 8_000;
-                self.node.boot = "boot-2".into();
+                self.boot_id = "boot-2";
                 self.actors.retain(|_, actor| matches!(actor.facts.owner, Owner::Daemon { .. }));
                 self.queue.retain(|_, happening| !matches!(happening, Happening::Ends(..)));
                 self.at(self.now, Happening::Start);
@@ -236,10 +234,12 @@ impl World {
     fn start(&mut self) {
         self.machine = Some(Machine::new(self.policy.clone()));
         self.lives.push(Vec::new());
-        self.tell(Event::Started(self.node.clone()));
+        self.tell(Event::AgentStarted { boot: self.boot_id.to_owned() });
+        self.tell(Event::NodeRead(self.node.clone()));
         let there = self.actors.values().filter(|actor| !actor.gone);
         let pods: Vec<_> = there.map(|actor| actor.facts.clone()).collect();
         pods.into_iter().for_each(|facts| self.tell(Event::PodUpdated(Box::new(facts))));
+        self.tell(Event::PodsListed);
     }
 
     fn die(&mut self) {
@@ -268,17 +268,22 @@ impl World {
     fn begin(&mut self, effect: Effect) {
         let life = self.life();
         let latency = match &effect.action {
-            Action::MarkNode(_)
-            | Action::ClearNodeMark { .. }
-            | Action::Evict { .. }
-            | Action::DeletePod { .. } => API,
-            Action::MarkDisrupted { .. } | Action::Publish { .. } | Action::OpenGate { .. } => API,
-            Action::InspectEngine { .. } | Action::Quiesce { .. } | Action::Resume { .. } => ENGINE,
-            Action::Flush { pod, .. } => {
+            Action::Node(NodeAction::MarkNode(_) | NodeAction::ClearNodeMark { .. })
+            | Action::Pod { action: PodAction::Evict { .. } | PodAction::DeletePod { .. }, .. } => API,
+            Action::Pod { action: PodAction::MarkDisrupted, .. }
+            | Action::Node(NodeAction::Publish(_))
+            | Action::Pod { action: PodAction::Publish(_), .. }
+            | Action::Restore { action: RestoreAction::OpenGate { .. }, .. } => API,
+            Action::Pod {
+                action: PodAction::InspectEngine | PodAction::Quiesce | PodAction::Resume, ..
+            } => ENGINE,
+            Action::Pod { uid: pod, action: PodAction::Flush { .. } } => {
                 let actor = self.actors.get(&pod.0);
                 ENGINE + actor.map_or(0, |actor| actor.state * 1_000 / actor.disk)
             }
-            Action::SetHold { .. } | Action::Cancel { .. } | Action::Anomaly { .. } => FILE,
+            Action::Pod { action: PodAction::SetHold { .. }, .. }
+            | Action::Cancel { .. }
+            | Action::Anomaly { .. } => FILE,
             _ => STORE,
         };
         if let Action::Cancel { effect: target } = effect.action {
