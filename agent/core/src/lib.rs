@@ -2,7 +2,7 @@
 //!
 //! EC2 takes a Spot node back two minutes after it says so. This crate decides, from the first sight
 //! of the notice to the report, what is done with the node's pods and with the state in them, and on
-//! the replacement's node how that state comes back. It does nothing itself.
+//! the replacement's node how that state comes back. It does nothing itself. The whole of lifeboat is drawn in docs/architecture.md.
 //!
 //! ```text
 //!             ┌────────────────────────── Machine ───────────────────────────┐

@@ -1,4 +1,5 @@
-//! Judges how the source tree is built: its layers, its import circles, its names, the length of its files.
+//! Judges how the source tree is built: its layers, its import circles, its names, the length of its files, and whether
+//! its table of where things are is right.
 //!
 //! It reads text and neither runs nor imports the project, so its own tests can plant a tree in memory and see that
 //! each fault in it is found.
@@ -13,9 +14,12 @@
 //! | [`source`] | the same of a whole crate |
 //! | [`layers`], [`circles`] | who may import whom |
 //! | [`types`], [`sizes`], [`words`] | shared names, long files, words that were renamed |
+//! | [`places`] | the table of where things are |
 
 pub mod circles;
 pub mod layers;
+mod markdown;
+pub mod places;
 pub mod scan;
 pub mod sizes;
 pub mod source;

@@ -1,15 +1,15 @@
 //! The table of renamed words.
 
 use crate::StructureError;
+use crate::markdown::Table;
 use crate::tree::Tree;
 use std::fmt;
 
 /// Where the table is.
 pub const CHANGES: &str = "CHANGELOG.md";
-/// The heading above it.
-pub const HEADING: &str = "### Renamed on the wire";
-/// Its columns.
-const COLUMNS: [&str; 3] = ["where", "old", "new"];
+/// The table.
+const TABLE: Table<'static> =
+    Table { file: CHANGES, heading: "### Renamed on the wire", columns: ["where", "old", "new"] };
 
 /// What kind of word it is; the first column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,38 +77,16 @@ pub struct Renamed {
 pub fn read(tree: &Tree) -> Result<Vec<Renamed>, StructureError> {
     let wrong = |line: usize, why: String| StructureError::malformed(CHANGES, line, why);
     let text = tree.file(CHANGES).ok_or_else(|| wrong(1, "there is no such file".into()))?;
-    let heading = text.lines().position(|line| line.trim_end() == HEADING).ok_or_else(|| {
-        wrong(1, format!("the heading `{HEADING}` with the table of renamed words is missing"))
-    })?;
-    let mut rows = text
-        .lines()
-        .enumerate()
-        .skip(heading + 1)
-        .take_while(|(_, line)| !line.starts_with('#'))
-        .filter(|(_, line)| line.starts_with('|'))
-        .map(|(index, line)| (index + 1, cells(line)));
-    let columns = rows.next().map(|(_, cells)| cells).unwrap_or_default();
-    if columns != COLUMNS {
-        return Err(wrong(
-            heading + 1,
-            format!("a table with the columns {} must follow", COLUMNS.join(", ")),
-        ));
-    }
     let mut words: Vec<Renamed> = Vec::new();
-    for (line, cells) in
-        rows.filter(|(_, cells)| !cells.iter().all(|cell| cell.trim_matches([':', '-']).is_empty()))
-    {
-        let [kind, old, new] = cells.as_slice() else {
-            return Err(wrong(line, format!("{} cells instead of {}", cells.len(), COLUMNS.len())));
-        };
-        let kind = Kind::parse(kind).ok_or_else(|| {
+    for (line, [kind, old, new]) in TABLE.rows(text)? {
+        let kind = Kind::parse(&kind).ok_or_else(|| {
             let known = "`NAME label`, `report word`, `Event reason`, `fault plan`, `journal, …`, `/PATH`";
             wrong(line, format!("`{kind}` is none of {known}"))
         })?;
         if old.is_empty() || new.is_empty() || old == new {
             return Err(wrong(line, format!("`{old}` cannot have become `{new}`")));
         }
-        words.push(Renamed { kind, old: old.clone(), new: new.clone(), line });
+        words.push(Renamed { kind, old, new, line });
     }
     for (index, word) in words.iter().enumerate() {
         let of_kind = |other: &&Renamed| other.kind == word.kind;
@@ -119,15 +97,5 @@ pub fn read(tree: &Tree) -> Result<Vec<Renamed>, StructureError> {
             return Err(wrong(word.line, format!("`{}` is old and new: no test can tell", word.old)));
         }
     }
-    if words.is_empty() { Err(wrong(heading + 1, "the table has no line".into())) } else { Ok(words) }
-}
-
-/// The cells of a line of a table. Backticks around all of a cell are left out.
-fn cells(line: &str) -> Vec<String> {
-    let cell = |cell: &str| {
-        let cell = cell.trim();
-        let inner = cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`'));
-        inner.filter(|inner| !inner.contains('`')).unwrap_or(cell).to_owned()
-    };
-    line.trim().trim_matches('|').split('|').map(cell).collect()
+    Ok(words)
 }
