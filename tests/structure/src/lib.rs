@@ -1,5 +1,5 @@
 //! Judges how the source tree is built: its layers, its import circles, its names, the length of its files, and whether
-//! its table of where things are is right.
+//! what its documents and comments point at is there.
 //!
 //! It reads text and neither runs nor imports the project, so its own tests can plant a tree in memory and see that
 //! each fault in it is found.
@@ -14,9 +14,10 @@
 //! | [`source`] | the same of a whole crate |
 //! | [`layers`], [`circles`] | who may import whom |
 //! | [`types`], [`sizes`], [`words`] | shared names, long files, words that were renamed |
-//! | [`places`] | the table of where things are |
+//! | [`places`], [`citations`] | the table of where things are; documents that are cited and are not here |
 
 pub mod circles;
+pub mod citations;
 pub mod layers;
 mod markdown;
 pub mod places;
