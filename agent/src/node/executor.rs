@@ -167,8 +167,14 @@ impl Executor {
     /// Starts an effect. `left` is the time until the node's deadline, for the log.
     pub fn start(&self, effect: Effect, left: Option<Span>) {
         let Effect { id, deadline, attempt, action } = effect;
-        let head =
-            EffectHead { id, deadline, attempt, left, name: (&action).into(), counted: Counted::of(&action) };
+        let head = EffectHead {
+            id,
+            deadline,
+            attempt,
+            left,
+            name: (&action).into(),
+            counted: EffectClass::of(&action),
+        };
         let clients = Arc::clone(&self.clients);
         match action {
             Action::Cancel { effect: other } => {
@@ -277,12 +283,12 @@ struct EffectHead {
     attempt: u32,
     left: Option<Span>,
     name: ActionName,
-    counted: Counted,
+    counted: EffectClass,
 }
 
 /// Which metrics count an effect, beside the one that counts all of them.
 #[derive(Clone, Copy)]
-enum Counted {
+enum EffectClass {
     Eviction,
     Commit,
     Save,
@@ -291,31 +297,31 @@ enum Counted {
     Other,
 }
 
-impl Counted {
+impl EffectClass {
     const fn of(action: &Action) -> Self {
         match action {
             Action::Pod { action, .. } => match action {
-                PodAction::Evict { .. } => Counted::Eviction,
-                PodAction::Commit { .. } => Counted::Commit,
-                PodAction::Save { .. } => Counted::Save,
+                PodAction::Evict { .. } => EffectClass::Eviction,
+                PodAction::Commit { .. } => EffectClass::Commit,
+                PodAction::Save { .. } => EffectClass::Save,
                 PodAction::InspectEngine
                 | PodAction::Quiesce
                 | PodAction::Resume
-                | PodAction::Flush { .. } => Counted::Engine,
+                | PodAction::Flush { .. } => EffectClass::Engine,
                 PodAction::SetHold { .. }
                 | PodAction::WriteIntent { .. }
                 | PodAction::AbandonIntent { .. }
                 | PodAction::Reprioritise { .. }
                 | PodAction::MarkDisrupted
                 | PodAction::DeletePod { .. }
-                | PodAction::Publish(_) => Counted::Other,
+                | PodAction::Publish(_) => EffectClass::Other,
             },
             Action::Restore {
                 action: RestoreAction::CheckFingerprint | RestoreAction::ImportState | RestoreAction::Verify,
                 ..
-            } => Counted::Engine,
+            } => EffectClass::Engine,
             Action::Restore { .. } | Action::Node(_) | Action::Cancel { .. } | Action::Anomaly { .. } => {
-                Counted::Other
+                EffectClass::Other
             }
         }
     }
@@ -325,18 +331,18 @@ impl Counted {
 fn measure(metrics: &Metrics, head: &EffectHead, engine: Option<EngineKind>, outcome: &Outcome, took: Span) {
     metrics.effect(head.name, outcome, took);
     match (head.counted, outcome) {
-        (Counted::Eviction, _) => metrics.eviction(outcome),
-        (Counted::Commit, _) => metrics.commit(outcome, took),
-        (Counted::Save, Outcome::Done(Done::Saved { bytes, sent, .. })) => {
+        (EffectClass::Eviction, _) => metrics.eviction(outcome),
+        (EffectClass::Commit, _) => metrics.commit(outcome, took),
+        (EffectClass::Save, Outcome::Done(Done::Saved { bytes, sent, .. })) => {
             metrics.save(outcome, took, *bytes, *sent)
         }
-        (Counted::Save, _) => metrics.save(outcome, took, 0, 0),
-        (Counted::Engine, Outcome::Failed { kind, .. }) => {
+        (EffectClass::Save, _) => metrics.save(outcome, took, 0, 0),
+        (EffectClass::Engine, Outcome::Failed { kind, .. }) => {
             if let Some(engine) = engine {
                 metrics.engine_error(engine, *kind);
             }
         }
-        (Counted::Engine | Counted::Other, _) => {}
+        (EffectClass::Engine | EffectClass::Other, _) => {}
     }
 }
 
