@@ -112,6 +112,7 @@ impl Machine {
         Status::of(StatusSource {
             now: self.now,
             node: self.node.as_ref(),
+            announcements: self.announcements.all(),
             mark: &self.mark,
             pods: &self.pods,
             evacuation: self.evacuation.as_ref(),
@@ -168,7 +169,7 @@ impl Machine {
             if Some(&active_notice.boot) == self.boot.as_ref() {
                 let marked = node.tainted && (node.unschedulable || !active_notice.is_hard());
                 self.mark.resume(active_notice.clone(), marked, self.now);
-                self.announcements.resume(&active_notice);
+                self.announcements.resume(&active_notice, &self.policy);
                 if active_notice.is_hard() {
                     self.evacuation = Some(Evacuation::resume(active_notice.clone()));
                 }
@@ -244,7 +245,7 @@ impl Machine {
 
     fn advance(&mut self) {
         let Some(node) = self.node.as_ref().map(|node| node.name.clone()) else { return };
-        self.begin_maintenance();
+        self.follow();
         self.undo();
         let mut ctx = context!(self);
         self.mark.advance(&mut ctx);

@@ -41,6 +41,11 @@ impl NodeMark {
         self.wanted.as_ref()
     }
 
+    /// Nothing of ours is on the node, and nothing is on its way.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.wanted.is_none() && self.acknowledged.is_none() && self.tries.open.is_none()
+    }
+
     /// The mark found at the start, of this boot.
     pub(crate) fn resume(&mut self, active_notice: ActiveNotice, marked: bool, now: Moment) {
         self.wanted = Some(active_notice.clone());

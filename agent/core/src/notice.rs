@@ -66,15 +66,22 @@ pub struct Notice {
     /// When IMDS gave the answer that shows it.
     pub seen: Moment,
     /// Milliseconds from then to the time in the notice: the notice's `time` minus the `Date`
-    /// of the same answer. Negative for a time that has passed; 0 for a rebalance, which has none.
+    /// of the same answer. Negative for a time that has passed; of a rebalance recommendation, which has no
+    /// end, it is the time at which it was given.
     pub left_ms: i64,
 }
 
 impl Notice {
     /// The time in the notice, on the node's boot clock.
     pub fn ends(&self) -> Moment {
-        let span = Span::from_millis(self.left_ms.unsigned_abs());
-        if self.left_ms < 0 { self.seen - span } else { self.seen + span }
+        self.after(Span::ZERO)
+    }
+
+    /// So long after the time in the notice, which may lie before the boot.
+    pub fn after(&self, span: Span) -> Moment {
+        let left = Span::from_millis(self.left_ms.unsigned_abs());
+        let later = self.seen + span;
+        if self.left_ms < 0 { later - left } else { later + left }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::evacuation::Evacuation;
 use crate::event::NodeFacts;
 use crate::moment::{Moment, Span};
 use crate::node_mark::NodeMark;
-use crate::notice::ActiveNotice;
+use crate::notice::{ActiveNotice, Notice, NoticeKind};
 use crate::pods::Pods;
 use crate::report::PodReport;
 use serde::Serialize;
@@ -18,6 +18,8 @@ pub struct Status {
     pub node: Option<String>,
     /// What stands on the node.
     pub active_notice: Option<ActiveNotice>,
+    /// Every notice that stands, what ends first in front.
+    pub announcements: Vec<AnnouncedNotice>,
     /// The cordon is acknowledged.
     pub cordoned: bool,
     /// Time left until the deadline of the evacuation.
@@ -34,6 +36,19 @@ pub struct Status {
     pub open_effects: usize,
     /// Notices that repeated one that stands already.
     pub repeated_notices: u64,
+}
+
+/// One notice of a [`Status`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AnnouncedNotice {
+    /// Its kind.
+    pub kind: NoticeKind,
+    /// Its id.
+    pub id: String,
+    /// When it was first seen.
+    pub seen: Moment,
+    /// The time in it, on the node's boot clock; of a recommendation, the time at which it was given.
+    pub ends: Moment,
 }
 
 /// One pod of a [`Status`].
@@ -58,6 +73,7 @@ pub struct PodStatus {
 pub(crate) struct StatusSource<'a> {
     pub(crate) now: Moment,
     pub(crate) node: Option<&'a NodeFacts>,
+    pub(crate) announcements: Vec<&'a Notice>,
     pub(crate) mark: &'a NodeMark,
     pub(crate) pods: &'a Pods,
     pub(crate) evacuation: Option<&'a Evacuation>,
@@ -68,8 +84,17 @@ pub(crate) struct StatusSource<'a> {
 
 impl Status {
     pub(crate) fn of(source: StatusSource<'_>) -> Self {
-        let StatusSource { now, node, mark, pods, evacuation, late_answers, open_effects, repeated_notices } =
-            source;
+        let StatusSource {
+            now,
+            node,
+            announcements,
+            mark,
+            pods,
+            evacuation,
+            late_answers,
+            open_effects,
+            repeated_notices,
+        } = source;
         let departing = pods.values().filter_map(|pod| pod.departure.as_ref());
         let busy = departing.clone().any(|departure| !departure.save.is_over())
             || evacuation.is_some_and(|evacuation| {
@@ -78,6 +103,15 @@ impl Status {
         Self {
             node: node.map(|node| node.name.clone()),
             active_notice: mark.wanted().cloned(),
+            announcements: announcements
+                .into_iter()
+                .map(|notice| AnnouncedNotice {
+                    kind: notice.kind,
+                    id: notice.id.clone(),
+                    seen: notice.seen,
+                    ends: notice.ends(),
+                })
+                .collect(),
             cordoned: mark.is_cordoned(),
             left: evacuation.map(|evacuation| evacuation.active_notice.deadline.left(now)),
             finished: evacuation.is_some_and(|evacuation| evacuation.is_reported()),

@@ -75,7 +75,9 @@ impl Document {
             Document::Rebalance => {
                 let body: RebalanceBody = serde_json::from_slice(body).map_err(garbage)?;
                 let kind = NoticeKind::Rebalance;
-                Ok(vec![notice(kind, &[kind.as_str(), &body.notice_time.to_string()], 0)])
+                // The time at which it was given, which a clock may show a moment too late.
+                let left = left(body.notice_time, given).min(0);
+                Ok(vec![notice(kind, &[kind.as_str(), &body.notice_time.to_string()], left)])
             }
             Document::Maintenance => {
                 let events: Vec<MaintenanceEvent> = serde_json::from_slice(body).map_err(garbage)?;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// A notice counts as withdrawn after this many answers in a row without it: IMDS is a service of several hosts,
 /// and one answer that lags behind must not uncordon a dying node.
 const ABSENT_MAX: u32 = 2;
-/// The most notices of one document that are followed.
+/// The most notices of one document that are followed: those with the least time left.
 const SHOWN_MAX: usize = 32;
 
 /// What is shown, by document and id, and how many answers in a row did not show it.
@@ -19,7 +19,13 @@ pub(super) struct ShownNotices {
 
 impl ShownNotices {
     /// Takes in what the document shows now.
-    pub(super) fn update(&mut self, document: Document, notices: Vec<Notice>, events: &mut Vec<ImdsEvent>) {
+    pub(super) fn update(
+        &mut self,
+        document: Document,
+        mut notices: Vec<Notice>,
+        events: &mut Vec<ImdsEvent>,
+    ) {
+        notices.sort_by_key(|notice| notice.left_ms);
         let ids: Vec<String> = notices.iter().take(SHOWN_MAX).map(|notice| notice.id.clone()).collect();
         // Interruption and rebalance documents hold one notice each: another one takes its place.
         let replaced = document != Document::Maintenance && !ids.is_empty();

@@ -162,6 +162,33 @@ async fn a_rebalance_recommendation_has_no_time_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_rebalance_recommendation_says_how_long_ago_it_was_given() {
+    let mut run = Running::spot().await;
+    run.fake.set(REBALANCE, Reply::ok(r#"{"noticeTime": "2018-01-01T08:05:00Z"}"#).dated(DATE));
+    assert_eq!(notice(run.next_notice().await).left_ms, -15 * 60 * 1_000);
+}
+
+#[test]
+fn of_more_events_than_are_followed_the_nearest_are() {
+    let given = document::mail_date(DATE).unwrap();
+    let event = |n: usize| {
+        // The last one in the document ends first.
+        let minute = 50 - n;
+        format!(
+            r#"{{"Code":"instance-stop","EventId":"e-{n}","NotBefore":"1 Jan 2018 09:{minute:02}:00 GMT","State":"active"}}"#
+        )
+    };
+    let body = format!("[{}]", (0..40).map(event).collect::<Vec<_>>().join(","));
+    let all = Document::Maintenance.notices(body.as_bytes(), given, clock::now()).unwrap();
+    let (first, last) = (all[0].id.clone(), all[39].id.clone());
+    let mut told = Vec::new();
+    ShownNotices::default().update(Document::Maintenance, all, &mut told);
+    let told: Vec<_> = told.into_iter().map(|event| notice(event).id).collect();
+    assert_eq!((told.len(), &told[0]), (32, &last));
+    assert!(!told.contains(&first));
+}
+
+#[tokio::test]
 async fn an_on_demand_node_is_asked_for_maintenance_and_never_for_interruptions() {
     let fake = instance(false).await;
     let body = r#"[

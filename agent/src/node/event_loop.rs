@@ -190,6 +190,8 @@ impl EventLoop {
         let stateful = status.pods.iter().filter(|pod| pod.engine).count();
         self.metrics.pods(stateful, status.pods.len() - stateful);
         self.metrics.evacuating(status.left.is_some());
+        let standing: Vec<_> = status.announcements.iter().map(|notice| notice.kind).collect();
+        self.metrics.announcements(&standing);
         self.mark_disrupted(&status);
         for _ in self.late_told..status.late_answers {
             self.metrics.late_answer();

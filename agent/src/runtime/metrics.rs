@@ -31,10 +31,10 @@ use scrapes::Scrapes;
 use series::LabelSet;
 use std::sync::Arc;
 use table::{
-    BuildLabels, ClaimsLabels, CommitLabels, DepartureLabels, DisruptedLabels, DrillLabels, EffectLabels,
-    EffectTimeLabels, EngineErrorLabels, EvacuationLabels, EventLabels, EvictionLabels, FetchedLabels,
-    ImdsErrorLabels, NoticeLabels, PlanStateLabels, PodLabels, RequestLabels, RequestTimeLabels,
-    RestoreLabels, SaveLabels, Series, StateLabels, TokenLabels, WatchRestartLabels,
+    AnnouncementLabels, BuildLabels, ClaimsLabels, CommitLabels, DepartureLabels, DisruptedLabels,
+    DrillLabels, EffectLabels, EffectTimeLabels, EngineErrorLabels, EvacuationLabels, EventLabels,
+    EvictionLabels, FetchedLabels, ImdsErrorLabels, NoticeLabels, PlanStateLabels, PodLabels, RequestLabels,
+    RequestTimeLabels, RestoreLabels, SaveLabels, Series, StateLabels, TokenLabels, WatchRestartLabels,
 };
 
 pub use reference::markdown;
@@ -103,6 +103,14 @@ impl Metrics {
     /// The cordon was acknowledged this long after the notice was seen.
     pub fn cordoned(&self, after: Span) {
         self.series.notice_to_cordon_seconds.observe(seconds(after));
+    }
+
+    /// So many notices of each kind stand.
+    pub fn announcements(&self, kinds: &[NoticeKind]) {
+        for kind in NoticeKind::ALL {
+            let count = kinds.iter().filter(|standing| **standing == kind).count();
+            self.series.announcements.get_or_create(&AnnouncementLabels { kind }).set(count as f64);
+        }
     }
 
     /// An evacuation is going on, or not.

@@ -168,6 +168,18 @@ pub const NOTICES: &[Entry] = &[
         ..PLAIN
     },
     Entry {
+        name: "maintenance-also",
+        target: "maintenance",
+        outcome: "also",
+        example: "maintenance=also:90s@5s",
+        what: "beside whatever else is announced, maintenance is, and sometimes is cancelled again",
+        tries: "1: each announcement counts for itself: what ends the instance first rules, and one that is taken back takes no other with it",
+        argument: Argument::Span,
+        when: When::NeedsTime,
+        unknown_to: not_drilled("its scene is an interruption; the testbed plays maintenance"),
+        ..PLAIN
+    },
+    Entry {
         name: "maintenance-cancelled",
         target: "maintenance",
         outcome: "cancelled",

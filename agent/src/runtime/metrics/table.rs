@@ -83,6 +83,8 @@ table! {
     imds_reachable: Gauge,
     /// Notices seen for the first time
     notices: Counters<NoticeLabels { kind: NoticeKind }>,
+    /// Notices that stand now: more than one can, and what ends the instance first rules
+    announcements: Gauges<AnnouncementLabels { kind: NoticeKind }>,
     /// How long a notice may have stood before it was seen
     notice_age_seconds: Histogram,
     /// Time left to the moment that a notice names, when it was first seen

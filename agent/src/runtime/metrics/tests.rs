@@ -105,6 +105,7 @@ fn all_counted() -> Metrics {
     let (done, took) = (Outcome::Done(Done::Nothing), Span::from_millis(70));
     metrics.imds_reachable(true);
     metrics.evacuating(true);
+    metrics.announcements(&[NoticeKind::Rebalance]);
     metrics.disrupted("chat", "llama-0", NoticeKind::Rebalance);
     metrics.effect(ActionName::from(&Action::Anomaly { what: String::new() }), &done, took);
     metrics.link(1);

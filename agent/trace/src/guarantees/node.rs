@@ -24,6 +24,8 @@ pub(super) struct Node {
     our_cordon: bool,
     others_cordon: bool,
     clear_failed: bool,
+    /// It was asked to take the mark back, and no answer says that it has: it may be asked again.
+    clearing: bool,
     unschedulable: bool,
     tainted: bool,
     active_notice: Option<ActiveNotice>,
@@ -85,6 +87,7 @@ impl Node {
 
     pub(super) fn marks(&mut self, active_notice: &ActiveNotice) {
         self.our_cordon |= active_notice.hard;
+        self.clearing = false;
         self.asked = Some(active_notice.clone());
     }
 
@@ -103,6 +106,7 @@ impl Node {
 
     pub(super) fn mark_cleared(&mut self, uncordon: bool, done: bool) {
         self.clear_failed = !done;
+        self.clearing &= !done;
         if done {
             (self.tainted, self.active_notice, self.our_cordon) = (false, None, false);
             self.unschedulable &= !uncordon;
@@ -117,9 +121,12 @@ impl Node {
 
 impl Checker {
     pub(super) fn clears_mark(&mut self, uncordon: bool) {
-        if let Err((guarantee, what)) = self.notices.may_clear_mark(self.now) {
+        if let Err((guarantee, what)) =
+            self.notices.may_clear_mark(self.now, self.node.our_cordon || self.node.clearing)
+        {
             self.wrong(guarantee, what);
         }
+        self.node.clearing = true;
         if uncordon && self.node.others_cordon {
             self.wrong(1, "it uncordons a node that somebody else had cordoned");
         }

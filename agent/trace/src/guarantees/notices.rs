@@ -22,16 +22,28 @@ pub(super) struct ExpectedEvacuation {
     latest: String,
 }
 
+/// A notice that stands, in ms.
+#[derive(Clone, Debug)]
+struct Standing {
+    kind: NoticeKind,
+    id: String,
+    seen: u64,
+    /// May lie before the boot.
+    ends: i64,
+    /// An evacuation counts with it.
+    counted: bool,
+}
+
 /// What stands, by the notices so far.
 #[derive(Debug)]
 pub(super) struct Notices {
     policy: Policy,
     pub(super) evacuation: Option<ExpectedEvacuation>,
-    /// The end of the soft taint.
-    soft: Option<u64>,
-    /// A maintenance event that is still far: its id, when it was seen, and its time.
-    far: Option<(String, u64, u64)>,
-    seen: BTreeSet<String>,
+    /// The soft notice that rules where nothing is evacuated: its id and its end.
+    soft: Option<(String, u64)>,
+    standing: Vec<Standing>,
+    /// Drills that are over.
+    rehearsed: BTreeSet<String>,
     /// Notices that nothing may be done about yet, in the order in which they came.
     waiting: Vec<Notice>,
     /// Since when the node is known to this life, and IMDS answers it; whether every pod of the node was seen.
@@ -51,8 +63,8 @@ impl Notices {
             policy,
             evacuation: None,
             soft: None,
-            far: None,
-            seen: BTreeSet::new(),
+            standing: Vec::new(),
+            rehearsed: BTreeSet::new(),
             waiting: Vec::new(),
             node_read: None,
             imds_since: None,
@@ -66,8 +78,9 @@ impl Notices {
     /// An agent starts, and has heard nothing.
     pub(super) fn starts(&mut self) {
         self.evacuation = None;
-        (self.soft, self.far, self.nothing_since) = (None, None, None);
-        self.seen.clear();
+        (self.soft, self.nothing_since) = (None, None);
+        self.standing.clear();
+        self.rehearsed.clear();
         self.waiting.clear();
         (self.node_read, self.imds_since, self.listed, self.unconfirmed) = (None, None, false, None);
     }
@@ -91,13 +104,21 @@ impl Notices {
             return Ok(());
         };
         self.nothing_since = None;
-        self.seen.insert(active_notice.notice.clone());
-        let deadline = active_notice.deadline.as_millis();
+        let (began, deadline) = (active_notice.began.as_millis(), active_notice.deadline.as_millis());
+        self.standing.push(Standing {
+            kind: active_notice.kind,
+            id: active_notice.notice.clone(),
+            seen: began,
+            // So that its deadline is again what it was.
+            ends: signed(deadline)
+                + match (active_notice.kind, active_notice.hard) {
+                    (NoticeKind::Rebalance, _) => -signed(self.policy.undo_after.as_millis()),
+                    (_, true) => signed(self.policy.margin.as_millis()),
+                    (_, false) => 0,
+                },
+            counted: active_notice.hard,
+        });
         if !active_notice.hard {
-            self.soft = Some(deadline);
-            if active_notice.kind == NoticeKind::Maintenance {
-                self.far = Some((active_notice.notice.clone(), active_notice.began.as_millis(), deadline));
-            }
             return Ok(());
         }
         if first {
@@ -129,7 +150,7 @@ impl Notices {
             }
             Event::NoticeWithdrawn { id } => {
                 self.waiting.retain(|notice| notice.id != *id);
-                self.withdrawn(now, id);
+                self.standing.retain(|it| it.id != *id);
             }
             Event::PodsListed => self.listed = true,
             Event::ImdsReachable { reachable } => {
@@ -137,60 +158,176 @@ impl Notices {
             }
             _ => {}
         }
-        let begins = self.takes_in(now);
-        self.tick(now) || begins
+        self.takes_in(now);
+        let begins = self.settles(now);
+        // What ended just now leaves room for what is softer.
+        self.ends(now) && self.settles(now) || begins
     }
 
     /// A notice counts once the node is known, and every pod of it, or three seconds have gone by since it was seen. One
     /// that was found on the node counts no more once IMDS has answered for eight seconds without it.
-    fn takes_in(&mut self, now: u64) -> bool {
-        let Some(node_read) = self.node_read else { return false };
-        let mut begins = false;
+    fn takes_in(&mut self, now: u64) {
+        let Some(node_read) = self.node_read else { return };
         let first = self.waiting.first().map(|notice| notice.seen.as_millis());
         if first.is_some_and(|seen| self.listed || now >= seen + 3_000) {
             for notice in std::mem::take(&mut self.waiting) {
-                begins |= self.noticed(now, &notice);
+                self.noticed(now, &notice);
             }
         }
         if let Some(since) = self.imds_since
             && now >= since.max(node_read) + 8_000
             && let Some((id, _)) = self.unconfirmed.take()
         {
-            self.withdrawn(now, &id);
+            self.standing.retain(|it| it.id != id);
+        }
+    }
+
+    /// The window in which a notice asks for an evacuation ends at this moment, if it asks for one now.
+    fn hard_until(&self, it: &Standing, now: u64) -> Option<u64> {
+        let drain = self.policy.drain_window.as_millis();
+        let ends = u64::try_from(it.ends).unwrap_or(0);
+        match it.kind {
+            NoticeKind::Interruption(_) | NoticeKind::Drill => Some(ends),
+            NoticeKind::Maintenance => (ends <= now + drain).then_some(ends),
+            NoticeKind::Rebalance => (self.policy.rebalance == RebalancePolicy::Drain
+                && now < self.recommended_until(it))
+            .then(|| it.seen + drain + self.policy.margin.as_millis()),
+        }
+    }
+
+    /// A recommendation counts for a while from the time at which it was given.
+    fn recommended_until(&self, it: &Standing) -> u64 {
+        u64::try_from(it.ends + signed(self.policy.undo_after.as_millis())).unwrap_or(0)
+    }
+
+    /// Until when it asks for a soft mark, if it does.
+    fn soft_until(&self, it: &Standing, now: u64) -> Option<u64> {
+        let until = match it.kind {
+            NoticeKind::Rebalance if self.policy.rebalance == RebalancePolicy::Precopy => {
+                self.recommended_until(it)
+            }
+            NoticeKind::Maintenance if self.hard_until(it, now).is_none() => {
+                u64::try_from(it.ends).unwrap_or(0)
+            }
+            _ => return None,
+        };
+        (until > now).then_some(until)
+    }
+
+    /// What stands now, applied: true if a new evacuation begins.
+    fn settles(&mut self, now: u64) -> bool {
+        if self.node_read.is_none() {
+            return false;
+        }
+        let frozen = |it: &Standing| it.kind == NoticeKind::Interruption(InstanceAction::Hibernate);
+        let asleep = self.standing.iter().any(frozen);
+        if self.evacuation.as_ref().is_some_and(|it| it.hibernates) && !asleep {
+            self.standing.iter_mut().for_each(|it| it.counted = false);
+        }
+        let mut begins = false;
+        loop {
+            let new =
+                self.standing.iter().enumerate().filter(|(_, it)| !it.counted && (!asleep || frozen(it)));
+            let hard = new.filter_map(|(at, it)| Some((at, it, self.hard_until(it, now)?)));
+            // A drill last, else what ends first.
+            let next =
+                hard.min_by_key(|(_, it, until)| (it.kind == NoticeKind::Drill, *until, it.id.clone()));
+            let Some((at, it, until)) = next.map(|(at, it, until)| (at, it.clone(), until)) else { break };
+            begins |= self.counts_with(now, &it, until);
+            if let Some(it) = self.standing.get_mut(at) {
+                it.counted = true;
+            }
+        }
+        let ends_it =
+            self.standing.iter().any(|it| it.kind != NoticeKind::Drill && self.hard_until(it, now).is_some());
+        if let Some(evacuation) = &mut self.evacuation {
+            let stands = match evacuation.rehearsed {
+                true => self.standing.iter().any(|it| it.id == evacuation.latest),
+                false => ends_it,
+            };
+            if !stands {
+                evacuation.withdrawn.get_or_insert(now);
+            }
+        }
+        let soft =
+            self.standing.iter().filter_map(|it| Some((self.soft_until(it, now)?, it.id.clone()))).min();
+        self.soft = soft.map(|(until, id)| (id, until)).filter(|_| self.evacuation.is_none());
+        if self.evacuation.is_none() && self.soft.is_none() {
+            self.nothing_since.get_or_insert(now);
+        } else {
+            self.nothing_since = None;
         }
         begins
     }
 
-    /// What time alone brings.
-    fn tick(&mut self, now: u64) -> bool {
+    /// A hard notice that is new begins an evacuation, or is one more word of the one that is under way.
+    fn counts_with(&mut self, now: u64, it: &Standing, until: u64) -> bool {
+        let deadline = self.deadline(now, until);
+        let hibernates = it.kind == NoticeKind::Interruption(InstanceAction::Hibernate);
+        if let Some(evacuation) = &self.evacuation {
+            if it.kind == NoticeKind::Drill {
+                return false;
+            }
+            let over = now > evacuation.deadline + 60_000;
+            let again = evacuation.withdrawn.is_some() && it.kind != NoticeKind::Rebalance;
+            let other = over || evacuation.hibernates != hibernates || again || evacuation.rehearsed;
+            if !other || evacuation.latest == it.id {
+                self.repeated(now, it.kind, &it.id, deadline);
+                return false;
+            }
+            self.over(now);
+        }
         let drain = self.policy.drain_window.as_millis();
-        if let Some((id, seen, at)) = self.far.clone()
-            && self.evacuation.is_none()
-            && now + drain >= at
-        {
-            let deadline = self.deadline(now, at);
-            let began = at.saturating_sub(drain).max(seen).min(now);
-            self.begin(began, deadline, NoticeKind::Maintenance, id);
-            return true;
+        let urgent = match it.kind {
+            NoticeKind::Maintenance => u64::try_from(it.ends - signed(drain)).unwrap_or(0).max(it.seen),
+            _ => it.seen,
+        };
+        self.evacuation = Some(ExpectedEvacuation {
+            began: urgent.min(now),
+            deadline,
+            hibernates,
+            rehearsed: it.kind == NoticeKind::Drill,
+            withdrawn: None,
+            latest: it.id.clone(),
+        });
+        self.deadlines.insert(deadline);
+        true
+    }
+
+    /// It stands, and its end counts if it is nearer.
+    fn repeated(&mut self, now: u64, kind: NoticeKind, id: &str, deadline: u64) {
+        let Some(evacuation) = &mut self.evacuation else { return };
+        if kind != NoticeKind::Rebalance {
+            evacuation.withdrawn = None;
+            id.clone_into(&mut evacuation.latest);
         }
-        if let Some(evacuation) = &self.evacuation
-            && let Some(withdrawn) = evacuation.withdrawn
-            && (evacuation.hibernates
-                || evacuation.rehearsed
-                || now >= withdrawn + self.policy.undo_after.as_millis())
-        {
-            self.evacuation = None;
-            self.nothing_since = Some(now);
+        if now <= evacuation.deadline + 60_000 && deadline + 1_000 < evacuation.deadline {
+            evacuation.deadline = deadline;
+            self.deadlines.insert(deadline);
         }
-        if self.evacuation.as_ref().is_some_and(|it| it.rehearsed && now >= it.deadline + 5_000) {
-            self.evacuation = None;
-            self.nothing_since = Some(now);
+    }
+
+    /// An evacuation that came to nothing ends after its time: true if one did.
+    fn ends(&mut self, now: u64) -> bool {
+        let Some(evacuation) = &self.evacuation else { return false };
+        let at_once = evacuation.hibernates || evacuation.rehearsed;
+        let wait = if at_once { 0 } else { self.policy.undo_after.as_millis() };
+        let undone = evacuation.withdrawn.is_some_and(|withdrawn| now >= withdrawn + wait);
+        let played = evacuation.rehearsed && now >= evacuation.deadline + 5_000;
+        if undone || played {
+            self.over(now);
         }
-        if self.soft.is_some_and(|until| now >= until) && self.evacuation.is_none() {
-            self.soft = None;
-            self.nothing_since = Some(now);
+        undone || played
+    }
+
+    /// The evacuation is over; a drill is over with it.
+    fn over(&mut self, now: u64) {
+        let Some(evacuation) = self.evacuation.take() else { return };
+        if evacuation.rehearsed {
+            self.standing.retain(|it| it.kind != NoticeKind::Drill);
+            self.rehearsed.insert(evacuation.latest);
         }
-        false
+        self.nothing_since.get_or_insert(now);
     }
 
     /// The deadline of an instance that is gone at `ends`.
@@ -206,108 +343,41 @@ impl Notices {
     /// A complete report is written: what was rehearsed is over.
     pub(super) fn reported(&mut self, now: u64) {
         if self.evacuation.as_ref().is_some_and(|evacuation| evacuation.rehearsed) {
-            self.evacuation = None;
-            self.nothing_since = Some(now);
+            self.over(now);
+            self.settles(now);
         }
     }
 
-    fn begin(&mut self, began: u64, deadline: u64, kind: NoticeKind, id: String) {
-        (self.soft, self.far, self.nothing_since) = (None, None, None);
-        self.evacuation = Some(ExpectedEvacuation {
-            began,
-            deadline,
-            hibernates: kind == NoticeKind::Interruption(InstanceAction::Hibernate),
-            rehearsed: kind == NoticeKind::Drill,
-            withdrawn: None,
-            latest: id,
-        });
-        self.deadlines.insert(deadline);
-    }
-
-    /// What the notice leaves counts from the moment at which it was seen.
-    fn noticed(&mut self, now: u64, notice: &Notice) -> bool {
-        let fresh = self.seen.insert(notice.id.clone());
-        let (seen, ends) = (notice.seen.as_millis(), notice.ends().as_millis());
-        let began = seen.min(now);
-        if notice.kind == NoticeKind::Drill {
-            let free = self.evacuation.is_none() && self.soft.is_none() && self.far.is_none();
-            if fresh && free {
-                self.begin(began, self.deadline(now, ends), notice.kind, notice.id.clone());
-            } else if fresh {
-                self.seen.remove(&notice.id);
-            }
-            return fresh && free;
-        }
-        let drain = self.policy.drain_window.as_millis();
-        let (hard, deadline) = match notice.kind {
-            NoticeKind::Interruption(_) | NoticeKind::Drill => (true, self.deadline(now, ends)),
-            NoticeKind::Rebalance => match self.policy.rebalance {
-                RebalancePolicy::Off => return false,
-                RebalancePolicy::Precopy => (false, seen + self.policy.undo_after.as_millis()),
-                RebalancePolicy::Drain if fresh || self.evacuation.is_some() => {
-                    (true, self.window(now, seen + drain))
-                }
-                RebalancePolicy::Drain => return false,
-            },
-            NoticeKind::Maintenance if ends <= now + drain => (true, self.deadline(now, ends)),
-            NoticeKind::Maintenance => (false, ends),
+    /// IMDS shows it, or somebody asks for a drill.
+    fn noticed(&mut self, now: u64, notice: &Notice) {
+        let known = self.standing.iter().any(|it| it.id == notice.id);
+        let it = Standing {
+            kind: notice.kind,
+            id: notice.id.clone(),
+            seen: notice.seen.as_millis(),
+            ends: signed(notice.seen.as_millis()) + notice.left_ms,
+            counted: false,
         };
-        let hibernates = notice.kind == NoticeKind::Interruption(InstanceAction::Hibernate);
-        let same = |evacuation: &ExpectedEvacuation| !fresh || evacuation.latest == notice.id;
-        match &mut self.evacuation {
-            Some(_) if !hard => {
-                if fresh {
-                    self.seen.remove(&notice.id);
-                }
-                false
+        if notice.kind == NoticeKind::Drill {
+            let asks = |it: &Standing| self.hard_until(it, now).or(self.soft_until(it, now)).is_some();
+            let free = self.evacuation.is_none() && self.soft.is_none() && !self.standing.iter().any(asks);
+            if !known && free && !self.rehearsed.contains(&notice.id) {
+                self.standing.push(it);
             }
-            Some(evacuation) => {
-                let over = now > evacuation.deadline + 60_000;
-                let other = !same(evacuation);
-                let wakes = evacuation.hibernates && !hibernates;
-                let again = evacuation.withdrawn.is_some() && notice.kind != NoticeKind::Rebalance;
-                if other && (over || wakes || again || evacuation.rehearsed) {
-                    self.begin(began, deadline, notice.kind, notice.id.clone());
-                    return true;
-                }
-                if notice.kind != NoticeKind::Rebalance {
-                    evacuation.withdrawn = None;
-                    evacuation.latest.clone_from(&notice.id);
-                }
-                if !over && deadline + 1000 < evacuation.deadline {
-                    evacuation.deadline = deadline;
-                    self.deadlines.insert(deadline);
-                }
-                false
-            }
-            None if hard => {
-                self.begin(began, deadline, notice.kind, notice.id.clone());
-                true
-            }
-            None if fresh && deadline > now => {
-                self.soft = Some(deadline);
-                self.nothing_since = None;
-                if notice.kind == NoticeKind::Maintenance {
-                    self.far = Some((notice.id.clone(), seen, deadline));
-                }
-                false
-            }
-            None => false,
+            return;
         }
-    }
-
-    fn withdrawn(&mut self, now: u64, id: &str) {
-        self.seen.remove(id);
-        if let Some(evacuation) = &mut self.evacuation
-            && evacuation.latest == id
-        {
-            evacuation.withdrawn.get_or_insert(now);
+        if known {
+            if let Some(until) = self.hard_until(&it, now) {
+                let deadline = self.deadline(now, until);
+                self.repeated(now, it.kind, &it.id, deadline);
+            }
+            return;
         }
-        let Some((_, _, at)) = self.far.take_if(|(far, ..)| far == id) else { return };
-        // Another notice's mark may stand.
-        if self.soft.is_none_or(|until| until == at) {
-            (self.soft, self.nothing_since) = (None, Some(now));
+        // These documents show one notice each.
+        if notice.kind != NoticeKind::Maintenance {
+            self.standing.retain(|other| discriminant(&other.kind) != discriminant(&notice.kind));
         }
+        self.standing.push(it);
     }
 
     /// This mark is one that the notices ask for.
@@ -317,7 +387,7 @@ impl Notices {
             Some(evacuation) if active_notice.hard => Some((evacuation.began, evacuation.deadline)),
             None if active_notice.hard => None,
             // The beginning of a soft mark means nothing.
-            Some(_) | None => self.soft.map(|until| (began, until)),
+            Some(_) | None => self.soft.as_ref().map(|(_, until)| (began, *until)),
         };
         if wanted == Some((began, deadline)) {
             return Ok(());
@@ -326,17 +396,17 @@ impl Notices {
         Err((7, what))
     }
 
-    /// Nothing that stands is taken back.
-    pub(super) fn may_clear_mark(&self, now: u64) -> Result<(), Wrong> {
-        match (&self.evacuation, self.soft) {
+    /// Nothing that stands is taken back; `cordoned`: by us, which a soft mark is not to leave behind.
+    pub(super) fn may_clear_mark(&self, now: u64, cordoned: bool) -> Result<(), Wrong> {
+        match (&self.evacuation, &self.soft) {
             (Some(evacuation), _) => {
                 let latest = &evacuation.latest;
                 Err((1, format!("it takes its mark back at {now} ms while the notice {latest} stands")))
             }
-            (None, Some(until)) => {
+            (None, Some((_, until))) if !cordoned => {
                 Err((9, format!("it takes its soft mark back at {now} ms, before {until} ms")))
             }
-            (None, None) => Ok(()),
+            (None, _) => Ok(()),
         }
     }
 
@@ -349,4 +419,8 @@ impl Notices {
 /// IMDS shows this very notice, or another of its kind, which took its place.
 fn shows(notice: &Notice, id: &str, kind: NoticeKind) -> bool {
     notice.id == id || discriminant(&notice.kind) == discriminant(&kind)
+}
+
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
 }

@@ -126,6 +126,9 @@ impl Coverage {
             .into_iter()
             .filter(|name| self.counts.get(&("start", *name)).copied().unwrap_or(0) * 100 < self.runs);
         missing.extend(rare.map(|name| format!("a start with {name}, in one of a hundred runs")));
+        if self.strikes("maintenance-also") * 100 < self.runs {
+            missing.push("several announcements, in one of a hundred runs".to_owned());
+        }
         let states = StateOutcome::ALL.iter().copied().filter(|state| !self.states.contains_key(state));
         missing.extend(states.map(|state| format!("state {state:?}")));
         let ways = DepartureOutcome::ALL.iter().copied().filter(|way| !self.departures.contains_key(way));

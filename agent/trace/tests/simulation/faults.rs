@@ -38,6 +38,7 @@ fn chance(name: &str) -> u8 {
         | "store-gone"
         | "pdb-two" => 3,
         "engine-boasts" | "engine-denies" | "engine-busy" => 4,
+        "maintenance-also" => 15,
         _ => 7,
     }
 }
@@ -97,6 +98,7 @@ fn one(kind: &'static Entry, rng: &mut Rng) -> Fault {
             "notice-past" => ms(rng, 0, 600_000),
             "maintenance-far" => ms(rng, 125_000, 200_000),
             "maintenance-near" => ms(rng, 20_000, 120_000),
+            "maintenance-also" => ms(rng, 5_000, 300_000),
             _ => ms(rng, 500, 25_000),
         })),
     };

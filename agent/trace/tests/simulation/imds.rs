@@ -6,13 +6,31 @@ use evacuation::event::Event;
 use evacuation::notice::{Notice, NoticeKind};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A notice that is shown: what it is, and when it ends.
+#[derive(Clone, Debug)]
+struct Shown {
+    kind: NoticeKind,
+    id: String,
+    ends: i64,
+    since: i64,
+}
+
+/// Where it is shown: each maintenance event has a place of its own.
+fn place(kind: NoticeKind, id: &str) -> String {
+    match kind {
+        NoticeKind::Interruption(_) => "interruption".to_owned(),
+        NoticeKind::Maintenance => format!("maintenance {id}"),
+        other => other.as_str().to_owned(),
+    }
+}
+
 /// The service, and what one life of the agent has heard from it.
 #[derive(Debug, Default)]
 pub struct Imds {
-    /// Of each kind the notice that it shows: its id, and when it ends.
-    shown: BTreeMap<NoticeKind, (String, i64)>,
-    /// What this life was told; `None` before its first poll.
-    told: Option<BTreeMap<NoticeKind, String>>,
+    /// What it shows: one interruption, one recommendation, and any number of maintenance events.
+    shown: BTreeMap<String, Shown>,
+    /// The ids of which this life was told, by the same places; `None` before its first poll.
+    told: Option<BTreeMap<String, String>>,
     /// Rehearsals are asked for once: no life hears of one that another was told of.
     rehearsed: BTreeSet<String>,
     /// Whether it answers, as this life was told last.
@@ -36,15 +54,16 @@ impl World<'_> {
     pub fn shows(&mut self, script: Script) {
         match script {
             Script::Show { kind, id, ends } => {
-                self.imds.shown.insert(kind, (id, ends));
+                let since = i64::try_from(self.now).unwrap_or(0);
+                self.imds.shown.insert(place(kind, &id), Shown { kind, id, ends, since });
             }
-            Script::Hide(kind) => {
-                self.imds.shown.remove(&kind);
+            Script::Hide(kind, id) => {
+                self.imds.shown.remove(&place(kind, &id));
             }
             // What was told is told again.
             Script::Repeat => {
                 if let Some(told) = &mut self.imds.told {
-                    told.retain(|kind, _| !self.imds.shown.contains_key(kind));
+                    told.retain(|place, _| !self.imds.shown.contains_key(place));
                 }
             }
             _ => {}
@@ -67,17 +86,18 @@ impl World<'_> {
         }
         let told = self.imds.told.take().unwrap_or_default();
         let shown = self.imds.shown.clone();
-        self.imds.told = Some(shown.iter().map(|(kind, (id, _))| (*kind, id.clone())).collect());
-        for (kind, id) in &told {
-            if !shown.contains_key(kind) {
+        self.imds.told = Some(shown.iter().map(|(place, it)| (place.clone(), it.id.clone())).collect());
+        for (place, id) in &told {
+            if !shown.contains_key(place) {
                 self.tell(Event::NoticeWithdrawn { id: id.clone() });
             }
         }
-        for (kind, (id, ends)) in shown {
+        for (place, Shown { kind, id, ends, since }) in shown {
             let asked_for = kind != NoticeKind::Drill || self.imds.rehearsed.insert(id.clone());
-            if told.get(&kind) != Some(&id) && asked_for {
+            if told.get(&place) != Some(&id) && asked_for {
                 let now = i64::try_from(self.now).unwrap_or(0);
-                let left_ms = if kind == NoticeKind::Rebalance { 0 } else { ends - now };
+                // A recommendation has the time at which it was given.
+                let left_ms = if kind == NoticeKind::Rebalance { since - now } else { ends - now };
                 let seen = self.moment();
                 self.tell(Event::NoticeReceived(Notice { kind, id, seen, left_ms }));
             }

@@ -18,8 +18,8 @@ pub enum Script {
     },
     /// A poll shows it once more.
     Repeat,
-    /// IMDS no longer shows what it showed of this kind.
-    Hide(NoticeKind),
+    /// IMDS no longer shows it.
+    Hide(NoticeKind, String),
     Delete(String),
     Finish(String),
     RestartEngine(String),
@@ -41,6 +41,9 @@ pub struct Plan {
     pub moments: Vec<(u64, Script, &'static str)>,
     pub end: u64,
 }
+
+/// EC2 announces a stop two weeks ahead.
+const FORTNIGHT: u64 = 14 * 24 * 3_600_000;
 
 fn signed(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
@@ -107,7 +110,7 @@ pub fn plan(scenario: &Scenario, start: u64) -> Plan {
                 end = end.max(when + span + 75_000);
             }
             "notice-withdrawn" if !quiet => {
-                push(when, Script::Hide(main));
+                push(when, Script::Hide(main, "n-1".into()));
                 end = end.max(when + undo + 20_000);
             }
             "notice-back" | "notice-anew" if !quiet => {
@@ -140,11 +143,26 @@ pub fn plan(scenario: &Scenario, start: u64) -> Plan {
                 push(at, Script::Show { kind, id: "m-1".into(), ends: signed(at + span) });
                 end = end.max(at + span + 75_000);
             }
+            "maintenance-also" => {
+                // Before or after the notice, and every second time far ahead: what is announced last is not what ends first.
+                let kind = NoticeKind::Maintenance;
+                let id = format!("also-{span}");
+                let when = when.saturating_sub(20_000).max(start + 300);
+                let far = span % 2 == 0;
+                let ends = if far { when + FORTNIGHT } else { when + span };
+                push(when, Script::Show { kind, id: id.clone(), ends: signed(ends) });
+                if span % 3 == 0 {
+                    push(when + 30_000, Script::Hide(kind, id));
+                    end = end.max(when + 30_000 + undo + 20_000);
+                } else if !far {
+                    end = end.max(ends + 75_000);
+                }
+            }
             "maintenance-cancelled" => {
                 let kind = NoticeKind::Maintenance;
                 let ends = signed(at + 200_000);
                 push(at, Script::Show { kind, id: "m-2".into(), ends });
-                push(when + 1_000, Script::Hide(kind));
+                push(when + 1_000, Script::Hide(kind, "m-2".into()));
                 end = end.max(when + undo + 20_000);
             }
             "agent-kill" if !matches!(fault.start, Start::Step(_)) => push(when, Script::Kill),

@@ -17,7 +17,7 @@ impl World<'_> {
                     self.show_pod(&actor.facts.uid.0.clone(), 0);
                 }
             }
-            Script::Show { .. } | Script::Hide(_) | Script::Repeat => self.shows(script),
+            Script::Show { .. } | Script::Hide(..) | Script::Repeat => self.shows(script),
             Script::Delete(uid) => {
                 if let Some(grace) = self.cluster.pods.get(&uid).map(|pod| pod.facts.grace) {
                     self.terminate(&uid, grace);

@@ -6,6 +6,7 @@
 //!
 //! `golden` holds whole evacuations as text files, of which one command writes all anew.
 
+mod announcements;
 mod departures;
 mod drills;
 mod endangered;

@@ -128,7 +128,9 @@ fn a_hibernation_evicts_nothing_and_commits_what_is_flushed() {
     assert_eq!(stage.entry("gold").unwrap().state, StateOutcome::Earlier);
     // It wakes up: its notice is gone.
     stage.withdrawn("n");
-    assert!(!stage.node().unschedulable && stage.node().active_notice.is_none());
+    // The recommendation still stands.
+    let softly = stage.node().active_notice.clone().unwrap();
+    assert!(!stage.node().unschedulable && softly.notice == "r" && !softly.hard);
 }
 
 #[test]

@@ -1,0 +1,148 @@
+//! Several announcements at once: each counts for itself, and what ends the instance first rules.
+
+use crate::stage::{Stage, TERMINATE, pod, stateful};
+use evacuation::event::Event;
+use evacuation::moment::Moment;
+use evacuation::notice::{InstanceAction, Notice, NoticeKind};
+use evacuation::policy::Policy;
+
+const MAINTENANCE: NoticeKind = NoticeKind::Maintenance;
+const FORTNIGHT: i64 = 14 * 24 * 3600;
+
+fn undo() -> u64 {
+    Policy::default().undo_after.as_millis()
+}
+
+/// The soft notice that is on the node.
+fn softly(stage: &Stage) -> Option<String> {
+    stage.node().active_notice.as_ref().filter(|it| !it.hard).map(|it| it.notice.clone())
+}
+
+#[test]
+fn a_reboot_in_two_minutes_is_not_forgotten_for_a_stop_in_two_weeks_in_either_order() {
+    for nearer_first in [true, false] {
+        let mut stage = Stage::with(&[pod("web")]).by_hand(&["evict"]);
+        let mut announced = [("reboot", 125), ("stop", FORTNIGHT)];
+        if !nearer_first {
+            announced.reverse();
+        }
+        for (id, left) in announced {
+            stage.notice(MAINTENANCE, id, left);
+        }
+        assert_eq!(stage.status().announcements.len(), 2);
+        assert_eq!(stage.status().announcements[0].id, "reboot");
+        stage.until(20_000);
+        assert_eq!(stage.times("evict", "web").first(), Some(&5_000), "{nearer_first}: {}", stage.story());
+        assert_eq!(stage.deadline(), Some(120_000));
+    }
+}
+
+#[test]
+fn a_notice_that_is_withdrawn_leaves_a_maintenance_that_stands_with_its_own_mark() {
+    let mut stage = Stage::with(&[pod("web")]).by_hand(&["evict"]);
+    stage.notice(MAINTENANCE, "stop", FORTNIGHT);
+    assert_eq!(softly(&stage).as_deref(), Some("stop"));
+    stage.until(1_000);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(5_000);
+    stage.withdrawn("n");
+    stage.until(5_000 + undo());
+    assert!(!stage.node().unschedulable, "{}", stage.story());
+    assert_eq!(softly(&stage).as_deref(), Some("stop"));
+    // And its time comes.
+    let near = FORTNIGHT as u64 * 1_000 - Policy::default().drain_window.as_millis();
+    stage.sees(&pod("later"));
+    stage.until(near);
+    assert_eq!(stage.times("evict", "later"), [near]);
+}
+
+#[test]
+fn a_maintenance_that_is_announced_during_a_drill_marks_the_node_when_the_drill_is_over() {
+    let mut stage = Stage::with(&[]).by_hand(&["write_report"]);
+    stage.notice(NoticeKind::Drill, "drill-1", 60);
+    stage.until(1_000);
+    stage.notice(MAINTENANCE, "stop", FORTNIGHT);
+    assert!(softly(&stage).is_none());
+    stage.done("write_report", "");
+    assert_eq!(softly(&stage).as_deref(), Some("stop"), "{}", stage.story());
+    assert!(!stage.node().unschedulable);
+}
+
+#[test]
+fn a_recommendation_that_ends_does_not_take_the_mark_of_a_maintenance_with_it() {
+    let mut stage = Stage::with(&[]);
+    stage.notice(NoticeKind::Rebalance, "r", 0);
+    stage.until(1_000);
+    stage.notice(MAINTENANCE, "stop", FORTNIGHT);
+    assert_eq!(softly(&stage).as_deref(), Some("r"), "it ends first");
+    stage.until(undo() + 10_000);
+    assert_eq!(softly(&stage).as_deref(), Some("stop"));
+    assert!(stage.times("clear_node_mark", "").is_empty(), "{}", stage.story());
+    stage.withdrawn("stop");
+    assert!(stage.node().active_notice.is_none());
+}
+
+#[test]
+fn of_two_that_end_the_node_the_one_that_is_taken_back_does_not_end_the_evacuation() {
+    let mut stage = Stage::with(&[pod("web")]).by_hand(&["evict"]);
+    stage.notice(MAINTENANCE, "reboot", 110);
+    stage.until(1_000);
+    stage.notice(TERMINATE, "n", 60);
+    assert_eq!(stage.deadline(), Some(56_000), "the nearer end counts");
+    stage.until(2_000);
+    stage.withdrawn("n");
+    stage.until(undo() + 10_000);
+    assert!(stage.node().unschedulable, "the reboot is not over: {}", stage.story());
+    stage.withdrawn("reboot");
+    stage.until(2 * undo() + 20_000);
+    assert!(stage.node().active_notice.is_none());
+}
+
+#[test]
+fn while_a_hibernation_is_shown_it_rules_and_what_is_left_counts_again_when_it_is_over() {
+    let hibernate = NoticeKind::Interruption(InstanceAction::Hibernate);
+    let mut stage = Stage::with(&[pod("web")]).by_hand(&["evict"]);
+    stage.notice(hibernate, "h", 0);
+    stage.notice(MAINTENANCE, "reboot", 100);
+    stage.until(5_000);
+    assert!(stage.order("evict").is_empty(), "{}", stage.story());
+    stage.withdrawn("h");
+    assert_eq!(stage.times("evict", "web"), [5_000]);
+    assert_eq!(stage.deadline(), Some(95_000));
+    // One that comes while the node is evacuated stops that.
+    let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["evict", "flush"]);
+    stage.notice(MAINTENANCE, "reboot", 100);
+    stage.until(1_000);
+    stage.notice(hibernate, "h", 0);
+    stage.until(50_000);
+    assert!(stage.order("evict").is_empty(), "{}", stage.story());
+}
+
+#[test]
+fn a_recommendation_counts_from_the_time_at_which_it_was_given() {
+    let given = |ago: u64| {
+        let mut stage = Stage::with(&[]);
+        let left_ms = -i64::try_from(ago).unwrap();
+        let seen = Moment::from_millis(1_000_000);
+        let notice = Notice { kind: NoticeKind::Rebalance, id: "r".into(), seen, left_ms };
+        stage.hear(Event::NoticeReceived(notice));
+        stage
+    };
+    let stage = given(900_000);
+    assert_eq!(stage.deadline(), Some(undo() - 900_000));
+    let mut stage = given(undo());
+    stage.until(60_000);
+    assert!(stage.asked.is_empty(), "it is over: {}", stage.story());
+}
+
+#[test]
+fn another_interruption_takes_the_place_of_the_one_before_and_one_withdrawal_ends_both() {
+    let mut stage = Stage::with(&[pod("web")]).by_hand(&["evict"]);
+    stage.notice(TERMINATE, "first", 120);
+    stage.until(5_000);
+    stage.notice(TERMINATE, "second", 115);
+    assert_eq!(stage.status().announcements.len(), 1);
+    stage.withdrawn("second");
+    stage.until(5_000 + undo());
+    assert!(stage.node().active_notice.is_none(), "{}", stage.story());
+}
