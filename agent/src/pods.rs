@@ -2,6 +2,7 @@
 
 pub mod annotations;
 pub mod conditions;
+pub mod containers;
 pub mod daemonset;
 pub mod reader;
 mod spec_key;

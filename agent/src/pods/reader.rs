@@ -3,11 +3,12 @@
 use super::workload::{Workload, controller, workload};
 use crate::pods::annotations::{self, AnnotationError, Annotations, Drain, EngineSettings};
 use crate::pods::conditions::is_true;
+use crate::pods::containers::{container_status, has_finished, is_running};
 use crate::pods::daemonset::{DaemonRules, tolerates_interruption};
 use evacuation::moment::{Moment, Span};
 use evacuation::names::RESTORED_CONDITION;
 use evacuation::pod::{EngineFacts, Owner, PodFacts, PodUid};
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, LifecycleHandler, Pod};
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -66,8 +67,10 @@ impl PodReader {
         let spec = pod.spec.as_ref()?;
         let said = annotations::read(pod);
         let settings = said.engine.clone();
-        let status = settings.as_ref().map(|settings| settings.container.as_str());
-        let status = container_status(pod, status.or(spec.containers.first().map(|c| c.name.as_str())));
+        let named = settings.as_ref().map(|settings| settings.container.as_str());
+        let container =
+            named.or(spec.containers.first().map(|first| first.name.as_str())).unwrap_or_default();
+        let status = container_status(pod, container);
         let facts = PodFacts {
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
             name: pod.metadata.name.clone().unwrap_or_default(),
@@ -76,7 +79,8 @@ impl PodReader {
             owner: self.owner(pod, &said),
             grace: grace(spec.termination_grace_period_seconds),
             terminating: self.terminating(pod, &uid, now),
-            running: is_running(pod),
+            // Of the engine's own container: what its neighbours do says nothing of its state.
+            running: is_running(pod, container),
             engine: settings.as_ref().map(|settings| EngineFacts {
                 holds: spec.containers.iter().all(holds),
                 evict: settings.evict,
@@ -114,7 +118,7 @@ impl PodReader {
         if annotated(MIRROR) {
             return Owner::Static;
         }
-        if matches!(phase(pod), "Succeeded" | "Failed") {
+        if has_finished(pod) {
             return Owner::Finished;
         }
         match controller(pod) {
@@ -150,18 +154,6 @@ fn grace(seconds: Option<i64>) -> Span {
     Span::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
-fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
-}
-
-/// In phase Running (every container has started at least once) and none of them down right now.
-fn is_running(pod: &Pod) -> bool {
-    let statuses =
-        pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
-    let up = |status: &ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
-    phase(pod) == "Running" && !statuses.is_empty() && statuses.iter().all(up)
-}
-
 /// Every ordinary container must wait in its preStop: the first one that ends takes its part of the
 /// pod with it. Native sidecars end after the ordinary ones by themselves (KEP-753).
 fn holds(container: &Container) -> bool {
@@ -172,13 +164,6 @@ fn holds(container: &Container) -> bool {
         let path = handler.http_get.as_ref().and_then(|get| get.path.as_deref()).unwrap_or_default();
         by_file || path.split('?').next() == Some(HOLD_PATH)
     })
-}
-
-fn container_status<'p>(pod: &'p Pod, name: Option<&str>) -> Option<&'p ContainerStatus> {
-    let status = pod.status.as_ref()?;
-    let ordinary = status.container_statuses.iter().flatten();
-    let sidecars = status.init_container_statuses.iter().flatten();
-    ordinary.chain(sidecars).find(|status| Some(status.name.as_str()) == name)
 }
 
 #[cfg(test)]

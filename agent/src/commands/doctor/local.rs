@@ -121,7 +121,7 @@ async fn one(config: &Config, volumes: &PodVolumes, record: &PodRecord) -> Vec<F
             return vec![Finding::skipped(
                 VOLUMES,
                 "its state volume",
-                format!("the pod does not run yet: {error}"),
+                format!("its engine's container does not run: {error}"),
             )];
         }
         Err(error) => {
@@ -134,7 +134,7 @@ async fn one(config: &Config, volumes: &PodVolumes, record: &PodRecord) -> Vec<F
     };
     let opened = Finding::ok(VOLUMES, "state volumes can be opened");
     if !record.facts.running {
-        return vec![opened, Finding::skipped(ENGINES, "its engine", "the pod does not run yet")];
+        return vec![opened, Finding::skipped(ENGINES, "its engine", "its container does not run")];
     }
     vec![opened, engine_answers(config, settings, record, folder).await]
 }
@@ -254,6 +254,23 @@ mod tests {
         assert_eq!(found(root.path(), pod(|_| ())).await, [(VOLUMES, Severity::Failure)]);
         let pending = pod(|pod| pod["status"] = json!({"phase": "Pending"}));
         assert_eq!(found(root.path(), pending).await, [(VOLUMES, Severity::Skipped)]);
+    }
+
+    #[tokio::test]
+    async fn an_engine_beside_a_container_that_is_down_is_asked() {
+        let root = tempfile::tempdir().unwrap();
+        volume(root.path());
+        let beside_a_crash = pod(|pod| {
+            pod["status"]["containerStatuses"].as_array_mut().unwrap().push(
+                json!({"name": "proxy", "image": "p",
+                "imageID": "p", "ready": false, "restartCount": 9,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}}}),
+            );
+        });
+        assert_eq!(
+            found(root.path(), beside_a_crash).await,
+            [(VOLUMES, Severity::Ok), (ENGINES, Severity::Ok)]
+        );
     }
 
     #[tokio::test]

@@ -83,8 +83,11 @@ fn judge(pod: &Pod) -> Vec<Finding> {
         && let Some(mount) = settings.state_volume.as_ref().map(|volume| volume.mount_path.to_string_lossy())
     {
         let spec = pod.spec.as_ref();
-        let container =
-            spec.and_then(|spec| spec.containers.iter().find(|one| one.name == settings.container));
+        let container = spec.and_then(|spec| {
+            // A native sidecar is an init container.
+            let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+            all.find(|one| one.name == settings.container)
+        });
         found.extend(container.into_iter().flat_map(|container| llama_server(container, &mount)));
     }
     if matches!(record.facts.owner, Owner::Bare { may_go: false }) {
@@ -285,6 +288,19 @@ mod tests {
             [("pod-engine", Severity::Failure)]
         );
         assert_eq!(with(json!([])), [("pod-engine", Severity::Skipped)], "what is hidden is not judged");
+    }
+
+    #[test]
+    fn the_flags_of_a_llama_server_that_is_a_native_sidecar_are_looked_at() {
+        let found = found(|pod| {
+            let mut engine = pod["spec"]["containers"][0].clone();
+            engine["restartPolicy"] = json!("Always");
+            engine["args"] = json!(["--slot-save-path", "/tmp", "--no-cache-idle-slots"]);
+            pod["spec"]["initContainers"] = json!([engine]);
+            pod["spec"]["containers"][0]["name"] = json!("app");
+            pod["metadata"]["annotations"]["lifeboat.dev/container"] = json!("engine");
+        });
+        assert_eq!(found, [("pod-engine", Severity::Failure)]);
     }
 
     #[test]

@@ -198,14 +198,71 @@ fn only_a_pod_whose_every_container_waits_holds() {
     assert!(holds(|pod| pod["spec"]["initContainers"] = json!([{ "name": "s", "restartPolicy": "Always" }])));
 }
 
+fn crashing() -> Value {
+    json!({ "waiting": { "reason": "CrashLoopBackOff" } })
+}
+
+/// A container beside the engine, in this state.
+fn neighbour(pod: &mut Value, state: Value) {
+    pod["spec"]["containers"].as_array_mut().unwrap().push(json!({ "name": "proxy", "image": "p:1" }));
+    pod["status"]["containerStatuses"].as_array_mut().unwrap().insert(
+        0,
+        json!({ "name": "proxy", "image": "p", "imageID": "p@sha256:cd", "ready": false, "restartCount": 9,
+            "state": state }),
+    );
+}
+
 #[test]
-fn a_pod_with_a_container_down_is_not_running() {
-    assert!(!with(|pod| pod["status"]["phase"] = json!("Pending")).facts.running);
-    let down = |pod: &mut Value| {
-        pod["status"]["containerStatuses"][0]["state"] =
-            json!({ "waiting": { "reason": "CrashLoopBackOff" } })
-    };
+fn an_engine_runs_whatever_the_containers_beside_it_do() {
+    let beside_a_crash = with(|pod| neighbour(pod, crashing()));
+    assert!(beside_a_crash.facts.running);
+    assert_eq!((beside_a_crash.facts.restarts, beside_a_crash.restarts), (2, 2));
+    assert_eq!(beside_a_crash.image_id.as_deref(), Some("ghcr.io/x/llama@sha256:ab"));
+    // Whether the pod waits for its hold is still said by all of its containers.
+    assert!(!beside_a_crash.facts.engine.unwrap().holds);
+    // The pod's phase is Pending until the image of each container was pulled once.
+    let pulling = with(|pod| {
+        neighbour(pod, json!({ "waiting": { "reason": "ImagePullBackOff" } }));
+        pod["status"]["phase"] = json!("Pending");
+    });
+    assert!(pulling.facts.running);
+}
+
+#[test]
+fn an_engine_that_is_down_does_not_run_whatever_the_containers_beside_it_do() {
+    let down = |pod: &mut Value| pod["status"]["containerStatuses"][0]["state"] = crashing();
     assert!(!with(down).facts.running);
+    let beside = |pod: &mut Value| {
+        down(pod);
+        neighbour(pod, json!({ "running": {} }));
+    };
+    assert!(!with(beside).facts.running);
+    let not_started =
+        |pod: &mut Value| pod["status"] = json!({ "phase": "Running", "containerStatuses": [] });
+    assert!(!with(not_started).facts.running);
+    assert!(!with(|pod| pod["status"]["phase"] = json!("Failed")).facts.running);
+}
+
+#[test]
+fn an_engine_that_is_a_native_sidecar_runs_by_its_own_status() {
+    let sidecar = |state: Value, other: Value| {
+        with(|pod| {
+            let mut engine = pod["spec"]["containers"][0].clone();
+            engine["restartPolicy"] = json!("Always");
+            pod["spec"]["initContainers"] = json!([engine]);
+            pod["spec"]["containers"] = json!([{ "name": "app", "image": "a:1" }]);
+            pod["metadata"]["annotations"]["lifeboat.dev/container"] = json!("engine");
+            let mut status = pod["status"]["containerStatuses"][0].clone();
+            status["state"] = state;
+            pod["status"]["initContainerStatuses"] = json!([status]);
+            pod["status"]["containerStatuses"] = json!([{ "name": "app", "image": "a", "imageID": "a", "ready": true,
+                "restartCount": 0, "state": other }]);
+        })
+    };
+    let engine = sidecar(json!({ "running": {} }), crashing());
+    assert!(engine.facts.running);
+    assert_eq!(engine.facts.restarts, 2);
+    assert!(!sidecar(crashing(), json!({ "running": {} })).facts.running);
 }
 
 #[test]
