@@ -40,6 +40,9 @@ pub use watch::ClusterEvent;
 pub(crate) const AGENT_LABELS: [(&str, &str); 2] =
     [("app.kubernetes.io/name", "lifeboat"), ("app.kubernetes.io/component", "agent")];
 
+/// The agent's container in those pods, as the manifests name it. Admission may have put others beside it.
+pub(crate) const AGENT_CONTAINER: &str = "agent";
+
 /// What the agent needs to know to reach its cluster as its node's agent.
 #[derive(Clone, Debug)]
 pub struct Options {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use evacuation::notice::InstanceAction;
 use lifeboat_tests::{World, http_get, interrupted_node, quiet_node};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -126,4 +126,38 @@ async fn a_notice_that_still_stands_keeps_its_deadline_over_a_restart() -> Resul
     assert_eq!(annotation(&world), before);
     assert_eq!(world.node()["spec"]["unschedulable"], true);
     Ok(())
+}
+
+/// Changes a pod as its kubelet or a controller would.
+fn change_pod(world: &World, name: &str, change: impl FnOnce(&mut Value)) -> Result<()> {
+    let written = world.storage.update("pods", lifeboat_tests::NAMESPACE, name, |pod| {
+        let mut pod = pod.clone();
+        change(&mut pod);
+        Ok(Some(pod))
+    });
+    written.map(drop).map_err(|refusal| anyhow::anyhow!("{refusal:?} for {name}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_beside_a_container_that_crashes_is_saved_when_its_pod_is_deleted() -> Result<()> {
+    let (world, imds) = quiet_node().await?;
+    let _engine = world.stateful_pod("model", 1 << 20).await?;
+    change_pod(&world, "model", |pod| {
+        let proxy = json!({"name": "proxy", "image": "registry.example/proxy:1"});
+        let crashing = json!({"name": "proxy", "ready": false, "restartCount": 9, "image": "registry.example/proxy:1",
+            "imageID": "", "state": {"waiting": {"reason": "CrashLoopBackOff"}}});
+        if let Some(containers) = pod["spec"]["containers"].as_array_mut() {
+            containers.push(proxy);
+        }
+        if let Some(statuses) = pod["status"]["containerStatuses"].as_array_mut() {
+            statuses.push(crashing);
+        }
+    })?;
+    let _agent = world.agent(&imds.url(), &[])?;
+    world.eventually("the engine was looked at", LIMIT, |w| w.journal().contains("\"inspected\"")).await?;
+    change_pod(&world, "model", |pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("2030-01-01T00:00:00Z");
+        pod["metadata"]["deletionGracePeriodSeconds"] = json!(20);
+    })?;
+    world.eventually("its state is committed", LIMIT, |w| w.stored("/gen/") == 1).await
 }

@@ -7,9 +7,9 @@ use crate::fleet::lost_nodes::NodeSight;
 use crate::fleet::orphaned_gates::{ClusterSnapshot, GatedPod};
 use crate::fleet::report_index::NodeUid;
 use crate::kube::follow::follow;
-use crate::kube::{AGENT_LABELS, Cluster};
+use crate::kube::{AGENT_CONTAINER, AGENT_LABELS, Cluster};
 use crate::pods::PodRef;
-use crate::pods::conditions::{is_gated, is_true};
+use crate::pods::conditions::{is_gated, serves};
 use crate::runtime::metrics::labels::WatchedResource;
 use evacuation::names::INTERRUPTION_TAINT;
 use evacuation::notice::NoticeKind;
@@ -93,7 +93,7 @@ pub async fn watch(
 /// An agent that is ready, and its node. One that terminates may still be restoring: as long as it is ready it counts.
 pub fn ready_agent(pod: &Pod) -> Option<&str> {
     let node = pod.spec.as_ref()?.node_name.as_deref()?;
-    is_true(pod, "Ready").then_some(node)
+    serves(pod, AGENT_CONTAINER).then_some(node)
 }
 
 /// A pod that waits for its gate on a node.
@@ -301,6 +301,22 @@ mod tests {
         assert_eq!(sights.picture().unwrap().agents.len(), 1);
         sights.take(ClusterUpdate::Agent(Box::new(Event::Delete(agent("b", "True")))));
         assert_eq!(sights.picture().unwrap().agents, BTreeSet::new());
+    }
+
+    #[test]
+    fn an_agent_counts_while_a_container_beside_it_is_down() {
+        let beside_a_crash = |ready: bool| {
+            pod("a", |pod| {
+                pod["status"] = json!({
+                    "phase": "Running",
+                    "conditions": [{ "type": "Ready", "status": "False" }, { "type": "ContainersReady", "status": "False" }],
+                    "containerStatuses": [{ "name": "agent", "image": "i", "imageID": "i", "ready": ready,
+                        "restartCount": 0, "state": { "running": {} } }],
+                });
+            })
+        };
+        assert_eq!(ready_agent(&beside_a_crash(true)), Some("node-1"));
+        assert_eq!(ready_agent(&beside_a_crash(false)), None);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! A look at one node from outside, by a person: the agent's own facts where one runs, its pods where none does.
 
 use super::call::{Call, node_path, pod_path};
-use super::{AGENT_LABELS, Cluster, ClusterError, Options, access};
+use super::{AGENT_CONTAINER, AGENT_LABELS, Cluster, ClusterError, Options, access};
 use crate::kube::drill_request;
+use crate::pods::containers::{have_ended, is_running};
 use crate::pods::daemonset::DaemonRules;
 use crate::pods::reader::PodReader;
 use crate::runtime::metrics::Metrics;
@@ -155,7 +156,8 @@ impl Cluster {
             left: None,
             link: None,
             policy: Policy::default(),
-            pods: pods.items.iter().filter_map(state).collect(),
+            // What has ended leaves no more.
+            pods: pods.items.iter().filter(|pod| !have_ended(pod)).filter_map(state).collect(),
         };
         Ok(NodeReport { facts, agent: None })
     }
@@ -170,6 +172,6 @@ fn is_agent(pod: &Pod) -> bool {
     let labelled = |(name, value): &(&str, &str)| {
         labels.and_then(|labels| labels.get(*name)).is_some_and(|found| found == value)
     };
-    let running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
-    AGENT_LABELS.iter().all(labelled) && running && pod.metadata.deletion_timestamp.is_none()
+    let runs = is_running(pod, AGENT_CONTAINER);
+    AGENT_LABELS.iter().all(labelled) && runs && pod.metadata.deletion_timestamp.is_none()
 }

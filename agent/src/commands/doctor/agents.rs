@@ -9,7 +9,8 @@ mod placement;
 use super::control_plane::not_read;
 use super::finding::Finding;
 use crate::commands::doctor::cluster_reads::{ClusterReads, is_ours, name, opted_in};
-use crate::pods::conditions::is_true;
+use crate::kube::AGENT_CONTAINER;
+use crate::pods::conditions::serves;
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
 use placement::{Land, lands, tolerates_key};
 use std::collections::BTreeSet;
@@ -106,7 +107,7 @@ pub fn missing(sight: &ClusterReads, node: Option<&str>) -> Vec<Finding> {
         let called = one.metadata.name.as_deref().unwrap_or_default();
         let here = opted.iter().filter(|pod| on(pod) == Some(called)).count();
         let may = opted.iter().any(|pod| pod.spec.as_ref().is_some_and(|spec| lands(spec, one) == Land::Yes));
-        if agent(called).is_some_and(|pod| is_true(pod, "Ready")) || (here == 0 && !may) {
+        if agent(called).is_some_and(|pod| serves(pod, AGENT_CONTAINER)) || (here == 0 && !may) {
             continue;
         }
         found.push(judge_missing(one, here > 0, agent(called), template).about(called));

@@ -87,6 +87,20 @@ fn an_agent_that_is_not_ready_counts_as_missing_and_its_log_is_named() {
 }
 
 #[test]
+fn an_agent_beside_a_container_that_is_down_is_not_missing() {
+    let mut agent = agent("a", "False");
+    agent["status"]["conditions"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": "ContainersReady", "status": "False"}));
+    agent["status"]["containerStatuses"] = json!([{"name": "agent", "image": "i", "imageID": "i", "ready": true,
+        "restartCount": 0, "state": {"running": {}}}]);
+    let pods = json!([agent, engine("a", json!([]))]);
+    let found = missing(&sight(pods, json!([node("a", json!([]))]), None), None);
+    assert_eq!(found[0].severity, Severity::Ok, "{found:?}");
+}
+
+#[test]
 fn a_node_that_is_not_ready_or_not_ec2_is_left_out() {
     let mut down = node("a", json!([]));
     down["status"]["conditions"][0]["status"] = json!("Unknown");
