@@ -11,6 +11,7 @@ mod access;
 pub(crate) mod call;
 mod conditions;
 pub mod drill_request;
+mod ended_pods;
 mod events;
 mod evict;
 pub mod failure;

@@ -161,3 +161,24 @@ async fn an_engine_beside_a_container_that_crashes_is_saved_when_its_pod_is_dele
     })?;
     world.eventually("its state is committed", LIMIT, |w| w.stored("/gen/") == 1).await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_name_a_finalizer_keeps_is_gone_in_the_report() -> Result<()> {
+    let (world, imds) = interrupted_node(60).await?;
+    world.stateless_pod("web")?;
+    change_pod(&world, "web", |pod| pod["metadata"]["finalizers"] = json!(["example.com/backup"]))?;
+    let _agent = world.agent(&imds.url(), &[])?;
+    let evicted = |w: &World| w.requests("evict", "pods").iter().any(|request| request.granted());
+    world.eventually("it is evicted", LIMIT, evicted).await?;
+    // What its kubelet does, as far as the finalizer lets it.
+    change_pod(&world, "web", |pod| {
+        pod["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+        pod["status"]["phase"] = json!("Succeeded");
+        pod["status"]["containerStatuses"][0]["state"] = json!({"terminated": {"exitCode": 0}});
+    })?;
+    world.eventually("the report is complete", LIMIT, |w| w.journal().contains("\"complete\":true")).await?;
+    assert!(world.journal().contains("\"departure\":\"gone\""), "{}", world.journal());
+    assert!(world.storage.get("pods", lifeboat_tests::NAMESPACE, "web").is_some(), "its name is still there");
+    assert!(world.agent_log().contains("finalizer example.com/backup"), "{}", world.agent_log());
+    Ok(())
+}

@@ -3,6 +3,7 @@
 
 use super::call::{Call, node_path, pod_path};
 use super::{Cluster, ClusterError};
+use crate::pods::containers::{has_finished, have_ended};
 use evacuation::moment::Moment;
 use evacuation::pod::PodUid;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -16,7 +17,7 @@ pub struct NamedPod {
     pub node: Option<String>,
     /// It is being deleted.
     pub terminating: bool,
-    /// Succeeded or Failed.
+    /// It runs nothing any more: Succeeded, Failed, or deleted with all of its containers ended.
     pub finished: bool,
 }
 
@@ -37,12 +38,13 @@ impl Cluster {
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error),
         };
-        let phase = pod.status.and_then(|status| status.phase).unwrap_or_default();
+        // A finalizer may keep its name for as long as it likes.
+        let finished = has_finished(&pod) || have_ended(&pod);
         Ok(Some(NamedPod {
             uid: PodUid(pod.metadata.uid.unwrap_or_default()),
             node: pod.spec.and_then(|spec| spec.node_name),
             terminating: pod.metadata.deletion_timestamp.is_some(),
-            finished: phase == "Succeeded" || phase == "Failed",
+            finished,
         }))
     }
 

@@ -1,6 +1,7 @@
 //! The methods of [`Cluster`] over real HTTP.
 
 mod departure;
+mod ended;
 mod needless;
 mod world;
 

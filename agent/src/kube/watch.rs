@@ -1,5 +1,6 @@
 //! The watch of the own node and of the pods bound to it, and of nothing else.
 
+use super::ended_pods::EndedPods;
 use super::follow::follow;
 use super::needless_gate::NeedlessGates;
 use super::{About, Cluster, node};
@@ -9,7 +10,7 @@ use crate::pods::annotations::AnnotationError;
 use crate::pods::reader::{PodReader, PodRecord};
 use crate::runtime::metrics::labels::WatchedResource;
 use evacuation::event::NodeFacts;
-use evacuation::moment::Span;
+use evacuation::moment::{Moment, Span};
 use evacuation::pod::PodUid;
 use host::clock;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -32,7 +33,7 @@ pub enum ClusterEvent {
     Node(NodeFacts),
     /// One of its pods as it is now.
     Pod(Box<PodRecord>),
-    /// One of its pods is no more.
+    /// One of its pods is no more, or nothing of it but its name.
     PodGone(PodUid),
     /// Every pod of this node has been shown; sent after each complete list.
     PodsListed,
@@ -89,6 +90,7 @@ struct NodeView {
     listed: BTreeSet<PodUid>,
     published: BTreeMap<PodUid, BTreeSet<AnnotationError>>,
     needless: NeedlessGates,
+    ended: EndedPods,
     reachable: Option<bool>,
     /// The drill that is asked for.
     rehearsal: Option<String>,
@@ -108,6 +110,7 @@ impl NodeView {
             listed: BTreeSet::new(),
             published: BTreeMap::new(),
             needless: NeedlessGates::new(cluster.clone()),
+            ended: EndedPods::new(cluster.clone()),
             cluster,
             reachable: None,
             rehearsal: None,
@@ -128,6 +131,7 @@ impl NodeView {
                 },
                 // A watch that was taken up again says nothing until something changes.
                 _ = probe.tick(), if self.reachable == Some(false) => self.probe().await,
+                () = reached(self.ended.next()) => self.end_pods().await,
             };
             if told.is_err() {
                 return;
@@ -182,10 +186,11 @@ impl NodeView {
             }
             Event::InitDone => {
                 self.reachable(true).await?;
-                let gone: Vec<PodUid> =
-                    self.pods.keys().filter(|uid| !self.listed.contains(*uid)).cloned().collect();
-                for uid in gone {
-                    self.gone(uid).await?;
+                let shown: BTreeSet<&PodUid> = self.pods.keys().chain(self.ended.uids()).collect();
+                let removed: Vec<PodUid> =
+                    shown.into_iter().filter(|uid| !self.listed.contains(*uid)).cloned().collect();
+                for uid in removed {
+                    self.removed(uid).await?;
                 }
                 self.listed.clear();
                 self.tell(ClusterEvent::PodsListed).await
@@ -197,7 +202,7 @@ impl NodeView {
             Event::Delete(pod) => {
                 self.reachable(true).await?;
                 match pod.metadata.uid {
-                    Some(uid) => self.gone(PodUid(uid)).await,
+                    Some(uid) => self.removed(PodUid(uid)).await,
                     None => Ok(()),
                 }
             }
@@ -205,8 +210,17 @@ impl NodeView {
     }
 
     async fn pod(&mut self, pod: Pod) -> Result<(), NobodyListens> {
-        let Some((record, errors)) = self.distiller.distil(&pod, clock::now()) else { return Ok(()) };
+        if pod.metadata.uid.as_ref().is_some_and(|uid| self.ended.is_gone(&PodUid(uid.clone()))) {
+            return Ok(());
+        }
+        let now = clock::now();
+        let Some((record, errors)) = self.distiller.distil(&pod, now) else { return Ok(()) };
         if record.node != self.cluster.options.node {
+            return Ok(());
+        }
+        self.ended.look(&pod, &record, now);
+        self.end_pods().await?;
+        if self.ended.is_gone(&record.facts.uid) {
             return Ok(());
         }
         self.needless.look(&pod, &record, &errors);
@@ -216,6 +230,20 @@ impl NodeView {
         }
         self.pods.insert(record.facts.uid.clone(), record.clone());
         self.tell(ClusterEvent::Pod(Box::new(record))).await
+    }
+
+    /// The pods that have ended and are still shown are gone.
+    async fn end_pods(&mut self) -> Result<(), NobodyListens> {
+        for uid in self.ended.due(clock::now()) {
+            self.gone(uid).await?;
+        }
+        Ok(())
+    }
+
+    /// The object is no more.
+    async fn removed(&mut self, uid: PodUid) -> Result<(), NobodyListens> {
+        self.ended.forget(&uid);
+        self.gone(uid).await
     }
 
     async fn gone(&mut self, uid: PodUid) -> Result<(), NobodyListens> {
@@ -271,5 +299,13 @@ impl NodeView {
 
     async fn tell(&self, event: ClusterEvent) -> Result<(), NobodyListens> {
         self.events.send(event).await.map_err(|_| NobodyListens)
+    }
+}
+
+/// Without end where there is no such moment.
+async fn reached(moment: Option<Moment>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(clock::instant(moment)).await,
+        None => std::future::pending().await,
     }
 }
