@@ -6,10 +6,13 @@
 //!
 //! | document | asked | for |
 //! |---|---|---|
-//! | `instance-life-cycle` | until it is known | spot or not |
-//! | `spot/instance-action` | every poll, on Spot | the two-minute notice |
-//! | `events/recommendations/rebalance` | every poll, on Spot | elevated risk |
+//! | `spot/instance-action` | every poll, unless the instance is known not to be Spot | the two-minute notice |
+//! | `events/recommendations/rebalance` | every poll, likewise | elevated risk |
 //! | `events/maintenance/scheduled` | every 5 s, on every node | stops, retirements, reboots |
+//! | `instance-life-cycle` | after them, until it is known | spot or not |
+//!
+//! A life cycle that is not known hides no notice: where there is none both documents are a 404, which is no fault. A
+//! document that shows a notice is asked on, whatever the life cycle turns out to be: somebody must see it withdrawn.
 //!
 //! Time left is the notice's time minus the `Date` of the same answer: the node's wall clock may be wrong. Only an
 //! answer without a `Date` (no IMDS known to us gives one) is measured by the node's clock, with a warning.
@@ -183,16 +186,8 @@ impl Watch {
     async fn poll(&mut self) -> (Vec<ImdsEvent>, Option<FaultKind>) {
         let mut events = Vec::new();
         let mut first: Option<Fault> = None;
-        if self.life_cycle.is_none() {
-            let asked = self.ask_life_cycle(&mut events).await;
-            self.note(asked, &mut first);
-        }
         for document in Document::ALL {
-            let due = match document {
-                Document::Interruption | Document::Rebalance => self.life_cycle == Some(LifeCycle::Spot),
-                Document::Maintenance => Instant::now() >= self.maintenance_due,
-            };
-            if !due || first.as_ref().is_some_and(|fault| fault.kind.is_unreachable()) {
+            if !self.is_due(document) || is_out_of_reach(first.as_ref()) {
                 continue;
             }
             let asked = self.ask(document, &mut events).await;
@@ -201,9 +196,21 @@ impl Watch {
             }
             self.note(asked, &mut first);
         }
+        if self.life_cycle.is_none() && !is_out_of_reach(first.as_ref()) {
+            let asked = self.ask_life_cycle(&mut events).await;
+            self.note(asked, &mut first);
+        }
         let kind = first.as_ref().map(|fault| fault.kind);
         self.tell(first, &mut events);
         (events, kind)
+    }
+
+    fn is_due(&self, document: Document) -> bool {
+        let may_be_spot = self.life_cycle.as_ref().is_none_or(|life_cycle| *life_cycle == LifeCycle::Spot);
+        match document {
+            Document::Interruption | Document::Rebalance => may_be_spot || self.standing.shows(document),
+            Document::Maintenance => Instant::now() >= self.maintenance_due,
+        }
     }
 
     async fn ask_life_cycle(&mut self, events: &mut Vec<ImdsEvent>) -> Result<(), Fault> {
@@ -275,4 +282,9 @@ impl Watch {
             events.push(ImdsEvent::Reachable(kind.is_none(), why));
         }
     }
+}
+
+/// The next request would meet the same fault.
+fn is_out_of_reach(fault: Option<&Fault>) -> bool {
+    fault.is_some_and(|fault| fault.kind.is_unreachable())
 }

@@ -18,6 +18,11 @@ pub(super) struct ShownNotices {
 }
 
 impl ShownNotices {
+    /// This document shows a notice, or did in the answer before.
+    pub(super) fn shows(&self, document: Document) -> bool {
+        self.shown.keys().any(|(of, _)| *of == document)
+    }
+
     /// Takes in what the document shows now.
     pub(super) fn update(
         &mut self,

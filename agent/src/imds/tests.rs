@@ -189,7 +189,7 @@ fn of_more_events_than_are_followed_the_nearest_are() {
 }
 
 #[tokio::test]
-async fn an_on_demand_node_is_asked_for_maintenance_and_never_for_interruptions() {
+async fn an_on_demand_node_is_asked_for_maintenance_and_no_more_for_interruptions() {
     let fake = instance(false).await;
     let body = r#"[
         {"Code":"system-reboot","Description":"scheduled","EventId":"instance-event-1","NotAfter":"21 Jan 2019 09:17:23 GMT",
@@ -200,13 +200,16 @@ async fn an_on_demand_node_is_asked_for_maintenance_and_never_for_interruptions(
     ]"#;
     fake.set(MAINTENANCE, Reply::ok(body).dated(DATE));
     let mut run = Running::on(fake).await;
-    assert_eq!(run.next().await, ImdsEvent::LifeCycle(LifeCycle::OnDemand));
-    let seen = notice(run.next_notice().await);
+    let seen = notice(run.next().await);
     assert_eq!((seen.kind, seen.left_ms), (NoticeKind::Maintenance, 3_600_000));
-    assert!(run.next_reachable().await.0);
+    assert_eq!(run.next().await, ImdsEvent::LifeCycle(LifeCycle::OnDemand));
+    assert!(run.next_reachable().await.0, "404 is what such a node answers");
     run.quiet().await;
     let asked: Vec<String> = run.fake.polls().into_iter().map(|poll| poll.path).collect();
-    assert!(!asked.iter().any(|path| path.contains("spot/") || path.contains("rebalance")), "{asked:?}");
+    for once in ["spot/", "rebalance"] {
+        let times = asked.iter().filter(|path| path.contains(once)).count();
+        assert_eq!(times, 1, "until the life cycle is known: {asked:?}");
+    }
     assert_eq!(asked.iter().filter(|path| path.contains("maintenance")).count(), 1, "every 5 s: {asked:?}");
 }
 
@@ -235,13 +238,38 @@ fn a_maintenance_event_that_is_canceled_is_withdrawn() {
 async fn the_life_cycle_is_asked_again_until_it_is_known() {
     let fake = instance(true).await;
     fake.set(LIFE_CYCLE, code(404));
-    fake.set(INTERRUPTION, Reply::ok(r#"{"action":"terminate","time":"2018-01-01T08:22:00Z"}"#));
     let mut run = Running::on(fake).await;
     assert!(!run.next_reachable().await.0);
     run.quiet().await;
     run.fake.set(LIFE_CYCLE, Reply::ok("spot\n"));
     assert_eq!(run.next().await, ImdsEvent::LifeCycle(LifeCycle::Spot));
-    notice(run.next_notice().await);
+}
+
+#[tokio::test]
+async fn a_life_cycle_that_is_not_known_hides_no_notice() {
+    let terminate = r#"{"action":"terminate","time":"2018-01-01T08:22:00Z"}"#;
+    for unknown in [code(404), code(503), code(429), Reply::ok("?"), Reply::Hang] {
+        let fake = instance(true).await;
+        fake.set(LIFE_CYCLE, unknown);
+        fake.set(INTERRUPTION, Reply::ok(terminate).dated(DATE));
+        fake.set(REBALANCE, Reply::ok(r#"{"noticeTime": "2018-01-01T08:22:00Z"}"#).dated(DATE));
+        let mut run = Running::on(fake).await;
+        let kinds = [notice(run.next_notice().await).kind, notice(run.next_notice().await).kind];
+        assert_eq!(kinds, [NoticeKind::Interruption(InstanceAction::Terminate), NoticeKind::Rebalance]);
+    }
+}
+
+#[tokio::test]
+async fn a_notice_that_came_before_the_life_cycle_is_watched_to_its_end() {
+    let fake = instance(false).await;
+    fake.set(LIFE_CYCLE, code(503));
+    fake.set(INTERRUPTION, Reply::ok(r#"{"action":"stop","time":"2018-01-01T08:22:00Z"}"#).dated(DATE));
+    let mut run = Running::on(fake).await;
+    let id = notice(run.next_notice().await).id;
+    run.fake.set(LIFE_CYCLE, Reply::ok("capacity-block"));
+    while run.next().await != ImdsEvent::LifeCycle(LifeCycle::Other("capacity-block".into())) {}
+    run.fake.set(INTERRUPTION, code(404));
+    assert_eq!(run.next_notice().await, ImdsEvent::Withdrawn { id });
 }
 
 #[tokio::test]
