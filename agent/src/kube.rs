@@ -17,6 +17,7 @@ mod evict;
 pub mod failure;
 pub(crate) mod follow;
 mod leases;
+mod missing_node;
 mod named;
 mod needless_gate;
 mod node;

@@ -34,7 +34,23 @@ impl Cluster {
         warning: bool,
         deadline: Moment,
     ) -> Result<(), ClusterError> {
-        let event = self.event(about, reason, note, warning);
+        self.publish_from(&self.options.node, about, reason, note, warning, deadline).await
+    }
+
+    /// The same, as seen on the node `host`: a policy compares it with the node of the agent's own token.
+    pub(super) async fn publish_from(
+        &self,
+        host: &str,
+        about: About<'_>,
+        reason: &str,
+        note: &str,
+        warning: bool,
+        deadline: Moment,
+    ) -> Result<(), ClusterError> {
+        let mut event = self.event(about, reason, note, warning);
+        if let Some(source) = &mut event.source {
+            source.host = Some(host.to_owned());
+        }
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
         if !is_name(&namespace) {
             return Err(ClusterError::Name { name: namespace });

@@ -502,6 +502,61 @@ async fn a_wrong_annotation_is_told_to_its_pod_once() {
     assert!(message.contains("lifeboat.dev/rolle") && message.contains("lifeboat.dev/role"), "{message}");
 }
 
+/// Watches as the agent of this node, which may be missing for half a second, until there is an Event.
+async fn told_of_missing_node(world: &World, node: &str) -> fakes::apiserver::audit::Request {
+    let cluster = world.cluster_with(Options { node: node.into(), ..options(false) });
+    let (events, _seen) = mpsc::channel(64);
+    let watch = tokio::spawn(cluster.watch_missing(events, Span::from_millis(500)));
+    let told = async {
+        while world.requests("create", "/events").is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), told).await.expect("an Event");
+    // Longer than two more probes.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    watch.abort();
+    let mut told = world.requests("create", "/events");
+    assert_eq!(told.len(), 1, "it is said once");
+    told.remove(0)
+}
+
+#[tokio::test]
+async fn a_wrong_node_name_is_an_event_on_the_agents_own_pod_that_names_the_right_one() {
+    let world = World::start(node(), vec![]).await;
+    let mut own = pod("lifeboat-x", "own");
+    own["metadata"]["namespace"] = json!("default");
+    world.storage().create("pods", "default", own).unwrap();
+    let told = told_of_missing_node(&world, "node-typo").await;
+    assert_eq!(told.path, "/api/v1/namespaces/default/events");
+    assert_eq!((&told.body["type"], &told.body["reason"]), (&json!("Warning"), &json!("NodeNotFound")));
+    assert_eq!(told.body["involvedObject"]["uid"], "own");
+    assert_eq!(told.body["source"]["host"], NODE, "the policy compares it with the token's node");
+    let message = told.body["message"].as_str().unwrap();
+    for part in ["node-typo", "--node-name", "NODE_NAME", NODE] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_node_name_is_said_where_the_agents_own_pod_is_not_known_either() {
+    let world = World::start(node(), vec![]).await;
+    let told = told_of_missing_node(&world, "node-typo").await;
+    assert_eq!(told.path, "/api/v1/namespaces/default/events");
+    assert_eq!(told.body["involvedObject"]["name"], "node-typo");
+}
+
+#[tokio::test]
+async fn a_node_that_is_there_is_never_said_to_be_missing() {
+    let world = World::start(node(), vec![]).await;
+    let (events, _seen) = mpsc::channel(64);
+    let watch = tokio::spawn(world.cluster().watch_missing(events, Span::ZERO));
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    watch.abort();
+    assert!(world.requests("create", "/events").is_empty());
+    assert!(world.requests("get", NODE).is_empty(), "nor is it asked for");
+}
+
 #[tokio::test]
 async fn the_watch_ends_when_nobody_listens() {
     let world = World::start(node(), vec![]).await;

@@ -2,6 +2,7 @@
 
 use super::ended_pods::EndedPods;
 use super::follow::follow;
+use super::missing_node::{MISSING_MAX, MissingNode};
 use super::needless_gate::NeedlessGates;
 use super::{About, Cluster, node};
 use crate::kube::drill_request;
@@ -53,6 +54,11 @@ enum WatchUpdate {
 impl Cluster {
     /// Watches until the receiver is dropped. Only changes are sent: a pod that is as it was is not.
     pub async fn watch(self, events: mpsc::Sender<ClusterEvent>) {
+        self.watch_missing(events, MISSING_MAX).await;
+    }
+
+    /// The same, with how long the own node may be missing before that is said.
+    pub(super) async fn watch_missing(self, events: mpsc::Sender<ClusterEvent>, patience: Span) {
         let (sights, seen) = mpsc::channel(64);
         let node = self.options.node.clone();
         let nodes = follow(
@@ -74,7 +80,7 @@ impl Cluster {
         tokio::select! {
             () = nodes => {}
             () = pods => {}
-            () = NodeView::new(self, events).keep(seen) => {}
+            () = NodeView::new(self, events, patience).keep(seen) => {}
         }
     }
 }
@@ -91,6 +97,7 @@ struct NodeView {
     published: BTreeMap<PodUid, BTreeSet<AnnotationError>>,
     needless: NeedlessGates,
     ended: EndedPods,
+    missing: MissingNode,
     reachable: Option<bool>,
     /// The drill that is asked for.
     rehearsal: Option<String>,
@@ -100,7 +107,7 @@ struct NodeView {
 struct NobodyListens;
 
 impl NodeView {
-    fn new(cluster: Cluster, events: mpsc::Sender<ClusterEvent>) -> Self {
+    fn new(cluster: Cluster, events: mpsc::Sender<ClusterEvent>, patience: Span) -> Self {
         let distiller = PodReader::new(cluster.options.daemons.clone(), cluster.options.bare_may_go);
         Self {
             events,
@@ -111,6 +118,7 @@ impl NodeView {
             published: BTreeMap::new(),
             needless: NeedlessGates::new(cluster.clone()),
             ended: EndedPods::new(cluster.clone()),
+            missing: MissingNode::new(patience),
             cluster,
             reachable: None,
             rehearsal: None,
@@ -130,7 +138,7 @@ impl NodeView {
                     Some(WatchUpdate::Pod(event)) => self.pod_event(*event).await,
                 },
                 // A watch that was taken up again says nothing until something changes.
-                _ = probe.tick(), if self.reachable == Some(false) => self.probe().await,
+                _ = probe.tick(), if self.waits_for_probe() => self.probe().await,
                 () = reached(self.ended.next()) => self.end_pods().await,
             };
             if told.is_err() {
@@ -149,6 +157,7 @@ impl NodeView {
                 }
                 let rehearsal = drill_request::raw(&node).map(str::to_owned);
                 *self.cluster.seen() = Some(node);
+                self.missing.found();
                 if self.node.as_ref() != Some(&facts) {
                     self.node = Some(facts.clone());
                     self.tell(ClusterEvent::Node(facts)).await?;
@@ -166,7 +175,13 @@ impl NodeView {
                 *self.cluster.seen() = None;
                 Ok(())
             }
-            Event::Init | Event::InitDone => Ok(()),
+            Event::InitDone => {
+                if self.node.is_none() {
+                    self.missing.missing(clock::now());
+                }
+                Ok(())
+            }
+            Event::Init => Ok(()),
         }
     }
 
@@ -281,12 +296,27 @@ impl NodeView {
         }
     }
 
+    /// Asks for the node by name, if that would be news.
     async fn probe(&mut self) -> Result<(), NobodyListens> {
+        if self.reachable != Some(false) && !self.missing.is_overdue(clock::now()) {
+            return Ok(());
+        }
         let deadline = clock::now() + Span::from_secs(2);
         match self.cluster.read_node(deadline).await {
             Ok(_) => self.reachable(true).await,
+            Err(error) if error.is_not_found() => {
+                if self.missing.is_overdue(clock::now()) {
+                    self.missing.say(self.cluster.clone());
+                }
+                self.reachable(true).await
+            }
             Err(_) => Ok(()),
         }
+    }
+
+    /// Nothing else may ever happen here: the ticks must be waited for beforehand.
+    fn waits_for_probe(&self) -> bool {
+        self.reachable == Some(false) || self.missing.is_awaited()
     }
 
     async fn reachable(&mut self, reachable: bool) -> Result<(), NobodyListens> {
