@@ -8,6 +8,7 @@ pub mod garbage_args;
 pub mod journal;
 pub mod metrics;
 pub mod readiness;
+pub mod repeats;
 pub mod signals;
 pub mod telemetry;
 pub mod values;

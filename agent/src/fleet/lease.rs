@@ -3,8 +3,9 @@
 use super::election::{DURATION, Election, ElectionStep, Held, PERIOD};
 use crate::kube::call::Call;
 use crate::kube::{Cluster, ClusterError};
+use crate::runtime::repeats::Repeats;
 use evacuation::moment::{Moment, Span};
-use host::clock;
+use host::{causes, clock};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::{Value, json};
@@ -49,15 +50,20 @@ impl FleetLease {
         let mut turns = interval(host::clock::duration(PERIOD));
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut held = None;
+        let mut failures = Repeats::default();
         while cancel.run_until_cancelled(turns.tick()).await.is_some() {
             match self.turn(&mut election).await {
                 Ok(lease) => {
                     held = lease;
+                    failures.worked(&());
                     let _ = leads_until.send(Some(election.leads_until()));
                 }
                 // What was sent last holds: it names its own end.
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn Error, "no look at the Lease of the election")
+                    if let Some(unlogged) = failures.failed((), &causes::chain(&error), clock::now()) {
+                        let error = &error as &dyn Error;
+                        tracing::warn!(error, unlogged, "no look at the Lease of the election");
+                    }
                 }
             }
         }

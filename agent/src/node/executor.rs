@@ -20,6 +20,7 @@ use crate::runtime::config::Config;
 use crate::runtime::journal::Journal;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::metrics::labels::{ActionName, LabelValue};
+use crate::runtime::repeats::Repeats;
 use crate::volume::PodVolumes;
 use checkpoint::dispatcher::Dispatcher;
 use checkpoint::manifest::MacKey;
@@ -75,12 +76,16 @@ pub(crate) struct Clients {
     pub(crate) counted: Mutex<Option<String>>,
 }
 
+/// What failed last, by pod and action: an engine that refuses every look is logged once, not every second.
+type Failures = Arc<Mutex<Repeats<(Option<PodUid>, ActionName)>>>;
+
 /// Starts effects.
 pub struct Executor {
     clients: Arc<Clients>,
     contexts: BTreeMap<PodUid, Arc<PodContext>>,
     running: Arc<Mutex<BTreeMap<EffectId, AbortHandle>>>,
     answers: mpsc::Sender<EffectAnswer>,
+    failures: Failures,
     /// The rate to the store that was last found to have changed.
     rate: Option<u64>,
 }
@@ -119,6 +124,7 @@ impl Executor {
             contexts: BTreeMap::new(),
             running: Arc::default(),
             answers,
+            failures: Failures::default(),
             rate: None,
         }
     }
@@ -143,6 +149,7 @@ impl Executor {
         self.contexts.retain(|_, context| {
             !context.is_gone() || Arc::strong_count(context) > 1 || context.has_unsaved()
         });
+        self.failures.lock().forget(|(pod, _)| pod.as_ref() == Some(uid));
     }
 
     /// Bytes per second to the store, if that has changed enough to matter since this was last asked: see
@@ -240,6 +247,8 @@ impl Executor {
         self.running.lock().insert(head.id, abort.clone());
         let (running, answers, metrics) =
             (Arc::clone(&self.running), self.answers.clone(), self.clients.metrics.clone());
+        let failures = Arc::clone(&self.failures);
+        let key = (context.as_ref().map(|context| context.pod_ref().uid), head.name);
         let began = clock::now();
         let engine =
             context.as_ref().and_then(|context| context.settings().ok()).map(|settings| settings.engine);
@@ -260,7 +269,7 @@ impl Executor {
                 running.lock().remove(&head.id);
                 let took = clock::now().since(began);
                 measure(&metrics, &head, engine, &outcome, took);
-                log(&outcome, took);
+                log(&failures, key, &outcome, took);
                 // The loop has ended: nobody is left to know.
                 let _ = answers.send(EffectAnswer { id: head.id, outcome }).await;
             }
@@ -346,12 +355,26 @@ fn measure(metrics: &Metrics, head: &EffectHead, engine: Option<EngineKind>, out
     }
 }
 
-fn log(outcome: &Outcome, took: Span) {
+/// Logs how an effect ended, but not again what was logged of its pod and action word for word.
+fn log(failures: &Failures, key: (Option<PodUid>, ActionName), outcome: &Outcome, took: Span) {
     let took_ms = took.as_millis();
+    let news = |text: &str| failures.lock().failed(key.clone(), text, clock::now());
     match outcome {
-        Outcome::Done(done) => tracing::debug!(took_ms, ?done, "done"),
-        Outcome::Failed { kind, why } => tracing::warn!(took_ms, kind = kind.as_str(), why, "failed"),
-        Outcome::TimedOut => tracing::warn!(took_ms, "timed out"),
+        Outcome::Done(done) => {
+            failures.lock().worked(&key);
+            tracing::debug!(took_ms, ?done, "done");
+        }
+        Outcome::Failed { kind, why } => match news(&format!("{}: {why}", kind.as_str())) {
+            Some(unlogged) => tracing::warn!(took_ms, kind = kind.as_str(), why, unlogged, "failed"),
+            None => tracing::debug!(took_ms, kind = kind.as_str(), why, "failed as before"),
+        },
+        Outcome::TimedOut => match news("timed out") {
+            Some(unlogged) => tracing::warn!(took_ms, unlogged, "timed out"),
+            None => tracing::debug!(took_ms, "timed out as before"),
+        },
         Outcome::Panicked => tracing::error!(took_ms, "panicked: this is a bug"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,7 +111,7 @@ impl StoredState {
 macro_rules! label_texts {
     ($($(#[$doc:meta])* $type:ident of $all:expr;)+) => {$(
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $type(&'static str);
 
         impl LabelValue for $type {

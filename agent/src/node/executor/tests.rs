@@ -1,0 +1,68 @@
+use super::*;
+use std::io::Write;
+
+/// What is logged, as text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// What `work` logs at the ordinary level.
+    fn of(work: impl FnOnce()) -> Vec<String> {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::INFO)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, work);
+        let text = String::from_utf8(log.0.lock().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+/// A look at the engine of this pod ends so.
+fn look_ends(metrics: &Metrics, failures: &Failures, pod: &str, outcome: &Outcome) {
+    let uid = PodUid(pod.into());
+    let action = Action::Pod { uid: uid.clone(), action: PodAction::InspectEngine };
+    let head = EffectHead {
+        id: EffectId(1),
+        deadline: Moment::from_millis(1),
+        attempt: 1,
+        left: None,
+        name: (&action).into(),
+        counted: Counted::of(&action),
+    };
+    measure(metrics, &head, Some(EngineKind::LlamaServer), outcome, Span::ZERO);
+    log(failures, (Some(uid), head.name), outcome, Span::ZERO);
+}
+
+#[test]
+fn refusals_of_an_engine_are_logged_when_they_change_and_counted_each_time() {
+    let (metrics, failures) = (Metrics::new(), Failures::default());
+    let refused = |why: &str| Outcome::Failed { kind: FailureKind::Permanent, why: why.into() };
+    let logged = Log::of(|| {
+        for _ in 0..3 {
+            look_ends(&metrics, &failures, "a", &refused("401: set lifeboat.dev/token-file"));
+            look_ends(&metrics, &failures, "b", &refused("501: start it with --slot-save-path"));
+        }
+        look_ends(&metrics, &failures, "a", &refused("404"));
+        look_ends(&metrics, &failures, "a", &Outcome::Done(Done::Nothing));
+        look_ends(&metrics, &failures, "a", &refused("404"));
+    });
+    let lines = |why: &str| logged.iter().filter(|line| line.contains(why)).count();
+    assert_eq!((lines("401"), lines("501"), lines("404")), (1, 1, 2), "{logged:#?}");
+    assert!(logged.iter().any(|line| line.contains("404") && line.contains("unlogged=2")), "{logged:#?}");
+    let counted = "lifeboat_engine_errors_total{engine=\"llama-server\",kind=\"permanent\"} 8";
+    assert!(metrics.render().contains(counted), "{}", metrics.render());
+}
