@@ -38,7 +38,7 @@ use crate::fleet::orphaned_gates::{GateOpening, OrphanedGates};
 use crate::fleet::report_counter::{ReportCounter, SharedNodes};
 use crate::kube::{Cluster, ClusterError, Options};
 use crate::pods::daemonset::DaemonRules;
-use crate::runtime::admin::{Admin, AdminError, Sources};
+use crate::runtime::admin::{Admin, Sources};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::readiness::{Heartbeat, Latch, Readiness};
 use crate::runtime::signals::Signals;
@@ -64,9 +64,6 @@ const TURN: Duration = Duration::from_millis(500);
 /// Why the fleet role could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
-    /// The admin address.
-    #[error(transparent)]
-    Admin(#[from] AdminError),
     /// The way to the API server.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -78,7 +75,7 @@ pub enum FleetError {
 /// Runs the fleet role until it is told to stop.
 ///
 /// # Errors
-/// An admin address that is taken, a kubeconfig that cannot be read.
+/// A kubeconfig that cannot be read. An admin address that is taken is none: it is tried again.
 pub async fn run(settings: Settings) -> Result<(), FleetError> {
     // First of all: the kernel ignores a SIGTERM to PID 1 that has no handler.
     let mut signals = Signals::new();
@@ -86,8 +83,6 @@ pub async fn run(settings: Settings) -> Result<(), FleetError> {
     let metrics = Metrics::new();
     let (heartbeat, readiness) = (Heartbeat::new(), Readiness::of(&Latch::FLEET));
     let (status_out, status) = watch::channel(serde_json::Value::Null);
-    let admin = Admin::bind(settings.admin_addr).await?;
-    tracing::info!(address = %admin.address(), "probes and metrics");
     let sources = Sources {
         heartbeat: heartbeat.clone(),
         readiness: readiness.clone(),
@@ -96,11 +91,7 @@ pub async fn run(settings: Settings) -> Result<(), FleetError> {
         facts: watch::channel(None).1,
     };
     let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        if let Err(error) = admin.serve(sources).await {
-            tracing::error!(%error, "the admin address is closed");
-        }
-    });
+    tasks.spawn(Admin::keep_serving(settings.admin_addr, sources));
     let options = Options {
         kubeconfig: settings.kubeconfig.clone(),
         node: settings.node_name.clone(),

@@ -9,7 +9,7 @@ use crate::node::store::StoreHandle;
 use crate::pods::daemonset::DaemonRules;
 use crate::runtime::admin::{Admin, Sources};
 use crate::runtime::config::Config;
-use crate::runtime::journal::Journal;
+use crate::runtime::journal::{EarlierLives, Journal};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::readiness::{Heartbeat, Readiness};
 use crate::runtime::signals::Signals;
@@ -29,9 +29,9 @@ pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 /// Runs the agent until it is told to stop.
 ///
 /// # Errors
-/// What makes it impossible to begin: an admin address that is taken, a state folder that cannot be
-/// written, a kubeconfig that cannot be read, an IMDS endpoint that is none. A store that cannot be
-/// used is not among them: the node's other pods can still be helped.
+/// What makes it impossible to begin: a kubeconfig or a service account that cannot be used, and an IMDS endpoint that is
+/// none. Not a state folder that cannot be written, an admin address that is taken or a store that cannot be used: a node
+/// whose time is running out is helped without them, and each is tried again.
 pub async fn run(config: Config) -> Result<(), StartError> {
     // First of all: the kernel ignores a SIGTERM to PID 1 that has no handler.
     let signals = Signals::new();
@@ -40,14 +40,19 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let metrics = Metrics::new();
     // Blind until the first answer. `lifeboat fleet` has the same metrics and never asks: there it is not set at all.
     metrics.imds_reachable(false);
-    let mut journal = Journal::open(&config.state_dir)?;
+    // Before anything that can be slow: a notice may have stood since before this start, and two minutes are all there are.
+    let (imds_out, imds_in) = mpsc::channel(QUEUE);
+    let imds = Imds::new(&config.imds_endpoint, config.imds_poll)?;
+    let imds_faults = imds.faults();
+    tokio::spawn(imds.watch(imds_out, cancel.clone()));
+    let earlier = EarlierLives::open(&config.state_dir);
+    let mut journal = Journal::open(&config.state_dir);
     journal.write(clock::now(), What::Life(Box::new(Head::new(&config.policy))));
+    let earlier = earlier.read_beside(config.boot.clone(), config.policy.clone());
     let readiness = Readiness::default();
     let heartbeat = Heartbeat::new();
     let (status_out, status) = watch::channel(serde_json::Value::Null);
     let (facts_out, facts) = watch::channel(None);
-    let admin = Admin::bind(config.admin_addr).await?;
-    tracing::info!(address = %admin.address(), "probes and metrics");
     let sources = Sources {
         heartbeat: heartbeat.clone(),
         readiness: readiness.clone(),
@@ -55,13 +60,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         status,
         facts,
     };
-    spawn(&cancel, async move {
-        if let Err(error) = admin.serve(sources).await {
-            tracing::error!(%error, "the admin address is closed");
-        }
-    });
-    let imds = Imds::new(&config.imds_endpoint, config.imds_poll)?;
-    let imds_faults = imds.faults();
+    spawn(&cancel, Admin::keep_serving(config.admin_addr, sources));
     let options = Options {
         kubeconfig: config.kubeconfig.clone(),
         node: config.node_name.clone(),
@@ -73,15 +72,13 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let cluster = Cluster::connect(options, metrics.clone()).await?;
     tracing::info!(node = %config.node_name, boot = %config.boot, store = ?config.store, policy = ?config.policy, "started");
 
-    let (imds_out, imds_in) = mpsc::channel(QUEUE);
     let (cluster_out, cluster_in) = mpsc::channel(QUEUE);
     let (answers_out, answers) = mpsc::channel(QUEUE);
-    tokio::spawn(imds.watch(imds_out, cancel.clone()));
     spawn(&cancel, cluster.clone().watch(cluster_out));
     let store =
         StoreHandle::open(&config, cluster.clone(), metrics.clone(), readiness.clone(), cancel.clone());
     let (drill_requests, taken) = DrillRequests::new(cluster.clone(), config.drills);
-    let executor = Executor::new(&config, cluster, store, metrics.clone(), answers_out);
+    let executor = Executor::new(&config, cluster, store, metrics.clone(), earlier, answers_out);
     let event_loop = EventLoop::new(Parts {
         machine: Machine::new(config.policy.clone()),
         boot: config.boot.clone(),

@@ -182,6 +182,8 @@ impl EventLoop {
         if let Some(bytes_per_second) = self.executor.changed_rate() {
             self.tell(Event::LinkMeasured { bytes_per_second });
         }
+        self.journal.retry(clock::now());
+        self.metrics.journal_written(self.journal.is_written());
         self.publish_status();
     }
 

@@ -17,7 +17,7 @@ use crate::node::executor::pod_context::PodContext;
 use crate::node::store::StoreHandle;
 use crate::pods::reader::PodRecord;
 use crate::runtime::config::Config;
-use crate::runtime::journal::Journal;
+use crate::runtime::journal::EarlierReports;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::metrics::labels::{ActionName, LabelValue};
 use crate::runtime::repeats::Repeats;
@@ -29,7 +29,6 @@ use evacuation::effect::{Action, Effect, EffectId, PodAction, RestoreAction};
 use evacuation::event::{Done, FailureKind, Outcome};
 use evacuation::moment::{Moment, Span};
 use evacuation::pod::PodUid;
-use evacuation::report::Report;
 use failure::EffectFailure;
 use host::clock;
 use parking_lot::Mutex;
@@ -69,7 +68,7 @@ pub(crate) struct Clients {
     pub(crate) claim_lease: std::time::Duration,
     pub(crate) allow_loopback: bool,
     /// What earlier lives of this agent in this boot knew.
-    pub(crate) earlier: Vec<Report>,
+    pub(crate) earlier: EarlierReports,
     /// The notice whose report is in a Node Event, and whether that report was complete.
     pub(crate) reported: Mutex<Option<(String, bool)>>,
     /// The notice whose evacuation is in the metrics.
@@ -97,9 +96,9 @@ impl Executor {
         cluster: Cluster,
         store: StoreHandle,
         metrics: Metrics,
+        earlier: EarlierReports,
         answers: mpsc::Sender<EffectAnswer>,
     ) -> Self {
-        let earlier = Journal::earlier_reports(&config.state_dir, &config.boot, &config.policy);
         let clients = Clients {
             earlier,
             cluster,

@@ -6,6 +6,7 @@
 
 use crate::runtime::metrics::Metrics;
 use crate::runtime::readiness::{Heartbeat, Latch, Readiness};
+use crate::runtime::repeats::Repeats;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,13 +15,17 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use evacuation::facts::Facts;
 use evacuation::moment::Span;
-use host::clock;
+use host::{causes, clock};
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// A driver that has not turned for this long is hung.
 pub const HUNG_AFTER: Span = Span::from_secs(10);
+
+/// Between two attempts at an address that cannot be served.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// The admin address cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +61,7 @@ pub struct Sources {
     pub facts: watch::Receiver<Option<Facts>>,
 }
 
-/// A bound admin address.
+/// The admin address, once it is bound.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
@@ -64,11 +69,36 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// Serves `address` for ever; drop the future to end it. An address that is taken is tried again: probes and metrics
+    /// are a convenience, and nothing else waits for them.
+    pub async fn keep_serving(address: SocketAddr, sources: Sources) {
+        let mut failures = Repeats::default();
+        loop {
+            if let Err(error) = Self::serve_once(address, sources.clone()).await
+                && let Some(unlogged) = failures.failed((), &causes::chain(&error), clock::now())
+            {
+                tracing::error!(
+                    error = causes::chain(&error),
+                    unlogged,
+                    "no probes and no metrics; everything else goes on, and it is tried again every {} s",
+                    RETRY_AFTER.as_secs()
+                );
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    async fn serve_once(address: SocketAddr, sources: Sources) -> Result<(), AdminError> {
+        let admin = Self::bind(address).await?;
+        tracing::info!(address = %admin.address(), "probes and metrics");
+        admin.serve(sources).await
+    }
+
     /// Binds the address.
     ///
     /// # Errors
     /// Names the address and the flag.
-    pub async fn bind(address: SocketAddr) -> Result<Admin, AdminError> {
+    async fn bind(address: SocketAddr) -> Result<Admin, AdminError> {
         let failed = |source| AdminError::Bind { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -76,7 +106,7 @@ impl Admin {
     }
 
     /// The address as bound: with its port, where 0 was asked for.
-    pub const fn address(&self) -> SocketAddr {
+    const fn address(&self) -> SocketAddr {
         self.address
     }
 
@@ -84,7 +114,7 @@ impl Admin {
     ///
     /// # Errors
     /// If the listener breaks.
-    pub async fn serve(self, sources: Sources) -> Result<(), AdminError> {
+    async fn serve(self, sources: Sources) -> Result<(), AdminError> {
         let router = Router::new()
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
@@ -212,9 +242,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_is_taken_is_named_with_its_flag() {
-        let first = Admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let error = Admin::bind(first.address()).await.unwrap_err().to_string();
-        assert!(error.contains("--admin-addr") && error.contains(&first.address().to_string()), "{error}");
+    async fn an_address_that_is_taken_is_named_with_its_flag_and_served_once_it_is_free() {
+        let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = first.local_addr().unwrap();
+        let error = Admin::bind(address).await.unwrap_err().to_string();
+        assert!(error.contains("--admin-addr") && error.contains(&address.to_string()), "{error}");
+        let running = running().await;
+        let serving = tokio::spawn(Admin::keep_serving(address, running.sources.clone()));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!serving.is_finished(), "an address that is taken ends nothing");
+        drop(first);
+        let served = async {
+            while reqwest::get(format!("http://{address}/livez")).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(RETRY_AFTER * 4, served).await.expect("it is served");
+        serving.abort();
     }
 }

@@ -3,165 +3,173 @@
 //! Each line is handed to the kernel before the effects it leads to begin, so that a killed agent has told what it was
 //! doing. It is not synced to the disk: it survives the agent, and the report survives the node.
 //!
+//! A journal is a convenience: a disk that is full, read-only or not there ends neither the start nor an evacuation. Its
+//! lines wait in memory, up to [`WAITING_MAX`], and the disk is tried again every [`RETRY_AFTER`].
+//!
 //! A journal that grows too long is set aside (`journal.jsonl.old`, in place of the one before) and goes on in the middle of
 //! a life: both files together are read as one. Of a life that is longer than both, the beginning is gone, and
 //! [`trace::lives`] says so.
 
-use evacuation::Machine;
-use evacuation::event::Event;
-use evacuation::moment::Moment;
-use evacuation::policy::Policy;
-use evacuation::report::Report;
+mod earlier;
+
+pub use earlier::{EarlierLives, EarlierReports};
+
+use evacuation::moment::{Moment, Span};
+use host::clock;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use trace::journal::{FORMAT, Line, NAME, OLD_NAME, What};
+use trace::journal::{Line, NAME, OLD_NAME, What};
 use trace::lives::{self, Life, ReadError};
 
 /// A journal that grows beyond this is set aside, bytes.
 const ROTATE_AT: u64 = 64 << 20;
 
-/// The journal could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write the journal in {path}: give --state-dir a folder that the agent may write")]
-pub struct JournalError {
-    path: PathBuf,
-    #[source]
-    source: std::io::Error,
-}
+/// The most that waits in memory for a disk that takes nothing, bytes.
+const WAITING_MAX: usize = 8 << 20;
 
-/// The open journal.
+/// Between two attempts at a disk that took nothing.
+const RETRY_AFTER: Span = Span::from_secs(5);
+
+/// The journal of this life, whatever becomes of its disk.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    file: File,
+    /// `None` until it could be opened.
+    file: Option<File>,
+    /// What the disk has not taken yet: whole lines, of which the first may stand in the file in part.
+    waiting: Vec<u8>,
+    /// When a disk that failed is tried again.
+    retry_at: Option<Moment>,
+    /// A line was lost. What comes after it belongs to no life that could be replayed.
+    ended: bool,
     written: u64,
     rotate_at: u64,
-    failed: bool,
 }
 
 impl Journal {
-    /// Opens `<folder>/journal.jsonl` for appending, and makes the folder if need be.
-    ///
-    /// # Errors
-    /// [`JournalError`].
-    pub fn open(folder: &Path) -> Result<Self, JournalError> {
-        let path = folder.join(NAME);
-        let opened = std::fs::create_dir_all(folder).and_then(|()| append(&path));
-        let (file, written) = opened.map_err(|source| JournalError { path: path.clone(), source })?;
-        Ok(Self { path, file, written, rotate_at: ROTATE_AT, failed: false })
-    }
-
-    /// What the earlier lives of the agent in this boot knew of the notice under which they worked: their events are
-    /// replayed, one core a life, each under the policy it had; under `policy` where that is not known. Pods that left
-    /// before this life began are known to nobody else.
-    ///
-    /// A line that cannot be read (the last one of an agent that was killed) is passed over: a running agent refuses
-    /// nothing of its own past. A life in another format is passed over too, and what is lost by it is said once.
-    pub fn earlier_reports(folder: &Path, boot: &str, policy: &Policy) -> Vec<Report> {
-        let mut reports: Vec<Report> = Vec::new();
-        let mut life: Option<Machine> = None;
-        // The life has its head, and nothing has happened in it yet.
-        let mut fresh = false;
-        let mut foreign = None;
-        let mut end = |life: &mut Option<Machine>| {
-            let told = life.take().and_then(|mut machine| machine.report());
-            reports.extend(told.filter(|told| told.boot == boot));
+    /// Opens `<folder>/journal.jsonl` for appending, and makes the folder if need be; now or, where the disk does not let
+    /// it, later.
+    pub fn open(folder: &Path) -> Self {
+        let mut journal = Self {
+            path: folder.join(NAME),
+            file: None,
+            waiting: Vec::new(),
+            retry_at: None,
+            ended: false,
+            written: 0,
+            rotate_at: ROTATE_AT,
         };
-        for name in [OLD_NAME, NAME] {
-            let Ok(file) = File::open(folder.join(name)) else { continue };
-            // By bytes: a line that is no text must not hide those behind it.
-            for line in BufReader::new(file).split(b'\n').map_while(Result::ok) {
-                let line: Line = match serde_json::from_slice(&line) {
-                    Ok(line) => line,
-                    Err(_) => {
-                        if let Some(format) = foreign_format(&line, boot) {
-                            end(&mut life);
-                            foreign = Some(format);
-                        }
-                        continue;
-                    }
-                };
-                let (at, event) = match line {
-                    Line { at, what: What::Event(event) } => (at, event),
-                    Line { what: What::Life(head), .. } => {
-                        end(&mut life);
-                        life = (head.format == FORMAT).then(|| Machine::new(head.policy));
-                        fresh = true;
-                        continue;
-                    }
-                    Line { what: What::Effect(_), .. } => continue,
-                };
-                if let Event::AgentStarted { boot: of } = &event {
-                    // A head that cannot be read must not leave its life under the policy of the one before.
-                    if !std::mem::take(&mut fresh) {
-                        end(&mut life);
-                        life = Some(Machine::new(policy.clone()));
-                    }
-                    life.take_if(|_| of != boot);
-                }
-                if let Some(machine) = &mut life {
-                    machine.handle(at, event);
-                }
-            }
-        }
-        end(&mut life);
-        if let Some(format) = foreign {
-            tracing::warn!(
-                format,
-                folder = %folder.display(),
-                "the journal of an earlier life in this boot is of another format, and is not read: pods that were gone \
-                 before this start are missing in the report of an evacuation that is under way"
-            );
-        }
-        reports
+        journal.flush(clock::now());
+        journal
     }
 
-    /// Appends one line. A disk that is full is reported once and stops nothing.
+    /// Appends one line.
     pub fn write(&mut self, at: Moment, what: What) {
         let Ok(mut line) = serde_json::to_vec(&Line { at, what }) else { return };
         line.push(b'\n');
-        if self.written > self.rotate_at {
-            self.rotate();
-        }
-        match self.file.write_all(&line) {
-            Ok(()) => {
-                self.written += line.len() as u64;
-                self.failed = false;
-            }
-            Err(error) if !self.failed => {
-                self.failed = true;
-                tracing::error!(%error, path = %self.path.display(), "the journal cannot be written");
-            }
-            Err(_) => {}
+        self.set_aside();
+        self.keep(&line);
+        self.retry(at);
+    }
+
+    /// Writes what waits for the disk, unless the disk has just failed.
+    pub fn retry(&mut self, now: Moment) {
+        if self.retry_at.is_none_or(|retry_at| now >= retry_at) {
+            self.flush(now);
         }
     }
 
-    fn rotate(&mut self) {
-        let old = self.path.with_extension("jsonl.old");
-        if let Ok((file, written)) = std::fs::rename(&self.path, old).and_then(|()| append(&self.path)) {
-            self.file = file;
-            self.written = written;
+    /// Every line of this life is in the file.
+    pub const fn is_written(&self) -> bool {
+        self.retry_at.is_none() && !self.ended
+    }
+
+    /// Once a line is lost all that follow are: the beginning of a life can be replayed, a life with a hole cannot.
+    fn keep(&mut self, line: &[u8]) {
+        let full = !self.waiting.is_empty() && self.waiting.len() + line.len() > WAITING_MAX;
+        if full && !self.ended {
+            tracing::error!(
+                path = %self.path.display(),
+                "the journal of this life ends here: its disk took nothing for too long. What waits is written when \
+                 there is room in --state-dir; a restart begins a new life"
+            );
+        }
+        self.ended |= full;
+        if !self.ended {
+            self.waiting.extend_from_slice(line);
+        }
+    }
+
+    fn flush(&mut self, now: Moment) {
+        match self.try_flush() {
+            Ok(()) if self.retry_at.take().is_some() => {
+                tracing::info!(path = %self.path.display(), "the journal is written again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                if self.retry_at.replace(now + RETRY_AFTER).is_none() {
+                    tracing::error!(
+                        %error,
+                        path = %self.path.display(),
+                        "the journal cannot be written: make room in --state-dir, or give it a folder that the agent may \
+                         write; everything else goes on, and it is tried again every {RETRY_AFTER}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Byte by byte: a line of which the disk took a part goes on where that ended.
+    fn try_flush(&mut self) -> io::Result<()> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => self.open_file()?,
+        };
+        let written = write_waiting(&mut file, &mut self.waiting, &mut self.written);
+        self.file = Some(file);
+        written
+    }
+
+    fn open_file(&mut self) -> io::Result<File> {
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let (file, written) = append(&self.path)?;
+        self.written = written;
+        Ok(file)
+    }
+
+    /// Sets a journal aside that has grown too long; the next line begins another file. Never within a line.
+    fn set_aside(&mut self) {
+        if self.written <= self.rotate_at || !self.waiting.is_empty() {
+            return;
+        }
+        match std::fs::rename(&self.path, self.path.with_file_name(OLD_NAME)) {
+            Ok(()) => self.file = None,
+            // Somebody took it away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.file = None,
+            Err(_) => {}
         }
     }
 }
 
-/// The format of a line in which an agent of format 1 read its node in this boot. That format had no other beginning.
-fn foreign_format(line: &[u8], boot: &str) -> Option<u32> {
-    #[derive(serde::Deserialize)]
-    struct Old {
-        event: Started,
-    }
-    #[derive(serde::Deserialize)]
-    struct Started {
-        started: Booted,
-    }
-    #[derive(serde::Deserialize)]
-    struct Booted {
-        boot: String,
-    }
-    let old: Old = serde_json::from_slice(line).ok()?;
-    (old.event.started.boot == boot).then_some(1)
+fn write_waiting(file: &mut File, waiting: &mut Vec<u8>, written: &mut u64) -> io::Result<()> {
+    let mut taken = 0;
+    let outcome = loop {
+        if taken == waiting.len() {
+            break Ok(());
+        }
+        match file.write(&waiting[taken..]) {
+            Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+            Ok(bytes) => taken += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break Err(error),
+        }
+    };
+    waiting.drain(..taken);
+    *written += taken as u64;
+    outcome
 }
 
 fn append(path: &Path) -> std::io::Result<(File, u64)> {

@@ -184,6 +184,11 @@ impl Metrics {
         self.series.anomalies.inc();
     }
 
+    /// Every line of the journal is on the disk, or not.
+    pub fn journal_written(&self, written: bool) {
+        self.series.journal_written.get_or_create(&[]).set(f64::from(written));
+    }
+
     /// An event was handed to the core.
     pub fn event(&self, event: &Event) {
         self.series.events.get_or_create(&EventLabels { event: event.into() }).inc();

@@ -8,13 +8,16 @@ use checkpoint::store::{Condition, StoreError};
 use checkpoint::{key, retry};
 use evacuation::effect::{KubeEvent, NodeAction};
 use evacuation::event::{Done, FailureKind};
-use evacuation::moment::Moment;
+use evacuation::moment::{Moment, Span};
 use evacuation::notice::NoticeKind;
 use evacuation::report::{DepartureOutcome, Report, StateOutcome};
 use host::clock;
 
 /// The largest report that is read back, bytes.
 const REPORT_MAX: u64 = 4 << 20;
+
+/// How long a report waits for what earlier lives knew: no longer than half of the time it has, either.
+const EARLIER_MAX: Span = Span::from_secs(5);
 
 pub(super) async fn perform(
     clients: &Clients,
@@ -64,7 +67,9 @@ async fn write_report(clients: &Clients, report: &Report, deadline: Moment) -> R
             Err(error) => return Err(error.into()),
         };
         // What this agent's earlier lives knew, and what they could still write.
-        let told = clients.earlier.iter().filter(|told| told.notice == report.notice).cloned();
+        let patience = Span::from_millis(deadline.left(clock::now()).as_millis() / 2).min(EARLIER_MAX);
+        let told = clients.earlier.within(patience).await;
+        let told = told.iter().filter(|told| told.notice == report.notice).cloned();
         let whole = told.chain(earlier).fold(report.clone(), with_earlier);
         let body = serde_json::to_vec_pretty(&whole);
         let body = body.map_err(|error| EffectFailure::new(FailureKind::Permanent, error.to_string()))?;

@@ -150,6 +150,8 @@ table! {
     late_answers: Counter,
     /// Things that should not happen and did; the log names them
     anomalies: Counter,
+    /// 1 while every line of the journal is on the node's disk, 0 while the disk takes none and after lines were lost
+    journal_written: Gauge,
     /// Events handed to the core
     events: Counters<EventLabels { event: EventName }>,
     /// Requests to the API server, but for the watches
