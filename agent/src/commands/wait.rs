@@ -12,6 +12,7 @@
 use crate::volume::restored::{RESTORED, RESTORING, RestoreDecision};
 use clap::Args;
 use evacuation::moment::Span;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -33,9 +34,10 @@ pub struct WaitArgs {
 }
 
 /// Waits, and says what for on standard error. The exit code is 0 whatever happened, but for a volume that is not there:
-/// 64, as the pod is written wrongly.
+/// 64, as the pod is written wrongly. One that only cannot be looked at (a user without the right to) is waited for as long
+/// as an agent may take to begin: the pod starts cold.
 pub fn run(args: &WaitArgs) -> u8 {
-    if !args.volume.is_dir() {
+    if is_no_folder(&args.volume) {
         eprintln!(
             "lifeboat wait: {} is no directory: mount the pod's state volume there, or name its place with --volume",
             args.volume.display()
@@ -44,6 +46,14 @@ pub fn run(args: &WaitArgs) -> u8 {
     }
     eprintln!("lifeboat wait: {}", until_decided(args));
     0
+}
+
+/// What is there is something else than a folder, or nothing.
+fn is_no_folder(volume: &Path) -> bool {
+    match std::fs::metadata(volume) {
+        Ok(found) => !found.is_dir(),
+        Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    }
 }
 
 fn until_decided(args: &WaitArgs) -> String {
@@ -116,5 +126,15 @@ mod tests {
     #[test]
     fn a_volume_that_is_not_mounted_is_named() {
         assert_eq!(run(&args(Path::new("/nowhere/at/all"), 1, 1)), 64);
+        assert_eq!(run(&args(Path::new("/dev/null"), 1, 1)), 64);
+    }
+
+    #[test]
+    fn a_volume_that_cannot_be_looked_at_keeps_no_pod_from_starting() {
+        let place = tempfile::tempdir().unwrap();
+        // Whoever runs the tests may look into every folder, but nobody through a link to itself.
+        let volume = place.path().join("state");
+        std::os::unix::fs::symlink(&volume, &volume).unwrap();
+        assert_eq!(run(&args(&volume, 100, 20_000)), 0);
     }
 }
