@@ -176,20 +176,24 @@ impl World {
         let mut command = Command::new(lifeboat()?);
         command
             .arg("run")
-            .args(["--node-name", NODE, "--imds-endpoint", imds, "--admin-addr", "127.0.0.1:0"])
+            .args(["--node-name", NODE, "--imds-endpoint", imds])
             .arg("--kubeconfig")
             .arg(at("kubeconfig"))
             .arg("--kubelet-root")
             .arg(at("kubelet"))
-            .arg("--state-dir")
-            .arg(at("state"))
             .arg("--boot-id-file")
             .arg(at("boot_id"))
             .arg("--allow-loopback-pods")
             .args(arguments)
             .env("AWS_EC2_METADATA_DISABLED", "true");
-        if !arguments.contains(&"--store") {
-            command.arg("--store").arg(format!("dir:{}", at("store").display()));
+        for (flag, ordinary) in [
+            ("--admin-addr", "127.0.0.1:0".to_owned()),
+            ("--state-dir", at("state").display().to_string()),
+            ("--store", format!("dir:{}", at("store").display())),
+        ] {
+            if !arguments.contains(&flag) {
+                command.args([flag, &ordinary]);
+            }
         }
         Process::start(&mut command, &at("agent.log"))
     }

@@ -117,19 +117,3 @@ async fn a_kubeconfig_that_cannot_be_read_is_one_error_that_names_the_file() -> 
     assert!(errors[0].contains("kubeconfig") && errors[0].contains("--kubeconfig"), "{log}");
     Ok(())
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_admin_address_that_is_taken_is_named_with_its_flag() -> Result<()> {
-    let world = World::start().await?;
-    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let address = taken.local_addr()?.to_string();
-    let log = world.folder.path().join("taken.log");
-    let mut command = Command::new(lifeboat()?);
-    command.args(["run", "--node-name", "a", "--admin-addr", &address]);
-    command.arg("--state-dir").arg(world.folder.path().join("taken"));
-    let mut agent = Process::start(&mut command, &log)?;
-    world.eventually("the agent has ended", LIMIT, |_| agent.has_ended()).await?;
-    let log = std::fs::read_to_string(log).context("its log")?;
-    assert!(log.contains(&address) && log.contains("--admin-addr"), "{log}");
-    Ok(())
-}

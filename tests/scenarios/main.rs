@@ -8,4 +8,5 @@ mod drills;
 mod fleet;
 mod lifecycle;
 mod observability;
+mod starts;
 mod timelines;
