@@ -1,10 +1,9 @@
 //! What is configured or answered wrongly is named once, with the fix, and the node's other pods are helped all the same.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use fakes::sidecar::Behaviour;
-use lifeboat_tests::{Process, World, http_get, interrupted_node, lifeboat};
+use lifeboat_tests::{World, http_get, interrupted_node};
 use serde_json::Value;
-use std::process::Command;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(30);

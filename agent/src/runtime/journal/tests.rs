@@ -128,12 +128,13 @@ fn what_this_life_writes_is_not_read_as_an_earlier_one() {
     let mut journal = Journal::open(folder.path());
     noticed(&mut journal, 1);
     let lives = EarlierLives::open(folder.path());
-    journal.rotate_at = journal.written - 1;
     noticed(&mut journal, 2);
+    journal.rotate_at = journal.written - 1;
+    noticed(&mut journal, 3);
     let deadlines: Vec<_> =
         lives.reports("boot", &Policy::default()).iter().map(|told| told.deadline.as_millis()).collect();
     assert_eq!(deadlines.len(), 1, "{deadlines:?}");
-    assert_eq!(earlier_reports(folder.path(), "boot", &Policy::default()).len(), 2, "there are two by now");
+    assert_eq!(earlier_reports(folder.path(), "boot", &Policy::default()).len(), 3, "there are three by now");
 }
 
 fn started(boot: &str) -> Event {
