@@ -41,7 +41,7 @@ fn look_ends(metrics: &Metrics, failures: &Failures, pod: &str, outcome: &Outcom
         attempt: 1,
         left: None,
         name: (&action).into(),
-        counted: Counted::of(&action),
+        counted: EffectClass::of(&action),
     };
     measure(metrics, &head, Some(EngineKind::LlamaServer), outcome, Span::ZERO);
     log(failures, (Some(uid), head.name), outcome, Span::ZERO);
