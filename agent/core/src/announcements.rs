@@ -5,6 +5,7 @@
 //! What rules is, in this order: a hibernation while it is shown; of those that end the instance, the one with the nearest
 //! deadline; of those that only may, the one that ends first; a drill where nothing else stands.
 
+use crate::facts::AnnouncedNotice;
 use crate::moment::Moment;
 use crate::notice::{ActiveNotice, InstanceAction, Notice, NoticeKind};
 use crate::policy::{Policy, RebalancePolicy};
@@ -169,11 +170,17 @@ impl Announcements {
         changes.filter(|at| *at > now).min()
     }
 
-    /// All of them, what ends first in front.
-    pub(crate) fn all(&self) -> Vec<&Notice> {
+    /// All of them, for people: what ends first in front.
+    pub(crate) fn listed(&self, now: Moment) -> Vec<AnnouncedNotice> {
         let mut all: Vec<_> = self.standing.values().map(|it| &it.notice).collect();
         all.sort_by_key(|notice| (notice.ends(), &notice.id));
-        all
+        let listed = |notice: &Notice| AnnouncedNotice {
+            kind: notice.kind,
+            id: notice.id.clone(),
+            since: now.since(notice.seen),
+            left: (notice.kind != NoticeKind::Rebalance).then(|| notice.ends().left(now)),
+        };
+        all.into_iter().map(listed).collect()
     }
 
     fn hard(&self, policy: &Policy, now: Moment) -> impl Iterator<Item = (&Announcement, Moment)> {

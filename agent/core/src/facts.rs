@@ -33,6 +33,9 @@ pub struct Facts {
     /// margin.
     #[serde(default)]
     pub left: Option<Span>,
+    /// Every notice that stands, what ends first in front.
+    #[serde(default)]
+    pub announcements: Vec<AnnouncedNotice>,
     /// The uplink, bytes per second, if it was measured.
     #[serde(default)]
     pub link: Option<u64>,
@@ -52,6 +55,40 @@ impl Facts {
     pub fn window(&self) -> Span {
         self.left.unwrap_or(TWO_MINUTES.less(self.policy.margin))
     }
+}
+
+/// One notice that stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnnouncedNotice {
+    /// Its kind.
+    pub kind: NoticeKind,
+    /// Its id.
+    pub id: String,
+    /// How long ago it was first seen.
+    #[serde(default)]
+    pub since: Span,
+    /// Time left until the time in it; of a recommendation, which has none, nothing.
+    #[serde(default)]
+    pub left: Option<Span>,
+}
+
+/// What is announced for a node, in the order in which it ends, for people: `maintenance in 14 d, rebalance 3 min ago`.
+pub fn announced(facts: &Facts) -> String {
+    let one = |notice: &AnnouncedNotice| match notice.left {
+        Some(left) => format!("{} in {}", notice.kind.as_str(), roughly(left)),
+        None => format!("{} {} ago", notice.kind.as_str(), roughly(notice.since)),
+    };
+    let all: Vec<_> = facts.announcements.iter().map(one).collect();
+    if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
+}
+
+/// In the largest unit of which there are two at least.
+fn roughly(span: Span) -> String {
+    let seconds = span.as_secs();
+    let units = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
+    let fits = units.into_iter().find(|(_, unit)| seconds >= 2 * unit);
+    fits.map_or(format!("{seconds} s"), |(name, unit)| format!("{} {name}", seconds / unit))
 }
 
 /// One pod and its state.
@@ -75,4 +112,23 @@ pub struct PodState {
     /// What has become of its state already, in the evacuation that is under way.
     #[serde(default)]
     pub outcome: Option<StateOutcome>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announcements_are_told_in_units_that_people_read() {
+        let units = [(1_209_600, "14 d"), (86_400, "24 h"), (7_200, "2 h"), (125, "2 min"), (119, "119 s")];
+        for (seconds, told) in units {
+            assert_eq!(roughly(Span::from_secs(seconds)), told);
+        }
+        let text = r#"{"node": "n", "pods": [], "announcements": [
+            {"kind": "maintenance", "id": "m", "left": 1209600000}, {"kind": "rebalance", "id": "r", "since": 180000}]}"#;
+        let facts: Facts = serde_json::from_str(text).unwrap();
+        assert_eq!(announced(&facts), "maintenance in 14 d, rebalance 3 min ago");
+        let quiet: Facts = serde_json::from_str(r#"{"node": "n", "pods": []}"#).unwrap();
+        assert_eq!(announced(&quiet), "nothing");
+    }
 }

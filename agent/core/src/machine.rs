@@ -112,7 +112,7 @@ impl Machine {
         Status::of(StatusSource {
             now: self.now,
             node: self.node.as_ref(),
-            announcements: self.announcements.all(),
+            announcements: self.announcements.listed(self.now),
             mark: &self.mark,
             pods: &self.pods,
             evacuation: self.evacuation.as_ref(),

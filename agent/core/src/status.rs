@@ -4,9 +4,10 @@
 
 use crate::evacuation::Evacuation;
 use crate::event::NodeFacts;
+use crate::facts::AnnouncedNotice;
 use crate::moment::{Moment, Span};
 use crate::node_mark::NodeMark;
-use crate::notice::{ActiveNotice, Notice, NoticeKind};
+use crate::notice::ActiveNotice;
 use crate::pods::Pods;
 use crate::report::PodReport;
 use serde::Serialize;
@@ -38,19 +39,6 @@ pub struct Status {
     pub repeated_notices: u64,
 }
 
-/// One notice of a [`Status`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct AnnouncedNotice {
-    /// Its kind.
-    pub kind: NoticeKind,
-    /// Its id.
-    pub id: String,
-    /// When it was first seen.
-    pub seen: Moment,
-    /// The time in it, on the node's boot clock; of a recommendation, the time at which it was given.
-    pub ends: Moment,
-}
-
 /// One pod of a [`Status`].
 #[derive(Clone, Debug, Serialize)]
 pub struct PodStatus {
@@ -73,7 +61,7 @@ pub struct PodStatus {
 pub(crate) struct StatusSource<'a> {
     pub(crate) now: Moment,
     pub(crate) node: Option<&'a NodeFacts>,
-    pub(crate) announcements: Vec<&'a Notice>,
+    pub(crate) announcements: Vec<AnnouncedNotice>,
     pub(crate) mark: &'a NodeMark,
     pub(crate) pods: &'a Pods,
     pub(crate) evacuation: Option<&'a Evacuation>,
@@ -103,15 +91,7 @@ impl Status {
         Self {
             node: node.map(|node| node.name.clone()),
             active_notice: mark.wanted().cloned(),
-            announcements: announcements
-                .into_iter()
-                .map(|notice| AnnouncedNotice {
-                    kind: notice.kind,
-                    id: notice.id.clone(),
-                    seen: notice.seen,
-                    ends: notice.ends(),
-                })
-                .collect(),
+            announcements,
             cordoned: mark.is_cordoned(),
             left: evacuation.map(|evacuation| evacuation.active_notice.deadline.left(now)),
             finished: evacuation.is_some_and(|evacuation| evacuation.is_reported()),

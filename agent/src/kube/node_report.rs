@@ -154,6 +154,7 @@ impl Cluster {
             notice: None,
             since: evacuation::moment::Span::ZERO,
             left: None,
+            announcements: Vec::new(),
             link: None,
             policy: Policy::default(),
             // What has ended leaves no more.

@@ -20,6 +20,7 @@ impl Machine {
             notice: active_notice.map(|active_notice| active_notice.kind),
             since: active_notice.map_or(Span::ZERO, |active_notice| self.now.since(active_notice.began)),
             left: active_notice.map(|active_notice| active_notice.deadline.left(self.now)),
+            announcements: self.announcements.listed(self.now),
             link: self.saves.uplink.rate,
             policy: self.policy.clone(),
             pods,

@@ -150,6 +150,7 @@ mod tests {
             notice: None,
             since: Span::ZERO,
             left: None,
+            announcements: Vec::new(),
             link: Some(link),
             policy,
             pods: vec![state],

@@ -9,7 +9,7 @@ use crate::runtime::config::Config;
 use crate::volume::{self, PodVolumes};
 use checkpoint::folder::Folder;
 use engines::{EngineTarget, Scheme};
-use evacuation::facts::Facts;
+use evacuation::facts::{Facts, announced};
 use evacuation::moment::Span;
 use futures::{StreamExt, stream};
 use host::clock;
@@ -55,7 +55,15 @@ pub async fn agent(config: &Config) -> (Vec<Finding>, Option<Facts>) {
             .mend("look at its log; its liveness probe restarts it"),
     };
     let facts = async { client.get(format!("{url}/facts")).send().await.ok()?.json::<Facts>().await.ok() };
-    (vec![found], facts.await)
+    let facts = facts.await;
+    let standing = facts.as_ref().filter(|facts| !facts.announcements.is_empty()).map(judge_announced);
+    (std::iter::once(found).chain(standing).collect(), facts)
+}
+
+/// What is announced for this node: whoever looks at a quiet node should know of the reboot in an hour.
+fn judge_announced(facts: &Facts) -> Finding {
+    Finding::note(AGENT, format!("announced for this node: {}", announced(facts)))
+        .because("what ends the instance first rules; the others count when that is over")
 }
 
 fn judge_unready(why: &str) -> Finding {

@@ -1,7 +1,7 @@
 //! A plan for people.
 
 use crate::commands::page::{Page, size};
-use evacuation::facts::Facts;
+use evacuation::facts::{Facts, announced};
 use evacuation::moment::Span;
 use evacuation::plan::{Fate, Plan, PodPlan, Way};
 
@@ -16,6 +16,7 @@ pub(super) fn draw(page: &mut Page, facts: &Facts, plan: &Plan, source: &str) {
         ("node", plan.node.clone()),
         ("facts", source.to_owned()),
         ("notice", notice),
+        ("announced", announced(facts)),
         ("uplink", link),
         ("headroom", headroom(plan)),
         ("state", state(plan)),

@@ -43,6 +43,18 @@ async fn the_table_says_what_will_not_be_safe_why_and_what_would_help() {
 }
 
 #[tokio::test]
+async fn the_table_lists_what_is_announced() {
+    let announced =
+        r#"{"node":"n","pods":[],"announcements":[{"kind":"maintenance","id":"m","left":7200000}]}"#;
+    for (facts, told) in [(announced, "maintenance in 2 h"), (TIERS, "nothing")] {
+        let (_folder, path) = written(facts);
+        let text = tell(&parse(&["--facts", &path])).await.unwrap();
+        let line = text.lines().find(|line| line.starts_with("announced")).unwrap_or_default();
+        assert!(line.ends_with(told), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn what_if_the_link_were_faster_or_the_time_shorter() {
     let (_folder, path) = written(TIERS);
     let headroom = async |more: &[&str]| {
