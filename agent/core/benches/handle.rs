@@ -136,7 +136,13 @@ fn run(
     bench.answer(true);
     bench.phase = "at the notice";
     let kind = NoticeKind::Interruption(InstanceAction::Terminate);
-    bench.hear(Event::NoticeReceived(Notice { kind, id: "n".into(), seen: bench.now, left_ms: 120_000 }));
+    bench.hear(Event::NoticeReceived(Notice {
+        kind,
+        id: "n".into(),
+        seen: bench.now,
+        left_ms: 120_000,
+        event: None,
+    }));
     bench.phase = "while it stands";
     bench.answer(false);
     for _ in 0..200 {

@@ -6,10 +6,14 @@
 //! deadline; of those that only may, the one that ends first; a drill where nothing else stands.
 
 use crate::facts::AnnouncedNotice;
-use crate::moment::Moment;
+use crate::moment::{Moment, Span};
 use crate::notice::{ActiveNotice, InstanceAction, Notice, NoticeKind};
 use crate::policy::{Policy, RebalancePolicy};
 use std::collections::BTreeMap;
+
+/// An event that began before this boot, and that somebody else's restart may not have completed, is waited for so long
+/// before the node is emptied for it.
+const LEFT_OPEN: Span = Span::from_secs(600);
 
 /// So many drills are remembered.
 const PLAYED_MAX: usize = 8;
@@ -56,6 +60,13 @@ pub(crate) fn meaning(notice: &Notice, policy: &Policy, now: Moment) -> Meaning 
                 RebalancePolicy::Drain => Meaning::Hard(notice.seen + policy.drain_window + policy.margin),
             }
         }
+        // It began before this boot, and nobody knows whether this boot was it.
+        NoticeKind::Maintenance if notice.is_before_boot() && now < near(notice, policy) => {
+            Meaning::Soft(near(notice, policy))
+        }
+        NoticeKind::Maintenance if notice.is_before_boot() => {
+            Meaning::Hard(near(notice, policy) + policy.drain_window + policy.margin)
+        }
         NoticeKind::Maintenance if now >= near(notice, policy) => Meaning::Hard(notice.ends()),
         NoticeKind::Maintenance => Meaning::Soft(notice.ends()),
     }
@@ -63,7 +74,23 @@ pub(crate) fn meaning(notice: &Notice, policy: &Policy, now: Moment) -> Meaning 
 
 /// When a maintenance event becomes as urgent as an interruption.
 pub(crate) fn near(notice: &Notice, policy: &Policy) -> Moment {
-    notice.ends() - policy.drain_window
+    if notice.is_before_boot() { notice.seen + LEFT_OPEN } else { notice.ends() - policy.drain_window }
+}
+
+/// What it announces has happened: the instance was started since, and that was it, or its window is over. IMDS goes on
+/// showing such an event as active for a while. `evacuated`: the notice for which this node was emptied before this boot.
+pub(crate) fn has_happened(notice: &Notice, evacuated: Option<&str>, now: Moment) -> bool {
+    match notice.kind {
+        NoticeKind::Interruption(InstanceAction::Stop | InstanceAction::Hibernate) => notice.is_before_boot(),
+        NoticeKind::Maintenance => {
+            let completed = notice.event.is_some_and(|event| event.restart_completes);
+            let ours = evacuated == Some(notice.id.as_str());
+            notice.is_before_boot() && (completed || ours || notice.is_past_window(now))
+        }
+        NoticeKind::Interruption(InstanceAction::Terminate) | NoticeKind::Rebalance | NoticeKind::Drill => {
+            false
+        }
+    }
 }
 
 const fn hibernates(notice: &Notice) -> bool {
@@ -111,7 +138,8 @@ impl Announcements {
             NoticeKind::Maintenance if active_notice.is_hard() => to_deadline + ms(policy.margin.as_millis()),
             NoticeKind::Maintenance => to_deadline,
         };
-        let notice = Notice { kind: *kind, id: active_notice.notice.clone(), seen: *began, left_ms };
+        let notice =
+            Notice { kind: *kind, id: active_notice.notice.clone(), seen: *began, left_ms, event: None };
         let taken = active_notice.is_hard();
         self.standing.insert(notice.id.clone(), Announcement { notice, taken });
     }

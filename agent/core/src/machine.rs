@@ -31,6 +31,8 @@ pub struct Machine {
     boot: Option<String>,
     intake: Intake,
     announcements: Announcements,
+    /// The notice for which the node was emptied before this boot.
+    evacuated: Option<String>,
     node: Option<NodeFacts>,
     mark: NodeMark,
     pods: Pods,
@@ -65,6 +67,7 @@ impl Machine {
             boot: None,
             intake: Intake::default(),
             announcements: Announcements::default(),
+            evacuated: None,
             node: None,
             mark: NodeMark::default(),
             pods: Pods::new(),
@@ -176,6 +179,7 @@ impl Machine {
                 standing = Some(active_notice);
             } else {
                 // Another boot is another life: the instance was stopped and came back.
+                self.evacuated = active_notice.is_hard().then(|| active_notice.notice.clone());
                 self.mark.take_back(active_notice);
             }
         }

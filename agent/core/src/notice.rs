@@ -69,9 +69,36 @@ pub struct Notice {
     /// of the same answer. Negative for a time that has passed; of a rebalance recommendation, which has no
     /// end, it is the time at which it was given.
     pub left_ms: i64,
+    /// What else is known of a scheduled event.
+    #[serde(default)]
+    pub event: Option<ScheduledEvent>,
+}
+
+/// What is known of a scheduled event beside its beginning.
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitoring-instances-status-check_sched.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduledEvent {
+    /// Any restart of the instance completes it, whoever made it: a reboot of the instance, or a stop or retirement, after
+    /// which it runs on other hardware.
+    pub restart_completes: bool,
+    /// Milliseconds from `seen` to its `NotAfter`, if it has one.
+    pub window_left_ms: Option<i64>,
 }
 
 impl Notice {
+    /// The time in it lies before this boot.
+    pub fn is_before_boot(&self) -> bool {
+        let seen = i64::try_from(self.seen.as_millis()).unwrap_or(i64::MAX);
+        seen.saturating_add(self.left_ms) <= 0
+    }
+
+    /// Its window has passed at `now`.
+    pub fn is_past_window(&self, now: Moment) -> bool {
+        let Some(left) = self.event.and_then(|event| event.window_left_ms) else { return false };
+        let span = Span::from_millis(left.unsigned_abs());
+        now >= if left < 0 { self.seen - span } else { self.seen + span }
+    }
+
     /// The time in the notice, on the node's boot clock.
     pub fn ends(&self) -> Moment {
         self.after(Span::ZERO)

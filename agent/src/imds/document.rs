@@ -2,7 +2,7 @@
 
 use super::fault::Fault;
 use evacuation::moment::Moment;
-use evacuation::notice::{InstanceAction, Notice, NoticeKind};
+use evacuation::notice::{InstanceAction, Notice, NoticeKind, ScheduledEvent};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -38,6 +38,8 @@ struct MaintenanceEvent {
     code: String,
     event_id: String,
     not_before: String,
+    #[serde(default)]
+    not_after: Option<String>,
     state: String,
 }
 
@@ -65,7 +67,13 @@ impl Document {
     ) -> Result<Vec<Notice>, Fault> {
         let garbage =
             |error: serde_json::Error| Fault::garbage(self.path(), format!("not the known JSON: {error}"));
-        let notice = |kind, parts: &[&str], left_ms| Notice { kind, id: id(parts), seen: received, left_ms };
+        let notice = |kind, parts: &[&str], left_ms| Notice {
+            kind,
+            id: id(parts),
+            seen: received,
+            left_ms,
+            event: None,
+        };
         match self {
             Document::Interruption => {
                 let body: InterruptionBody = serde_json::from_slice(body).map_err(garbage)?;
@@ -87,7 +95,12 @@ impl Document {
                         .ok_or_else(|| Fault::garbage(self.path(), "NotBefore is not a date"))?;
                     let kind = NoticeKind::Maintenance;
                     let parts = [kind.as_str(), &event.event_id, &event.code, &time.to_string()];
-                    Ok(notice(kind, &parts, left(time, given)))
+                    let until = event.not_after.as_deref().and_then(mail_date);
+                    let scheduled = ScheduledEvent {
+                        restart_completes: restart_completes(&event.code),
+                        window_left_ms: until.map(|until| left(until, given)),
+                    };
+                    Ok(Notice { event: Some(scheduled), ..notice(kind, &parts, left(time, given)) })
                 })
                 .collect()
             }
@@ -108,6 +121,12 @@ fn interrupts(code: &str) -> bool {
             false
         }
     }
+}
+
+/// Whether any restart completes such an event, whoever made it. After a stop and a start the instance runs on another
+/// host; a `system-reboot` is one of the host, which a reboot of the instance does not replace.
+fn restart_completes(code: &str) -> bool {
+    matches!(code, "instance-reboot" | "instance-stop" | "instance-retirement")
 }
 
 /// The same for the same announcement, however often and with whatever time left it is shown.

@@ -298,7 +298,13 @@ impl EventLoop {
             DrillScope::Save => self.tell(Event::PreCopyRequested),
             DrillScope::Full => {
                 let left_ms = i64::try_from(asked.left_ms).unwrap_or(i64::MAX);
-                let notice = Notice { kind: NoticeKind::Drill, id: asked.id, seen: clock::now(), left_ms };
+                let notice = Notice {
+                    kind: NoticeKind::Drill,
+                    id: asked.id,
+                    seen: clock::now(),
+                    left_ms,
+                    event: None,
+                };
                 self.metrics.notice(notice.kind, Some(Span::from_millis(asked.left_ms)), None);
                 self.tell(Event::NoticeReceived(notice));
             }

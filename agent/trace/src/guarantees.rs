@@ -209,6 +209,8 @@ impl Checker {
         self.node_read = Some(now);
         let ours = |active_notice: &&ActiveNotice| Some(&active_notice.boot) == self.boot.as_ref();
         let active_notice = node.active_notice.as_ref().filter(ours);
+        let before = node.active_notice.as_ref().filter(|it| it.hard && active_notice.is_none());
+        self.notices.evacuated = before.map(|it| it.notice.clone());
         if let Err(what) = self.notices.resume(now, active_notice, first) {
             self.wrong(7, what);
         }

@@ -19,6 +19,9 @@ impl Machine {
         if notice.kind == NoticeKind::Drill && !self.may_rehearse(&notice) {
             return;
         }
+        if announcements::has_happened(&notice, self.evacuated.as_deref(), self.now) {
+            return self.announcements.remove(&notice.id);
+        }
         let again = self.announcements.contains(&notice.id);
         self.announcements.insert(notice.clone());
         if again {

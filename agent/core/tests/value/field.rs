@@ -46,7 +46,7 @@ pub fn run(draw: &Draw) -> Vec<bool> {
     field.now = NOTICED;
     let left_ms = i64::try_from(draw.window + Policy::default().margin.as_millis()).unwrap_or(i64::MAX);
     let kind = NoticeKind::Interruption(InstanceAction::Terminate);
-    field.hear(Event::NoticeReceived(Notice { kind, id: "n".into(), seen: NOTICED, left_ms }));
+    field.hear(Event::NoticeReceived(Notice { kind, id: "n".into(), seen: NOTICED, left_ms, event: None }));
     field.play();
     field.whole
 }

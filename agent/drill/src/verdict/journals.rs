@@ -70,7 +70,8 @@ mod tests {
             restarts: 0,
         };
         let kind = NoticeKind::Interruption(InstanceAction::Terminate);
-        let notice = Notice { kind, id: "n".into(), seen: Moment::from_millis(2_000), left_ms: 30_000 };
+        let notice =
+            Notice { kind, id: "n".into(), seen: Moment::from_millis(2_000), left_ms: 30_000, event: None };
         vec![
             step(1_000, Event::AgentStarted { boot: "boot".into() }),
             step(1_000, Event::NodeRead(node)),

@@ -50,6 +50,7 @@ fn live(folder: &Path, from: u64) {
         id: "n".into(),
         seen: Moment::from_millis(from),
         left_ms: 120_000,
+        event: None,
     });
     let link = Event::LinkMeasured { bytes_per_second: 1 << 20 };
     let started = Event::AgentStarted { boot: "boot".into() };

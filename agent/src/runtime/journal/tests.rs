@@ -33,6 +33,7 @@ fn a_pod_that_was_gone_before_a_restart_is_in_the_report_that_the_journal_gives_
         id: "n".into(),
         seen: Moment::from_millis(1_003),
         left_ms: 120_000,
+        event: None,
     };
     let life =
         [started("boot"), Event::NodeRead(node), pod, Event::NoticeReceived(notice), Event::PodsListed, gone];
@@ -148,7 +149,7 @@ fn node() -> NodeFacts {
 fn terminate(at: u64) -> Event {
     let kind = NoticeKind::Interruption(InstanceAction::Terminate);
     let seen = Moment::from_millis(at);
-    Event::NoticeReceived(Notice { kind, id: "n".into(), seen, left_ms: 120_000 })
+    Event::NoticeReceived(Notice { kind, id: "n".into(), seen, left_ms: 120_000, event: None })
 }
 
 /// A life from its start to a notice.

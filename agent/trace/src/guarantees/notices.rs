@@ -30,6 +30,8 @@ struct Standing {
     seen: u64,
     /// May lie before the boot.
     ends: i64,
+    /// What it announces began before this boot, and may not have happened.
+    open: bool,
     /// An evacuation counts with it.
     counted: bool,
 }
@@ -44,6 +46,8 @@ pub(super) struct Notices {
     standing: Vec<Standing>,
     /// Drills that are over.
     rehearsed: BTreeSet<String>,
+    /// The notice for which the node was emptied before this boot.
+    pub(super) evacuated: Option<String>,
     /// Notices that nothing may be done about yet, in the order in which they came.
     waiting: Vec<Notice>,
     /// Since when the node is known to this life, and IMDS answers it; whether every pod of the node was seen.
@@ -65,6 +69,7 @@ impl Notices {
             soft: None,
             standing: Vec::new(),
             rehearsed: BTreeSet::new(),
+            evacuated: None,
             waiting: Vec::new(),
             node_read: None,
             imds_since: None,
@@ -81,6 +86,7 @@ impl Notices {
         (self.soft, self.nothing_since) = (None, None);
         self.standing.clear();
         self.rehearsed.clear();
+        self.evacuated = None;
         self.waiting.clear();
         (self.node_read, self.imds_since, self.listed, self.unconfirmed) = (None, None, false, None);
     }
@@ -116,6 +122,7 @@ impl Notices {
                     (_, true) => signed(self.policy.margin.as_millis()),
                     (_, false) => 0,
                 },
+            open: false,
             counted: active_notice.hard,
         });
         if !active_notice.hard {
@@ -188,6 +195,9 @@ impl Notices {
         let ends = u64::try_from(it.ends).unwrap_or(0);
         match it.kind {
             NoticeKind::Interruption(_) | NoticeKind::Drill => Some(ends),
+            NoticeKind::Maintenance if it.open => {
+                (now >= it.seen + 600_000).then(|| it.seen + 600_000 + drain + self.policy.margin.as_millis())
+            }
             NoticeKind::Maintenance => (ends <= now + drain).then_some(ends),
             NoticeKind::Rebalance => (self.policy.rebalance == RebalancePolicy::Drain
                 && now < self.recommended_until(it))
@@ -206,6 +216,7 @@ impl Notices {
             NoticeKind::Rebalance if self.policy.rebalance == RebalancePolicy::Precopy => {
                 self.recommended_until(it)
             }
+            NoticeKind::Maintenance if it.open => it.seen + 600_000,
             NoticeKind::Maintenance if self.hard_until(it, now).is_none() => {
                 u64::try_from(it.ends).unwrap_or(0)
             }
@@ -279,6 +290,7 @@ impl Notices {
         }
         let drain = self.policy.drain_window.as_millis();
         let urgent = match it.kind {
+            NoticeKind::Maintenance if it.open => it.seen + 600_000,
             NoticeKind::Maintenance => u64::try_from(it.ends - signed(drain)).unwrap_or(0).max(it.seen),
             _ => it.seen,
         };
@@ -350,12 +362,27 @@ impl Notices {
 
     /// IMDS shows it, or somebody asks for a drill.
     fn noticed(&mut self, now: u64, notice: &Notice) {
+        let before_boot = signed(notice.seen.as_millis()) + notice.left_ms <= 0;
+        let started_again = match (notice.kind, notice.event) {
+            (NoticeKind::Interruption(InstanceAction::Stop | InstanceAction::Hibernate), _) => true,
+            (NoticeKind::Maintenance, event) => {
+                let past = |left: i64| signed(now) >= signed(notice.seen.as_millis()) + left;
+                self.evacuated.as_ref() == Some(&notice.id)
+                    || event.is_some_and(|it| it.restart_completes || it.window_left_ms.is_some_and(past))
+            }
+            _ => false,
+        };
+        if before_boot && started_again {
+            // It has happened.
+            return self.standing.retain(|it| it.id != notice.id);
+        }
         let known = self.standing.iter().any(|it| it.id == notice.id);
         let it = Standing {
             kind: notice.kind,
             id: notice.id.clone(),
             seen: notice.seen.as_millis(),
             ends: signed(notice.seen.as_millis()) + notice.left_ms,
+            open: before_boot,
             counted: false,
         };
         if notice.kind == NoticeKind::Drill {

@@ -142,7 +142,10 @@ impl Pen {
     }
 
     pub fn notice(&mut self, at: u64, kind: NoticeKind, id: &str, left_ms: i64) {
-        self.event(at, Event::NoticeReceived(Notice { kind, id: id.into(), seen: ms(at), left_ms }));
+        self.event(
+            at,
+            Event::NoticeReceived(Notice { kind, id: id.into(), seen: ms(at), left_ms, event: None }),
+        );
     }
 
     /// What the core asks for in answer to the last event.

@@ -56,7 +56,8 @@ impl World<'_> {
         self.boot = "boot-2";
         self.cluster.pods.retain(|_, pod| pod.facts.stays().is_some() && pod.facts.terminating.is_none());
         self.cluster.pods.values_mut().for_each(|pod| pod.hold = 0);
-        self.imds.clear();
+        let lags = self.dice.percent("imds-lags", 50);
+        self.imds.clear(lags);
         self.later(100, Happening::Start);
     }
 

@@ -3,7 +3,7 @@
 use crate::script::Script;
 use crate::world::{Happening, World};
 use evacuation::event::Event;
-use evacuation::notice::{Notice, NoticeKind};
+use evacuation::notice::{Notice, NoticeKind, ScheduledEvent};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A notice that is shown: what it is, and when it ends.
@@ -38,9 +38,11 @@ pub struct Imds {
 }
 
 impl Imds {
-    /// The instance is another one now.
-    pub fn clear(&mut self) {
-        self.shown.clear();
+    /// The instance was started again. IMDS may go on showing what has happened.
+    pub fn clear(&mut self, lags: bool) {
+        if !lags {
+            self.shown.clear();
+        }
     }
 
     /// A new life has heard nothing.
@@ -99,7 +101,11 @@ impl World<'_> {
                 // A recommendation has the time at which it was given.
                 let left_ms = if kind == NoticeKind::Rebalance { since - now } else { ends - now };
                 let seen = self.moment();
-                self.tell(Event::NoticeReceived(Notice { kind, id, seen, left_ms }));
+                let event = (kind == NoticeKind::Maintenance).then(|| ScheduledEvent {
+                    restart_completes: id.len() % 2 == 0,
+                    window_left_ms: (id.len() % 3 == 0).then_some(ends + 60_000 - now),
+                });
+                self.tell(Event::NoticeReceived(Notice { kind, id, seen, left_ms, event }));
             }
         }
         self.answers(true);

@@ -3,7 +3,7 @@
 use crate::stage::{Stage, TERMINATE, pod, stateful};
 use evacuation::event::Event;
 use evacuation::moment::Moment;
-use evacuation::notice::{InstanceAction, Notice, NoticeKind};
+use evacuation::notice::{InstanceAction, Notice, NoticeKind, ScheduledEvent};
 use evacuation::policy::Policy;
 
 const MAINTENANCE: NoticeKind = NoticeKind::Maintenance;
@@ -124,7 +124,7 @@ fn a_recommendation_counts_from_the_time_at_which_it_was_given() {
         let mut stage = Stage::with(&[]);
         let left_ms = -i64::try_from(ago).unwrap();
         let seen = Moment::from_millis(1_000_000);
-        let notice = Notice { kind: NoticeKind::Rebalance, id: "r".into(), seen, left_ms };
+        let notice = Notice { kind: NoticeKind::Rebalance, id: "r".into(), seen, left_ms, event: None };
         stage.hear(Event::NoticeReceived(notice));
         stage
     };
@@ -145,4 +145,66 @@ fn another_interruption_takes_the_place_of_the_one_before_and_one_withdrawal_end
     stage.withdrawn("second");
     stage.until(5_000 + undo());
     assert!(stage.node().active_notice.is_none(), "{}", stage.story());
+}
+
+/// A node that was started 1,000 s ago, and an event whose time was so many seconds before that.
+fn after_its_start(stage: &mut Stage, id: &str, kind: NoticeKind, event: Option<ScheduledEvent>) {
+    let seen = Moment::from_millis(1_000_000 + stage.now());
+    let left_ms = -i64::try_from(seen.as_millis()).unwrap() - 60_000;
+    stage.hear(Event::NoticeReceived(Notice { kind, id: id.into(), seen, left_ms, event }));
+}
+
+const fn scheduled(restart_completes: bool, window_left_ms: Option<i64>) -> Option<ScheduledEvent> {
+    Some(ScheduledEvent { restart_completes, window_left_ms })
+}
+
+#[test]
+fn what_has_happened_is_not_done_again_after_the_start() {
+    let stop = NoticeKind::Interruption(InstanceAction::Stop);
+    let hibernate = NoticeKind::Interruption(InstanceAction::Hibernate);
+    let cases = [
+        ("any restart completes it", MAINTENANCE, scheduled(true, Some(3_600_000))),
+        ("its window is over", MAINTENANCE, scheduled(false, Some(-1_000))),
+        ("a stop", stop, None),
+        ("a hibernation", hibernate, None),
+    ];
+    for (what, kind, event) in cases {
+        let mut stage = Stage::with(&[pod("web")]);
+        after_its_start(&mut stage, "done", kind, event);
+        stage.until(1_200_000);
+        assert!(stage.asked.is_empty(), "{what}: {}", stage.story());
+    }
+}
+
+#[test]
+fn an_event_for_which_the_node_was_emptied_before_its_start_has_happened() {
+    let mut stage = Stage::with(&[pod("web")]).by_hand(&["evict"]);
+    stage.notice(MAINTENANCE, "host", 100);
+    stage.until(10_000);
+    stage.boot("boot-2");
+    assert_eq!(stage.times("clear_node_mark", "").len(), 1);
+    stage.sees(&pod("web"));
+    let (marked, evicted) = (stage.times("mark_node", "").len(), stage.times("evict", "web").len());
+    after_its_start(&mut stage, "host", MAINTENANCE, scheduled(false, Some(3_600_000)));
+    stage.until(1_200_000);
+    assert_eq!(stage.times("mark_node", "").len(), marked, "{}", stage.story());
+    assert_eq!(stage.times("evict", "web").len(), evicted, "{}", stage.story());
+}
+
+#[test]
+fn an_event_that_somebody_elses_restart_may_not_have_completed_is_waited_for_ten_minutes() {
+    let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["evict"]);
+    after_its_start(&mut stage, "host", MAINTENANCE, scheduled(false, Some(3_600_000)));
+    assert_eq!(softly(&stage).as_deref(), Some("host"));
+    assert_eq!(stage.times("flush", "gold").first(), Some(&0), "it is copied at once");
+    stage.until(599_999);
+    assert!(stage.times("evict", "gold").is_empty(), "{}", stage.story());
+    stage.until(610_000);
+    assert!(stage.times("evict", "gold").first().is_some_and(|at| *at >= 600_000), "{}", stage.story());
+    // One that is over in the meantime leaves no trace.
+    let mut stage = Stage::with(&[]);
+    after_its_start(&mut stage, "host", MAINTENANCE, scheduled(false, None));
+    stage.until(60_000);
+    stage.withdrawn("host");
+    assert!(stage.node().active_notice.is_none());
 }

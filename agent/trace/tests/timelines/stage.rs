@@ -165,7 +165,13 @@ impl Stage {
 
     pub fn notice(&mut self, kind: NoticeKind, id: &str, left_s: i64) {
         let seen = Moment::from_millis(self.now);
-        self.hear(Event::NoticeReceived(Notice { kind, id: id.into(), seen, left_ms: left_s * 1000 }));
+        self.hear(Event::NoticeReceived(Notice {
+            kind,
+            id: id.into(),
+            seen,
+            left_ms: left_s * 1000,
+            event: None,
+        }));
     }
 
     pub fn withdrawn(&mut self, id: &str) {

@@ -105,7 +105,13 @@ fn steps() -> Vec<Step> {
     life.seen(HOSTILE, 10);
     life.event(
         0,
-        Event::NoticeReceived(Notice { kind: TERMINATE, id: "n".into(), seen: at(0), left_ms: 120_000 }),
+        Event::NoticeReceived(Notice {
+            kind: TERMINATE,
+            id: "n".into(),
+            seen: at(0),
+            left_ms: 120_000,
+            event: None,
+        }),
     );
     let active_notice = ActiveNotice {
         notice: "n".into(),

@@ -31,6 +31,7 @@ fn noticed(at: u64, id: &str, left_ms: i64) -> Event {
         kind: NoticeKind::Interruption(InstanceAction::Terminate),
         id: id.into(),
         left_ms,
+        event: None,
     })
 }
 

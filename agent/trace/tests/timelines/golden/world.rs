@@ -205,7 +205,7 @@ impl World {
             Act::Notice(kind, id, left_s) => {
                 let left_ms = left_s * 1_000;
                 let seen = self.moment();
-                self.tell(Event::NoticeReceived(Notice { kind, id: id.into(), seen, left_ms }));
+                self.tell(Event::NoticeReceived(Notice { kind, id: id.into(), seen, left_ms, event: None }));
             }
             Act::Withdraw(id) => self.tell(Event::NoticeWithdrawn { id: id.into() }),
             Act::Delete(uid) => {
