@@ -160,7 +160,8 @@ async fn past(bed: &Testbed, node: &str) -> Result<()> {
     let marked = node_is(bed, node, "cordoned", MINUTE, is_marked_hard).await?;
     let stands = standing(&marked).unwrap_or_default();
     let window = millis(&stands, "deadline")? - millis(&stands, "began")?;
-    ensure!(window == 30_000, "a window of {window} ms: {stands}");
+    // It counts from the moment at which the agent takes the notice in, a few ms after its sight.
+    ensure!((30_000..30_500).contains(&window), "a window of {window} ms: {stands}");
     gone(bed, &pod, MINUTE).await?;
     let removals = of_node(removals(bed, began)?, node);
     let evicted =

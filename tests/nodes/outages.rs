@@ -188,6 +188,6 @@ async fn without_a_store_pods_leave_in_time_and_say_why_and_their_replacements_s
 fn last_report(bed: &Testbed) -> Result<Option<Value>> {
     let journal = std::fs::read_to_string(bed.folder().node("node-a").join("lifeboat/journal.jsonl"))?;
     let lines = journal.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let mut reports = lines.filter_map(|line| line.pointer("/effect/action/write_report").cloned());
+    let mut reports = lines.filter_map(|line| line.pointer("/effect/action/node/write_report").cloned());
     Ok(reports.rfind(|report| report["complete"] == true))
 }
