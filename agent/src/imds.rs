@@ -48,10 +48,12 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 pub enum ImdsEvent {
     /// A notice appeared, or another one took its place.
     Notice(Notice),
-    /// The notice of this id is no longer shown, in two answers in a row.
+    /// The notice of this id is no longer shown, in two answers in a row, or one answer says that it is over.
     Withdrawn {
         /// The notice's id.
         id: String,
+        /// An answer says that it is completed or canceled.
+        is_over: bool,
     },
     /// How this instance is paid for, now that it is known.
     LifeCycle(LifeCycle),
@@ -232,7 +234,9 @@ impl Watch {
             None => Vec::new(),
             Some(answer) => {
                 let now = self.time_of(&answer);
-                document.notices(&answer.body, now, answer.received)?
+                let notices = document.notices(&answer.body, now, answer.received)?;
+                self.standing.end(document, &document.over(&answer.body), events);
+                notices
             }
         };
         self.standing.update(document, notices, events);

@@ -25,6 +25,8 @@ pub(crate) struct Evacuation {
     pub(crate) active_notice: ActiveNotice,
     pub(crate) short: bool,
     pub(crate) withdrawn: Option<Moment>,
+    /// IMDS says that what it announced is completed or canceled: nothing is waited for before it is undone.
+    pub(crate) is_over: bool,
     /// The id that IMDS showed last: a notice whose time moves has a new one with every poll.
     pub(crate) latest: String,
     /// It was found on the node: an earlier life may have done a part of it.
@@ -45,6 +47,7 @@ impl Evacuation {
             active_notice,
             short,
             withdrawn: None,
+            is_over: false,
             resumed: false,
             listed: false,
             cordon_is_decided: false,

@@ -37,10 +37,13 @@ pub enum Event {
     },
     /// IMDS shows a notice.
     NoticeReceived(Notice),
-    /// IMDS no longer shows the notice of this id.
+    /// IMDS no longer shows the notice of this id, or says that it is completed or canceled.
     NoticeWithdrawn {
         /// The notice's id.
         id: String,
+        /// IMDS says so: nothing is waited for before it is undone.
+        #[serde(default)]
+        is_over: bool,
     },
     /// An effect's answer.
     Answered {

@@ -151,9 +151,9 @@ impl Machine {
             Event::PodsListed => self.intake.pods_listed(),
             Event::ImdsReachable { reachable } => self.intake.imds_reachable(reachable, self.now),
             Event::NoticeReceived(notice) => self.intake.notice_received(notice),
-            Event::NoticeWithdrawn { id } => {
+            Event::NoticeWithdrawn { id, is_over } => {
                 self.intake.notice_withdrawn(&id);
-                self.notice_withdrawn(&id);
+                self.notice_withdrawn(&id, is_over);
             }
             Event::Answered { id, outcome } => self.answered(id, outcome),
             Event::LinkMeasured { bytes_per_second } => self.saves.uplink.rate = Some(bytes_per_second),
@@ -197,7 +197,7 @@ impl Machine {
         }
         let given_up = self.intake.given_up(&mut context!(self));
         if let Some(id) = given_up {
-            self.notice_withdrawn(&id);
+            self.notice_withdrawn(&id, false);
         }
     }
 

@@ -43,6 +43,14 @@ struct MaintenanceEvent {
     state: String,
 }
 
+impl MaintenanceEvent {
+    /// Its notice's id: the same whatever its state.
+    fn id(&self, time: Timestamp) -> String {
+        let kind = NoticeKind::Maintenance.as_str();
+        id(&[kind, &self.event_id, &self.code, &time.to_string()])
+    }
+}
+
 impl Document {
     /// In the order in which they are asked.
     pub(super) const ALL: [Document; 3] =
@@ -93,18 +101,32 @@ impl Document {
                 ours.map(|event| {
                     let time = mail_date(&event.not_before)
                         .ok_or_else(|| Fault::garbage(self.path(), "NotBefore is not a date"))?;
-                    let kind = NoticeKind::Maintenance;
-                    let parts = [kind.as_str(), &event.event_id, &event.code, &time.to_string()];
                     let until = event.not_after.as_deref().and_then(mail_date);
                     let scheduled = ScheduledEvent {
                         restart_completes: restart_completes(&event.code),
                         window_left_ms: until.map(|until| left(until, given)),
                     };
-                    Ok(Notice { event: Some(scheduled), ..notice(kind, &parts, left(time, given)) })
+                    Ok(Notice {
+                        kind: NoticeKind::Maintenance,
+                        id: event.id(time),
+                        seen: received,
+                        left_ms: left(time, given),
+                        event: Some(scheduled),
+                    })
                 })
                 .collect()
             }
         }
+    }
+
+    /// The ids of what it says is completed or canceled.
+    pub(super) fn over(self, body: &[u8]) -> Vec<String> {
+        if self != Document::Maintenance {
+            return Vec::new();
+        }
+        let events: Vec<MaintenanceEvent> = serde_json::from_slice(body).unwrap_or_default();
+        let over = events.iter().filter(|event| matches!(event.state.as_str(), "completed" | "canceled"));
+        over.filter_map(|event| Some(event.id(mail_date(&event.not_before)?))).collect()
     }
 }
 

@@ -23,6 +23,16 @@ impl ShownNotices {
         self.shown.keys().any(|(of, _)| *of == document)
     }
 
+    /// The document says that these are over: one answer is enough for that.
+    pub(super) fn end(&mut self, document: Document, over: &[String], events: &mut Vec<ImdsEvent>) {
+        for id in over {
+            if self.shown.remove(&(document, id.clone())).is_some() {
+                tracing::info!(id, "notice is over");
+                events.push(ImdsEvent::Withdrawn { id: id.clone(), is_over: true });
+            }
+        }
+    }
+
     /// Takes in what the document shows now.
     pub(super) fn update(
         &mut self,
@@ -58,7 +68,7 @@ impl ShownNotices {
                 return true;
             }
             tracing::info!(id, "notice withdrawn");
-            events.push(ImdsEvent::Withdrawn { id: id.clone() });
+            events.push(ImdsEvent::Withdrawn { id: id.clone(), is_over: false });
             false
         });
     }

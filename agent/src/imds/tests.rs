@@ -138,7 +138,7 @@ async fn a_notice_is_withdrawn_after_two_answers_without_it_and_not_after_one() 
     run.fake.once(INTERRUPTION, code(404));
     run.quiet().await;
     run.fake.set(INTERRUPTION, code(404));
-    assert_eq!(run.next_notice().await, ImdsEvent::Withdrawn { id: seen.id.clone() });
+    assert_eq!(run.next_notice().await, ImdsEvent::Withdrawn { id: seen.id.clone(), is_over: false });
     run.fake.set(INTERRUPTION, Reply::ok(body).dated(DATE));
     assert_eq!(notice(run.next_notice().await).id, seen.id, "it came back");
 }
@@ -234,7 +234,34 @@ fn a_maintenance_event_that_is_canceled_is_withdrawn() {
         let canceled = Document::Maintenance.notices(body("canceled").as_bytes(), now, clock::now()).unwrap();
         standing.update(Document::Maintenance, canceled, &mut told);
     }
-    assert_eq!(told, [ImdsEvent::Withdrawn { id }]);
+    assert_eq!(told, [ImdsEvent::Withdrawn { id, is_over: false }]);
+}
+
+#[tokio::test]
+async fn an_event_that_is_said_to_be_over_is_over_at_once() {
+    for state in ["completed", "canceled"] {
+        let event = |state: &str| {
+            let from = "1 Jan 2018 09:20:00 GMT";
+            let body = format!(
+                r#"[{{"Code":"system-reboot","EventId":"e","NotBefore":"{from}","State":"{state}"}}]"#
+            );
+            Reply::ok(&body).dated(DATE)
+        };
+        let fake = instance(true).await;
+        fake.set(MAINTENANCE, event("active"));
+        let mut run = Running::on(fake).await;
+        let id = notice(run.next_notice().await).id;
+        run.fake.set(MAINTENANCE, event(state));
+        // It is asked for every five seconds.
+        let told = loop {
+            let told = tokio::time::timeout(Duration::from_secs(9), run.events.recv()).await;
+            match told.unwrap().unwrap() {
+                ImdsEvent::Reachable(..) | ImdsEvent::LifeCycle(_) => {}
+                event => break event,
+            }
+        };
+        assert_eq!(told, ImdsEvent::Withdrawn { id, is_over: true });
+    }
 }
 
 #[tokio::test]
@@ -272,7 +299,7 @@ async fn a_notice_that_came_before_the_life_cycle_is_watched_to_its_end() {
     run.fake.set(LIFE_CYCLE, Reply::ok("capacity-block"));
     while run.next().await != ImdsEvent::LifeCycle(LifeCycle::Other("capacity-block".into())) {}
     run.fake.set(INTERRUPTION, code(404));
-    assert_eq!(run.next_notice().await, ImdsEvent::Withdrawn { id });
+    assert_eq!(run.next_notice().await, ImdsEvent::Withdrawn { id, is_over: false });
 }
 
 #[tokio::test]

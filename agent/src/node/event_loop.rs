@@ -246,9 +246,9 @@ impl EventLoop {
                 );
                 self.tell(Event::NoticeReceived(notice));
             }
-            ImdsEvent::Withdrawn { id } => {
-                tracing::warn!(id, "notice withdrawn");
-                self.tell(Event::NoticeWithdrawn { id });
+            ImdsEvent::Withdrawn { id, is_over } => {
+                tracing::warn!(id, is_over, "notice withdrawn");
+                self.tell(Event::NoticeWithdrawn { id, is_over });
             }
             ImdsEvent::LifeCycle(life_cycle) => {
                 tracing::info!(%life_cycle, spot = life_cycle == LifeCycle::Spot, "instance life cycle");

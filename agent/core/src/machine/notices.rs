@@ -164,7 +164,7 @@ impl Machine {
         let Some(evacuation) = &mut self.evacuation else { return };
         self.repeated += 1;
         if notice.kind != NoticeKind::Rebalance {
-            evacuation.withdrawn = None;
+            (evacuation.withdrawn, evacuation.is_over) = (None, false);
             evacuation.latest.clone_from(&notice.id);
         }
         let over = self.now > evacuation.active_notice.deadline + REARM;
@@ -204,8 +204,11 @@ impl Machine {
         self.evacuation = Some(evacuation);
     }
 
-    pub(super) fn notice_withdrawn(&mut self, id: &str) {
+    pub(super) fn notice_withdrawn(&mut self, id: &str, is_over: bool) {
         self.announcements.remove(id);
+        if let Some(evacuation) = self.evacuation.as_mut().filter(|it| is_over && it.latest == id) {
+            evacuation.is_over = true;
+        }
     }
 
     /// What came to nothing leaves no trace after its time.
@@ -214,7 +217,7 @@ impl Machine {
         let Some(evacuation) = &self.evacuation else { return };
         let rehearsed = evacuation.is_rehearsed();
         // A hibernated instance is awake again as soon as its notice is gone.
-        let at_once = rehearsed || evacuation.hibernates();
+        let at_once = rehearsed || evacuation.hibernates() || evacuation.is_over;
         let wait = if at_once { Span::ZERO } else { self.policy.undo_after };
         let ends = (rehearsed
             && (evacuation.is_reported()

@@ -18,6 +18,8 @@ pub(super) struct ExpectedEvacuation {
     /// The node stays: it ends with its report.
     pub(super) rehearsed: bool,
     pub(super) withdrawn: Option<u64>,
+    /// IMDS said that it is completed or canceled.
+    over: bool,
     /// What IMDS showed last.
     latest: String,
 }
@@ -143,6 +145,7 @@ impl Notices {
             hibernates: active_notice.kind == NoticeKind::Interruption(InstanceAction::Hibernate),
             rehearsed: active_notice.kind == NoticeKind::Drill,
             withdrawn: None,
+            over: false,
             latest: active_notice.notice.clone(),
         });
         Ok(())
@@ -155,7 +158,10 @@ impl Notices {
                 self.unconfirmed.take_if(|(id, kind)| shows(notice, id, *kind));
                 self.waiting.push(notice.clone());
             }
-            Event::NoticeWithdrawn { id } => {
+            Event::NoticeWithdrawn { id, is_over } => {
+                if let Some(evacuation) = self.evacuation.as_mut().filter(|it| *is_over && it.latest == *id) {
+                    evacuation.over = true;
+                }
                 self.waiting.retain(|notice| notice.id != *id);
                 self.standing.retain(|it| it.id != *id);
             }
@@ -300,6 +306,7 @@ impl Notices {
             hibernates,
             rehearsed: it.kind == NoticeKind::Drill,
             withdrawn: None,
+            over: false,
             latest: it.id.clone(),
         });
         self.deadlines.insert(deadline);
@@ -310,7 +317,7 @@ impl Notices {
     fn repeated(&mut self, now: u64, kind: NoticeKind, id: &str, deadline: u64) {
         let Some(evacuation) = &mut self.evacuation else { return };
         if kind != NoticeKind::Rebalance {
-            evacuation.withdrawn = None;
+            (evacuation.withdrawn, evacuation.over) = (None, false);
             id.clone_into(&mut evacuation.latest);
         }
         if now <= evacuation.deadline + 60_000 && deadline + 1_000 < evacuation.deadline {
@@ -322,7 +329,7 @@ impl Notices {
     /// An evacuation that came to nothing ends after its time: true if one did.
     fn ends(&mut self, now: u64) -> bool {
         let Some(evacuation) = &self.evacuation else { return false };
-        let at_once = evacuation.hibernates || evacuation.rehearsed;
+        let at_once = evacuation.hibernates || evacuation.rehearsed || evacuation.over;
         let wait = if at_once { 0 } else { self.policy.undo_after.as_millis() };
         let undone = evacuation.withdrawn.is_some_and(|withdrawn| now >= withdrawn + wait);
         let played = evacuation.rehearsed && now >= evacuation.deadline + 5_000;

@@ -124,7 +124,7 @@ impl Teller {
                     self.say(at, "notice", words::notice(notice, self.zero));
                 }
             }
-            Event::NoticeWithdrawn { id } => {
+            Event::NoticeWithdrawn { id, .. } => {
                 self.notices.remove(id);
                 self.say(at, "notice", "withdrawn".into());
             }

@@ -111,7 +111,7 @@ fn a_grace_that_ends_after_the_deadline_is_a_violation_of_guarantee_4() {
 #[test]
 fn an_eviction_that_begins_after_the_notice_was_withdrawn_is_a_violation_of_guarantee_2() {
     let mut pen = Pen::cordoned(&[web("a")]);
-    pen.event(3_000, Event::NoticeWithdrawn { id: "n".into() });
+    pen.event(3_000, Event::NoticeWithdrawn { id: "n".into(), is_over: false });
     pen.evicts("a");
     pen.breaks(2, "that begins after the notice was withdrawn");
 }

@@ -220,7 +220,7 @@ fn a_cordon_of_ours_that_is_left_behind_is_a_violation_of_guarantee_9() {
     let undone = |uncordon| {
         let mut pen = Pen::cordoned(&[]);
         pen.report(|_| {});
-        pen.event(3_000, Event::NoticeWithdrawn { id: "n".into() });
+        pen.event(3_000, Event::NoticeWithdrawn { id: "n".into(), is_over: false });
         pen.woke(3_000 + TTL);
         pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon }));
         pen.done("clear_node_mark", 3_100 + TTL);
@@ -244,7 +244,7 @@ fn a_cordon_of_ours_that_is_left_behind_is_a_violation_of_guarantee_9() {
 fn a_node_that_is_still_cordoned_when_nothing_stands_is_a_violation_of_guarantee_9() {
     let mut pen = Pen::cordoned(&[]);
     pen.report(|_| {});
-    pen.event(3_000, Event::NoticeWithdrawn { id: "n".into() });
+    pen.event(3_000, Event::NoticeWithdrawn { id: "n".into(), is_over: false });
     pen.woke(3_000 + TTL);
     let over = 3_001 + TTL;
     pen.notice(over, NoticeKind::Rebalance, "r", 0);

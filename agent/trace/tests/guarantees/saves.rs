@@ -35,7 +35,7 @@ fn a_pod_that_is_shed_and_saved_is_a_violation_of_guarantee_2() {
 #[test]
 fn an_engine_that_is_quiesced_after_the_notice_was_withdrawn_is_a_violation_of_guarantee_2() {
     let mut pen = Pen::cordoned(&[engine("gold")]);
-    pen.event(3_000, Event::NoticeWithdrawn { id: "n".into() });
+    pen.event(3_000, Event::NoticeWithdrawn { id: "n".into(), is_over: false });
     pen.asks(Action::Pod { uid: uid("gold"), action: PodAction::Quiesce });
     pen.breaks(2, "that begins after the notice was withdrawn");
 }

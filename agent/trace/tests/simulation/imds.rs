@@ -91,7 +91,9 @@ impl World<'_> {
         self.imds.told = Some(shown.iter().map(|(place, it)| (place.clone(), it.id.clone())).collect());
         for (place, id) in &told {
             if !shown.contains_key(place) {
-                self.tell(Event::NoticeWithdrawn { id: id.clone() });
+                // What is taken back is said to be over, every second time, where its document can say so.
+                let is_over = place.starts_with("maintenance") && self.dice.percent("said-to-be-over", 50);
+                self.tell(Event::NoticeWithdrawn { id: id.clone(), is_over });
             }
         }
         for (place, Shown { kind, id, ends, since }) in shown {

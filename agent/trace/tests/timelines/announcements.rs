@@ -150,7 +150,7 @@ fn another_interruption_takes_the_place_of_the_one_before_and_one_withdrawal_end
 /// A node that was started 1,000 s ago, and an event whose time was so many seconds before that.
 fn after_its_start(stage: &mut Stage, id: &str, kind: NoticeKind, event: Option<ScheduledEvent>) {
     let seen = Moment::from_millis(1_000_000 + stage.now());
-    let left_ms = -i64::try_from(seen.as_millis()).unwrap() - 60_000;
+    let left_ms = -i64::try_from(seen.as_millis()).expect("a moment of a test") - 60_000;
     stage.hear(Event::NoticeReceived(Notice { kind, id: id.into(), seen, left_ms, event }));
 }
 
@@ -207,4 +207,17 @@ fn an_event_that_somebody_elses_restart_may_not_have_completed_is_waited_for_ten
     stage.until(60_000);
     stage.withdrawn("host");
     assert!(stage.node().active_notice.is_none());
+}
+
+#[test]
+fn what_imds_says_is_over_is_undone_at_once_and_what_it_no_longer_shows_after_a_while() {
+    for is_over in [true, false] {
+        let mut stage = Stage::with(&[]);
+        stage.notice(MAINTENANCE, "reboot", 100);
+        stage.until(5_000);
+        stage.hear(Event::NoticeWithdrawn { id: "reboot".into(), is_over });
+        let undone = if is_over { 5_000 } else { 5_000 + undo() };
+        stage.until(undone);
+        assert_eq!(stage.times("clear_node_mark", ""), [undone], "{}", stage.story());
+    }
 }

@@ -175,7 +175,7 @@ impl Stage {
     }
 
     pub fn withdrawn(&mut self, id: &str) {
-        self.hear(Event::NoticeWithdrawn { id: id.into() });
+        self.hear(Event::NoticeWithdrawn { id: id.into(), is_over: false });
     }
 
     /// Lets time pass until so many milliseconds after the start.

@@ -207,7 +207,7 @@ impl World {
                 let seen = self.moment();
                 self.tell(Event::NoticeReceived(Notice { kind, id: id.into(), seen, left_ms, event: None }));
             }
-            Act::Withdraw(id) => self.tell(Event::NoticeWithdrawn { id: id.into() }),
+            Act::Withdraw(id) => self.tell(Event::NoticeWithdrawn { id: id.into(), is_over: false }),
             Act::Delete(uid) => {
                 let grace = self.actors.get(uid).map_or(Span::ZERO, |actor| actor.facts.grace);
                 self.terminate(uid, grace);
