@@ -10,6 +10,7 @@ use crate::evacuation::{self, Evacuation};
 use crate::moment::{Moment, Span};
 use crate::notice::{ActiveNotice, InstanceAction, Notice, NoticeKind};
 use crate::open_effects::Context;
+use crate::pod_eviction::EvictionState;
 
 /// A rehearsal whose report cannot be written is over so long after its deadline.
 const REHEARSED: Span = Span::from_secs(5);
@@ -237,8 +238,11 @@ impl Machine {
         self.mark.clear(&mut ctx);
         for pod in self.pods.values_mut() {
             pod.stand_down(&mut ctx);
+            // An API server that does not know a new pod yet says that it is gone. The watch knows better.
+            let is_there = pod.present && pod.facts.terminating.is_none();
             if let Some(departure) = &mut pod.departure
-                && departure.eviction.is_not_leaving()
+                && (departure.eviction.is_not_leaving()
+                    || (is_there && departure.eviction.state == EvictionState::Gone))
             {
                 // It was never evicted, and its node stays: it goes on.
                 ctx.fire(Action::Pod { uid: pod.facts.uid.clone(), action: PodAction::Resume });

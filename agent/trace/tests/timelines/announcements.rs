@@ -1,7 +1,7 @@
 //! Several announcements at once: each counts for itself, and what ends the instance first rules.
 
-use crate::stage::{Stage, TERMINATE, pod, stateful};
-use evacuation::event::Event;
+use crate::stage::{Stage, TERMINATE, failed, pod, stateful};
+use evacuation::event::{Event, FailureKind};
 use evacuation::moment::Moment;
 use evacuation::notice::{InstanceAction, Notice, NoticeKind, ScheduledEvent};
 use evacuation::policy::Policy;
@@ -220,4 +220,15 @@ fn what_imds_says_is_over_is_undone_at_once_and_what_it_no_longer_shows_after_a_
         stage.until(undone);
         assert_eq!(stage.times("clear_node_mark", ""), [undone], "{}", stage.story());
     }
+}
+
+#[test]
+fn a_pod_that_was_said_to_be_gone_and_is_there_leaves_under_the_next_notice() {
+    let mut stage = Stage::with(&[pod("web")]);
+    stage.answers.insert("evict web".into(), failed(FailureKind::NotFound));
+    stage.notice(TERMINATE, "first", 20);
+    stage.until(90_000);
+    let asked = stage.times("evict", "web").len();
+    stage.notice(TERMINATE, "second", 120);
+    assert_eq!(stage.times("evict", "web").len(), asked + 1, "{}", stage.story());
 }
