@@ -135,7 +135,8 @@ impl Machine {
         }
         let soft = || self.announcements.softest(&self.policy, self.now).map(|(it, _)| it.id.clone());
         let stands = self.mark.wanted().map(|it| it.notice.clone()).or_else(soft);
-        let ends = self.announcements.ends_the_node(&self.policy, self.now);
+        let ends = self.announcements.untaken(&self.policy, self.now).is_some()
+            || self.announcements.ends_the_node(&self.policy, self.now);
         if stands.is_none() && self.evacuation.is_none() && !ends {
             return true;
         }

@@ -81,8 +81,9 @@ impl Checker {
         action: &Action,
         evacuation: Option<&ExpectedEvacuation>,
     ) -> Option<(u8, String)> {
-        // One that terminates by itself has a cut-off of its own.
+        // One that terminates by itself has a cut-off of its own; one that has finished keeps that of what it was.
         let late = pod.facts.terminating.is_some()
+            || pod.facts.owner == Owner::Finished
             || evacuation.is_none_or(|it| self.now >= pod.cutoff(&self.policy, it.began, it.deadline));
         let why = match action {
             Action::Pod { action: PodAction::Save { kind: FlushKind::Final, .. }, .. }

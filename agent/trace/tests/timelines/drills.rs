@@ -4,6 +4,7 @@ use crate::stage::{Stage, TERMINATE, holding, pod, stateful};
 use evacuation::effect::{Action, NodeAction};
 use evacuation::event::Event;
 use evacuation::notice::NoticeKind;
+use evacuation::policy::Policy;
 
 #[test]
 fn a_drill_evacuates_like_a_notice_and_takes_its_mark_back_when_its_report_is_written() {
@@ -98,4 +99,18 @@ fn under_a_notice_nothing_more_is_saved_because_somebody_asks() {
     stage.hear(Event::PreCopyRequested);
     stage.until(100_000);
     assert!(stage.order("flush").is_empty());
+}
+
+#[test]
+fn of_two_drills_that_are_asked_for_before_the_node_is_known_the_first_is_played() {
+    let mut stage = Stage::unread(Policy::default());
+    stage.notice(NoticeKind::Drill, "drill-1", 60);
+    stage.notice(NoticeKind::Drill, "drill-2", 30);
+    stage.hear(Event::PodsListed);
+    stage.reads_node();
+    assert_eq!(stage.mark().unwrap().notice, "drill-1");
+    let refused = stage.asked.iter().filter_map(|(_, action)| action.event());
+    assert!(
+        refused.into_iter().any(|event| event.reason == "DrillRefused" && event.note.contains("drill-2"))
+    );
 }
