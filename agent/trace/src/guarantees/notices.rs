@@ -243,16 +243,14 @@ impl Notices {
         }
         let mut begins = false;
         loop {
-            let new =
-                self.standing.iter().enumerate().filter(|(_, it)| !it.counted && (!asleep || frozen(it)));
-            let hard = new.filter_map(|(at, it)| Some((at, it, self.hard_until(it, now)?)));
+            let new = self.standing.iter().filter(|it| !it.counted && (!asleep || frozen(it)));
+            let hard = new.filter_map(|it| Some((it, self.hard_until(it, now)?)));
             // A drill last, else what ends first.
-            let next =
-                hard.min_by_key(|(_, it, until)| (it.kind == NoticeKind::Drill, *until, it.id.clone()));
-            let Some((at, it, until)) = next.map(|(at, it, until)| (at, it.clone(), until)) else { break };
+            let next = hard.min_by_key(|(it, until)| (it.kind == NoticeKind::Drill, *until, it.id.clone()));
+            let Some((it, until)) = next.map(|(it, until)| (it.clone(), until)) else { break };
             begins |= self.counts_with(now, &it, until);
-            if let Some(it) = self.standing.get_mut(at) {
-                it.counted = true;
+            if let Some(counted) = self.standing.iter_mut().find(|other| other.id == it.id) {
+                counted.counted = true;
             }
         }
         let ends_it =
