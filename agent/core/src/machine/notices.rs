@@ -133,8 +133,9 @@ impl Machine {
         if self.announcements.contains(&notice.id) || self.announcements.was_played(&notice.id) {
             return false;
         }
+        // A mark whose notice is over is no reason: it is taken back in this very step.
         let soft = || self.announcements.softest(&self.policy, self.now).map(|(it, _)| it.id.clone());
-        let stands = self.mark.wanted().map(|it| it.notice.clone()).or_else(soft);
+        let stands = self.evacuation.as_ref().map(|it| it.active_notice.notice.clone()).or_else(soft);
         let ends = self.announcements.untaken(&self.policy, self.now).is_some()
             || self.announcements.ends_the_node(&self.policy, self.now);
         if stands.is_none() && self.evacuation.is_none() && !ends {
