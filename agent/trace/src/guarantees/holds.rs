@@ -57,10 +57,11 @@ impl Checker {
     /// A pod whose save is over is released.
     pub(super) fn held_too_long(&mut self) {
         let now = self.now;
-        let serves = self.notices.evacuation.as_ref().is_none_or(|evacuation| evacuation.withdrawn.is_some());
+        let serves =
+            self.notices.evacuation.as_ref().is_none_or(|it| it.withdrawn.is_some() || it.hibernates);
         let mut wrong = Vec::new();
         for (uid, pod) in &self.pods {
-            // Under a withdrawn notice it may serve again, and is then kept a few seconds ahead, until somebody deletes it.
+            // Under a withdrawn notice or a hibernation it may serve again, and is then kept a few seconds ahead, until somebody deletes it.
             let again = pod.deleted_since.filter(|_| serves).unwrap_or(0);
             let since = pod.over_since.map(|since| since.max(again));
             let Some(since) = since.filter(|since| now > since + 2_500) else { continue };

@@ -121,8 +121,10 @@ impl Node {
 
 impl Checker {
     pub(super) fn clears_mark(&mut self, uncordon: bool) {
+        // One of another boot means nothing any more, and gives way to what stands now.
+        let foreign = self.node.active_notice.as_ref().is_some_and(|it| Some(&it.boot) != self.boot.as_ref());
         if let Err((guarantee, what)) =
-            self.notices.may_clear_mark(self.now, self.node.our_cordon || self.node.clearing)
+            self.notices.may_clear_mark(self.now, self.node.our_cordon || self.node.clearing || foreign)
         {
             self.wrong(guarantee, what);
         }
