@@ -139,7 +139,7 @@ fn change_pod(world: &World, name: &str, change: impl FnOnce(&mut Value)) -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_engine_beside_a_container_that_crashes_is_saved_when_its_pod_is_deleted() -> Result<()> {
+async fn an_engine_beside_a_crashing_container_is_saved_on_deletion() -> Result<()> {
     let (world, imds) = quiet_node().await?;
     let _engine = world.stateful_pod("model", 1 << 20).await?;
     change_pod(&world, "model", |pod| {

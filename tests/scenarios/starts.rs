@@ -33,7 +33,7 @@ async fn a_disk_that_is_full_at_the_start_ends_no_evacuation() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_state_folder_that_is_none_is_used_once_it_is_one_and_its_journal_is_whole() -> Result<()> {
+async fn a_state_folder_that_is_none_is_used_whole_once_it_is_one() -> Result<()> {
     let (world, imds) = interrupted_node(40).await?;
     world.stateless_pod("web")?;
     let state = world.folder.path().join("state");
@@ -48,7 +48,7 @@ async fn a_state_folder_that_is_none_is_used_once_it_is_one_and_its_journal_is_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_admin_address_that_is_taken_is_named_with_its_flag_and_served_once_it_is_free() -> Result<()> {
+async fn a_taken_admin_address_is_named_with_its_flag_and_served_once_free() -> Result<()> {
     let (world, imds) = interrupted_node(40).await?;
     world.stateless_pod("web")?;
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;

@@ -522,7 +522,7 @@ async fn told_of_missing_node(world: &World, node: &str) -> fakes::apiserver::au
 }
 
 #[tokio::test]
-async fn a_wrong_node_name_is_an_event_on_the_agents_own_pod_that_names_the_right_one() {
+async fn a_wrong_node_name_is_an_event_on_the_agents_own_pod() {
     let world = World::start(node(), vec![]).await;
     let mut own = pod("lifeboat-x", "own");
     own["metadata"]["namespace"] = json!("default");

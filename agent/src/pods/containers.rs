@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_of_the_kubelet_a_pod_has_not_ended_unless_its_phase_says_so() {
+    fn a_pod_of_which_the_kubelet_said_nothing_has_not_ended() {
         let silent = |phase: &str| leaving(ended(), ended(), |pod| pod["status"] = json!({ "phase": phase }));
         assert!(!have_ended(&silent("Pending")));
         assert!(have_ended(&silent("Failed")));

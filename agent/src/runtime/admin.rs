@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_is_taken_is_named_with_its_flag_and_served_once_it_is_free() {
+    async fn a_taken_address_is_named_with_its_flag_and_served_once_free() {
         let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = first.local_addr().unwrap();
         let error = Admin::bind(address).await.unwrap_err().to_string();

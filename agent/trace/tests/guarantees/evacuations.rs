@@ -265,7 +265,7 @@ fn a_node_that_is_still_cordoned_when_nothing_stands_is_a_violation_of_guarantee
 }
 
 #[test]
-fn a_notice_before_the_node_is_known_counts_from_its_sight_and_no_anomaly_is_right() {
+fn a_notice_before_the_node_is_known_counts_from_its_sight() {
     // The node is known 40 s after the notice was seen.
     let late = |began, deadline| {
         let mut pen = Pen::blank();
@@ -301,7 +301,7 @@ fn a_notice_waits_three_seconds_for_the_list_and_not_longer() {
 }
 
 #[test]
-fn a_mark_that_imds_does_not_show_for_eight_seconds_is_taken_back_and_not_sooner() {
+fn a_mark_that_imds_does_not_show_is_taken_back_after_eight_seconds() {
     let clears = |at| {
         let mut pen = Pen::blank();
         let marked = NodeFacts {

@@ -190,7 +190,7 @@ fn a_part_that_a_pre_copy_commits_as_the_whole_is_a_violation_of_guarantee_5() {
 }
 
 #[test]
-fn what_was_found_endangered_is_saved_again_or_left_out_and_never_committed_as_it_was() {
+fn what_was_found_endangered_is_never_committed_as_it_was() {
     let failed = || Outcome::Failed { kind: FailureKind::Endangered, why: "2 packs".into() };
     let endangered = |at| {
         let mut pen = Pen::cordoned(&[engine("gold")]);

@@ -19,7 +19,7 @@ fn softly(stage: &Stage) -> Option<String> {
 }
 
 #[test]
-fn a_reboot_in_two_minutes_is_not_forgotten_for_a_stop_in_two_weeks_in_either_order() {
+fn a_reboot_in_two_minutes_is_not_forgotten_for_a_stop_in_two_weeks() {
     for nearer_first in [true, false] {
         let mut stage = Stage::with(&[pod("web")]).by_hand(&["evict"]);
         let mut announced = [("reboot", 125), ("stop", FORTNIGHT)];
@@ -38,7 +38,7 @@ fn a_reboot_in_two_minutes_is_not_forgotten_for_a_stop_in_two_weeks_in_either_or
 }
 
 #[test]
-fn a_notice_that_is_withdrawn_leaves_a_maintenance_that_stands_with_its_own_mark() {
+fn a_withdrawn_notice_leaves_a_standing_maintenance_its_own_mark() {
     let mut stage = Stage::with(&[pod("web")]).by_hand(&["evict"]);
     stage.notice(MAINTENANCE, "stop", FORTNIGHT);
     assert_eq!(softly(&stage).as_deref(), Some("stop"));
@@ -57,7 +57,7 @@ fn a_notice_that_is_withdrawn_leaves_a_maintenance_that_stands_with_its_own_mark
 }
 
 #[test]
-fn a_maintenance_that_is_announced_during_a_drill_marks_the_node_when_the_drill_is_over() {
+fn a_maintenance_announced_during_a_drill_marks_the_node_after_it() {
     let mut stage = Stage::with(&[]).by_hand(&["write_report"]);
     stage.notice(NoticeKind::Drill, "drill-1", 60);
     stage.until(1_000);
@@ -69,7 +69,7 @@ fn a_maintenance_that_is_announced_during_a_drill_marks_the_node_when_the_drill_
 }
 
 #[test]
-fn a_recommendation_that_ends_does_not_take_the_mark_of_a_maintenance_with_it() {
+fn a_recommendation_that_ends_leaves_the_mark_of_a_maintenance() {
     let mut stage = Stage::with(&[]);
     stage.notice(NoticeKind::Rebalance, "r", 0);
     stage.until(1_000);
@@ -83,7 +83,7 @@ fn a_recommendation_that_ends_does_not_take_the_mark_of_a_maintenance_with_it() 
 }
 
 #[test]
-fn of_two_that_end_the_node_the_one_that_is_taken_back_does_not_end_the_evacuation() {
+fn one_of_two_that_is_taken_back_does_not_end_the_evacuation() {
     let mut stage = Stage::with(&[pod("web")]).by_hand(&["evict"]);
     stage.notice(MAINTENANCE, "reboot", 110);
     stage.until(1_000);
@@ -99,7 +99,7 @@ fn of_two_that_end_the_node_the_one_that_is_taken_back_does_not_end_the_evacuati
 }
 
 #[test]
-fn while_a_hibernation_is_shown_it_rules_and_what_is_left_counts_again_when_it_is_over() {
+fn a_hibernation_rules_while_it_is_shown_and_the_rest_counts_after_it() {
     let hibernate = NoticeKind::Interruption(InstanceAction::Hibernate);
     let mut stage = Stage::with(&[pod("web")]).by_hand(&["evict"]);
     stage.notice(hibernate, "h", 0);
@@ -136,7 +136,7 @@ fn a_recommendation_counts_from_the_time_at_which_it_was_given() {
 }
 
 #[test]
-fn another_interruption_takes_the_place_of_the_one_before_and_one_withdrawal_ends_both() {
+fn an_interruption_takes_the_place_of_the_one_before_it() {
     let mut stage = Stage::with(&[pod("web")]).by_hand(&["evict"]);
     stage.notice(TERMINATE, "first", 120);
     stage.until(5_000);
@@ -192,7 +192,7 @@ fn an_event_for_which_the_node_was_emptied_before_its_start_has_happened() {
 }
 
 #[test]
-fn an_event_that_somebody_elses_restart_may_not_have_completed_is_waited_for_ten_minutes() {
+fn an_event_that_a_restart_may_not_have_completed_is_waited_for() {
     let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["evict"]);
     after_its_start(&mut stage, "host", MAINTENANCE, scheduled(false, Some(3_600_000)));
     assert_eq!(softly(&stage).as_deref(), Some("host"));
@@ -210,7 +210,7 @@ fn an_event_that_somebody_elses_restart_may_not_have_completed_is_waited_for_ten
 }
 
 #[test]
-fn what_imds_says_is_over_is_undone_at_once_and_what_it_no_longer_shows_after_a_while() {
+fn what_imds_says_is_over_is_undone_at_once_else_after_a_while() {
     for is_over in [true, false] {
         let mut stage = Stage::with(&[]);
         stage.notice(MAINTENANCE, "reboot", 100);

@@ -102,7 +102,7 @@ fn under_a_notice_nothing_more_is_saved_because_somebody_asks() {
 }
 
 #[test]
-fn of_two_drills_that_are_asked_for_before_the_node_is_known_the_first_is_played() {
+fn of_two_drills_before_the_node_is_known_the_first_is_played() {
     let mut stage = Stage::unread(Policy::default());
     stage.notice(NoticeKind::Drill, "drill-1", 60);
     stage.notice(NoticeKind::Drill, "drill-2", 30);

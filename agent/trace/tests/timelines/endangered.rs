@@ -19,7 +19,7 @@ fn left_out(stage: &Stage) -> Vec<bool> {
 }
 
 #[test]
-fn it_is_saved_again_three_times_and_then_committed_without_the_files_on_them() {
+fn it_is_saved_three_times_more_and_then_committed_without_them() {
     let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["commit"]);
     stage.notice(TERMINATE, "n", 120);
     for again in 1..=3 {

@@ -9,7 +9,7 @@ use evacuation::pod::PodFacts;
 use evacuation::policy::Policy;
 
 #[test]
-fn a_notice_that_waits_for_the_node_counts_from_the_moment_at_which_it_was_seen() {
+fn a_notice_that_waits_for_the_node_counts_from_when_it_was_seen() {
     let mut stage = Stage::unread(Policy::default());
     stage.notice(TERMINATE, "n", 120);
     stage.sees(&pod("web"));
@@ -26,7 +26,7 @@ fn a_notice_that_waits_for_the_node_counts_from_the_moment_at_which_it_was_seen(
 }
 
 #[test]
-fn a_notice_whose_time_passed_while_the_node_was_unknown_gets_the_minimum_window() {
+fn a_notice_whose_time_passed_unread_gets_the_minimum_window() {
     let mut stage = Stage::unread(Policy::default());
     stage.notice(TERMINATE, "n", 120);
     stage.until(130_000);
@@ -36,7 +36,7 @@ fn a_notice_whose_time_passed_while_the_node_was_unknown_gets_the_minimum_window
 }
 
 #[test]
-fn a_notice_waits_three_seconds_for_the_list_and_the_pods_that_come_later_leave_all_the_same() {
+fn a_notice_waits_three_seconds_for_the_list_and_later_pods_leave_too() {
     let mut stage = Stage::unread(Policy::default());
     stage.reads_node();
     stage.until(500);
@@ -54,7 +54,7 @@ fn a_notice_waits_three_seconds_for_the_list_and_the_pods_that_come_later_leave_
 }
 
 #[test]
-fn a_list_that_never_ends_does_not_keep_the_report_from_being_written_at_the_deadline() {
+fn a_list_that_never_ends_does_not_keep_the_report_from_being_written() {
     let mut stage = Stage::unread(Policy::default());
     stage.reads_node();
     stage.notice(TERMINATE, "n", 120);
@@ -75,7 +75,7 @@ fn a_notice_that_is_withdrawn_before_the_node_is_known_begins_nothing() {
 }
 
 #[test]
-fn a_pod_that_was_seen_terminating_before_the_node_is_saved_under_the_name_of_the_notice_on_it() {
+fn a_pod_seen_terminating_before_the_node_is_saved_for_its_notice() {
     let gold = holding("gold");
     let mut stage = Stage::with(std::slice::from_ref(&gold)).by_hand(&["flush"]);
     stage.notice(TERMINATE, "n", 120);
@@ -95,7 +95,7 @@ fn a_pod_that_was_seen_terminating_before_the_node_is_saved_under_the_name_of_th
 }
 
 #[test]
-fn a_notice_on_the_node_that_imds_does_not_show_is_given_up_after_eight_seconds_of_answers() {
+fn a_mark_is_given_up_after_eight_seconds_of_answers_without_it() {
     let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["evict"]);
     stage.notice(NoticeKind::Drill, "drill-1", 60);
     stage.until(3_000);
@@ -115,7 +115,7 @@ fn a_notice_on_the_node_that_imds_does_not_show_is_given_up_after_eight_seconds_
 }
 
 #[test]
-fn a_notice_on_the_node_is_confirmed_by_its_own_and_by_one_of_its_kind_before_or_after_the_node_is_read() {
+fn a_mark_is_confirmed_by_its_own_notice_and_by_one_of_its_kind() {
     for (id, before) in [("n", true), ("n", false), ("moved", true), ("moved", false)] {
         let mut stage = Stage::with(&[]);
         stage.notice(TERMINATE, "n", 120);
