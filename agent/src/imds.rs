@@ -27,7 +27,7 @@ mod tests;
 pub use fault::{FaultKind, Faults};
 
 use client::{Client, ImdsAnswer};
-use document::Document;
+use document::{Document, DocumentContent};
 use evacuation::notice::Notice;
 use fault::Fault;
 use standing::ShownNotices;
@@ -230,17 +230,13 @@ impl Watch {
     }
 
     async fn ask(&mut self, document: Document, events: &mut Vec<ImdsEvent>) -> Result<(), Fault> {
-        let notices = match self.client.get(document.path()).await? {
-            None => Vec::new(),
-            Some(answer) => {
-                let now = self.time_of(&answer);
-                let notices = document.notices(&answer.body, now, answer.received)?;
-                self.standing.end(document, &document.over(&answer.body), events);
-                notices
-            }
+        let content = match self.client.get(document.path()).await? {
+            None => DocumentContent::default(),
+            Some(answer) => document.read(&answer.body, self.time_of(&answer), answer.received)?,
         };
-        self.standing.update(document, notices, events);
-        Ok(())
+        let odd = content.odd.clone();
+        self.standing.update(document, content, events);
+        odd.map_or(Ok(()), Err)
     }
 
     /// When the answer was given, by IMDS's clock.

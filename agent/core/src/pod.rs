@@ -184,7 +184,7 @@ pub struct PodFacts {
     /// It is being deleted, by whomever: when its own grace ends.
     #[serde(default)]
     pub terminating: Option<Moment>,
-    /// Its containers are running.
+    /// The engine's container runs; of a pod without an engine, its first one.
     #[serde(default = "yes")]
     pub running: bool,
     /// It is opted in, and its annotations are valid.

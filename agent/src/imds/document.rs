@@ -5,6 +5,7 @@ use evacuation::moment::Moment;
 use evacuation::notice::{InstanceAction, Notice, NoticeKind, ScheduledEvent};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// A document that announces something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +44,26 @@ struct MaintenanceEvent {
     state: String,
 }
 
+/// One entry of the list of events.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum MaintenanceEntry {
+    Event(MaintenanceEvent),
+    /// Not the known shape.
+    Odd(IgnoredAny),
+}
+
+/// What a document says.
+#[derive(Debug, Default)]
+pub(super) struct DocumentContent {
+    /// The notices in it.
+    pub(super) notices: Vec<Notice>,
+    /// The ids of what it says is completed or canceled.
+    pub(super) over: Vec<String>,
+    /// Why an entry of it could not be read, if one could not: the others count all the same.
+    pub(super) odd: Option<Fault>,
+}
+
 impl MaintenanceEvent {
     /// Its notice's id: the same whatever its state.
     fn id(&self, time: Timestamp) -> String {
@@ -65,68 +86,80 @@ impl Document {
         }
     }
 
-    /// The notices in it, of an answer that was `given` at this time by IMDS's clock and `received` at this moment by the
+    /// What it says, in an answer that was `given` at this time by IMDS's clock and `received` at this moment by the
     /// node's.
-    pub(super) fn notices(
+    pub(super) fn read(
         self,
         body: &[u8],
         given: Timestamp,
         received: Moment,
-    ) -> Result<Vec<Notice>, Fault> {
+    ) -> Result<DocumentContent, Fault> {
         let garbage =
             |error: serde_json::Error| Fault::garbage(self.path(), format!("not the known JSON: {error}"));
-        let notice = |kind, parts: &[&str], left_ms| Notice {
-            kind,
-            id: id(parts),
-            seen: received,
-            left_ms,
-            event: None,
+        let one = |kind: NoticeKind, time: Timestamp, left_ms| {
+            let id = id(&[kind.as_str(), &time.to_string()]);
+            let notice = Notice { kind, id, seen: received, left_ms, event: None };
+            DocumentContent { notices: vec![notice], ..DocumentContent::default() }
         };
         match self {
             Document::Interruption => {
                 let body: InterruptionBody = serde_json::from_slice(body).map_err(garbage)?;
-                let kind = NoticeKind::Interruption(body.action);
-                Ok(vec![notice(kind, &[kind.as_str(), &body.time.to_string()], left(body.time, given))])
+                Ok(one(NoticeKind::Interruption(body.action), body.time, left(body.time, given)))
             }
             Document::Rebalance => {
                 let body: RebalanceBody = serde_json::from_slice(body).map_err(garbage)?;
-                let kind = NoticeKind::Rebalance;
                 // The time at which it was given, which a clock may show a moment too late.
-                let left = left(body.notice_time, given).min(0);
-                Ok(vec![notice(kind, &[kind.as_str(), &body.notice_time.to_string()], left)])
+                Ok(one(NoticeKind::Rebalance, body.notice_time, left(body.notice_time, given).min(0)))
             }
             Document::Maintenance => {
-                let events: Vec<MaintenanceEvent> = serde_json::from_slice(body).map_err(garbage)?;
-                let ours = events.iter().filter(|event| event.state == "active" && interrupts(&event.code));
-                ours.map(|event| {
-                    let time = mail_date(&event.not_before)
-                        .ok_or_else(|| Fault::garbage(self.path(), "NotBefore is not a date"))?;
-                    let until = event.not_after.as_deref().and_then(mail_date);
-                    let scheduled = ScheduledEvent {
-                        restart_completes: restart_completes(&event.code),
-                        window_left_ms: until.map(|until| left(until, given)),
-                    };
-                    Ok(Notice {
-                        kind: NoticeKind::Maintenance,
-                        id: event.id(time),
-                        seen: received,
-                        left_ms: left(time, given),
-                        event: Some(scheduled),
-                    })
-                })
-                .collect()
+                let entries: Vec<MaintenanceEntry> = serde_json::from_slice(body).map_err(garbage)?;
+                let mut content = DocumentContent::default();
+                for (index, entry) in entries.iter().enumerate() {
+                    if let Err(why) = content.add(entry, given, received) {
+                        let why = format!("entry {} {why}", index + 1);
+                        content.odd.get_or_insert(Fault::garbage(self.path(), why));
+                    }
+                }
+                Ok(content)
             }
         }
     }
+}
 
-    /// The ids of what it says is completed or canceled.
-    pub(super) fn over(self, body: &[u8]) -> Vec<String> {
-        if self != Document::Maintenance {
-            return Vec::new();
+impl DocumentContent {
+    /// Takes in one event.
+    fn add(
+        &mut self,
+        entry: &MaintenanceEntry,
+        given: Timestamp,
+        received: Moment,
+    ) -> Result<(), &'static str> {
+        let MaintenanceEntry::Event(event) = entry else {
+            return Err("is no event with Code, EventId, NotBefore and State");
+        };
+        let is_over = matches!(event.state.as_str(), "completed" | "canceled");
+        if !(is_over || event.state == "active") || !interrupts(&event.code) {
+            return Ok(());
         }
-        let events: Vec<MaintenanceEvent> = serde_json::from_slice(body).unwrap_or_default();
-        let over = events.iter().filter(|event| matches!(event.state.as_str(), "completed" | "canceled"));
-        over.filter_map(|event| Some(event.id(mail_date(&event.not_before)?))).collect()
+        let time = mail_date(&event.not_before).ok_or("has a NotBefore that is not a date")?;
+        let id = event.id(time);
+        if is_over {
+            self.over.push(id);
+            return Ok(());
+        }
+        let until = event.not_after.as_deref().and_then(mail_date);
+        let scheduled = ScheduledEvent {
+            restart_completes: restart_completes(&event.code),
+            window_left_ms: until.map(|until| left(until, given)),
+        };
+        self.notices.push(Notice {
+            kind: NoticeKind::Maintenance,
+            id,
+            seen: received,
+            left_ms: left(time, given),
+            event: Some(scheduled),
+        });
+        Ok(())
     }
 }
 

@@ -1,8 +1,7 @@
 //! Which notices are shown, so that only what changes is told.
 
 use super::ImdsEvent;
-use super::document::Document;
-use evacuation::notice::Notice;
+use super::document::{Document, DocumentContent};
 use std::collections::BTreeMap;
 
 /// A notice counts as withdrawn after this many answers in a row without it: IMDS is a service of several hosts,
@@ -23,23 +22,21 @@ impl ShownNotices {
         self.shown.keys().any(|(of, _)| *of == document)
     }
 
-    /// The document says that these are over: one answer is enough for that.
-    pub(super) fn end(&mut self, document: Document, over: &[String], events: &mut Vec<ImdsEvent>) {
-        for id in over {
-            if self.shown.remove(&(document, id.clone())).is_some() {
-                tracing::info!(id, "notice is over");
-                events.push(ImdsEvent::Withdrawn { id: id.clone(), is_over: true });
-            }
-        }
-    }
-
-    /// Takes in what the document shows now.
+    /// Takes in what the document shows now. One answer is enough to say that something is over. An answer with an entry
+    /// that could not be read says nothing of what it does not show.
     pub(super) fn update(
         &mut self,
         document: Document,
-        mut notices: Vec<Notice>,
+        content: DocumentContent,
         events: &mut Vec<ImdsEvent>,
     ) {
+        let DocumentContent { mut notices, over, odd } = content;
+        for id in over {
+            if self.shown.remove(&(document, id.clone())).is_some() {
+                tracing::info!(id, "notice is over");
+                events.push(ImdsEvent::Withdrawn { id, is_over: true });
+            }
+        }
         notices.sort_by_key(|notice| notice.left_ms);
         let ids: Vec<String> = notices.iter().take(SHOWN_MAX).map(|notice| notice.id.clone()).collect();
         // Interruption and rebalance documents hold one notice each: another one takes its place.
@@ -63,7 +60,7 @@ impl ShownNotices {
             if replaced {
                 return false;
             }
-            *absent += 1;
+            *absent += u32::from(odd.is_none());
             if *absent < ABSENT_MAX {
                 return true;
             }

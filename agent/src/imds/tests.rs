@@ -179,8 +179,8 @@ fn of_more_events_than_are_followed_the_nearest_are() {
         )
     };
     let body = format!("[{}]", (0..40).map(event).collect::<Vec<_>>().join(","));
-    let all = Document::Maintenance.notices(body.as_bytes(), given, clock::now()).unwrap();
-    let (first, last) = (all[0].id.clone(), all[39].id.clone());
+    let all = Document::Maintenance.read(body.as_bytes(), given, clock::now()).unwrap();
+    let (first, last) = (all.notices[0].id.clone(), all.notices[39].id.clone());
     let mut told = Vec::new();
     ShownNotices::default().update(Document::Maintenance, all, &mut told);
     let told: Vec<_> = told.into_iter().map(|event| notice(event).id).collect();
@@ -216,25 +216,61 @@ async fn an_on_demand_node_is_asked_for_maintenance_and_no_more_for_interruption
     assert_eq!(asked.iter().filter(|path| path.contains("maintenance")).count(), 1, "every 5 s: {asked:?}");
 }
 
+/// A list of one event, with more entries behind it.
+fn events_and(state: &str, more: &str) -> String {
+    format!(
+        r#"[{{"Code":"instance-retirement","EventId":"e","NotBefore":"1 Jan 2018 09:20:00 GMT","State":"{state}"}}{more}]"#
+    )
+}
+
+fn read(body: &str) -> DocumentContent {
+    let given = document::mail_date(DATE).unwrap();
+    Document::Maintenance.read(body.as_bytes(), given, clock::now()).unwrap()
+}
+
 #[test]
-fn a_maintenance_event_that_is_canceled_is_withdrawn() {
-    let now = document::mail_date(DATE).unwrap();
-    let body = |state: &str| {
-        format!(
-            r#"[{{"Code":"instance-retirement","EventId":"e","NotBefore":"1 Jan 2018 09:20:00 GMT","State":"{state}"}}]"#
-        )
-    };
+fn a_maintenance_event_that_is_no_longer_listed_is_withdrawn() {
     let mut standing = ShownNotices::default();
     let mut told = Vec::new();
-    let active = Document::Maintenance.notices(body("active").as_bytes(), now, clock::now()).unwrap();
-    let id = active[0].id.clone();
-    standing.update(Document::Maintenance, active, &mut told);
-    told.clear();
-    for _ in 0..3 {
-        let canceled = Document::Maintenance.notices(body("canceled").as_bytes(), now, clock::now()).unwrap();
-        standing.update(Document::Maintenance, canceled, &mut told);
+    standing.update(Document::Maintenance, read(&events_and("active", "")), &mut told);
+    let id = notice(told.remove(0)).id;
+    standing.update(Document::Maintenance, read("[]"), &mut told);
+    assert_eq!(told, [], "one answer may lag behind");
+    for _ in 0..2 {
+        standing.update(Document::Maintenance, read("[]"), &mut told);
     }
     assert_eq!(told, [ImdsEvent::Withdrawn { id, is_over: false }]);
+}
+
+#[test]
+fn one_odd_entry_costs_itself_and_not_its_list() {
+    let odd = [
+        (r#"{"Code":"instance-stop","EventId":"o","NotBefore":"soon","State":"active"}"#, "NotBefore"),
+        (r#"{"Code":"instance-stop","EventId":"o","State":"active"}"#, "EventId, NotBefore and State"),
+        (r#"{"Code":7}"#, "Code"),
+        ("[]", "no event"),
+    ];
+    for (entry, named) in odd {
+        let mut standing = ShownNotices::default();
+        let mut told = Vec::new();
+        let content = read(&events_and("active", &format!(",{entry}")));
+        let fault = content.odd.clone().unwrap().to_string();
+        assert!(fault.contains("entry 2") && fault.contains(named), "{fault}");
+        standing.update(Document::Maintenance, content, &mut told);
+        let id = notice(told.remove(0)).id;
+        for _ in 0..3 {
+            standing.update(Document::Maintenance, read(&format!("[{entry}]")), &mut told);
+        }
+        assert_eq!(told, [], "the odd entry may be the one that is missing");
+        standing.update(
+            Document::Maintenance,
+            read(&events_and("canceled", &format!(",{entry}"))),
+            &mut told,
+        );
+        assert_eq!(told, [ImdsEvent::Withdrawn { id, is_over: true }]);
+    }
+    let past = r#",{"Code":"instance-stop","EventId":"o","NotBefore":"soon","State":"completed?"}"#;
+    assert!(read(&events_and("active", past)).odd.is_none(), "what is not active announces nothing");
 }
 
 #[tokio::test]

@@ -19,6 +19,9 @@ pub enum About<'a> {
     Node,
     /// One of its pods.
     Pod(&'a PodRef),
+    /// The pod of this agent on the node where it runs, if that is another: a policy compares the Event's host with the
+    /// node of the agent's own token.
+    OwnPod(&'a PodRef, &'a str),
 }
 
 impl Cluster {
@@ -34,23 +37,7 @@ impl Cluster {
         warning: bool,
         deadline: Moment,
     ) -> Result<(), ClusterError> {
-        self.publish_from(&self.options.node, about, reason, note, warning, deadline).await
-    }
-
-    /// The same, as seen on the node `host`: a policy compares it with the node of the agent's own token.
-    pub(super) async fn publish_from(
-        &self,
-        host: &str,
-        about: About<'_>,
-        reason: &str,
-        note: &str,
-        warning: bool,
-        deadline: Moment,
-    ) -> Result<(), ClusterError> {
-        let mut event = self.event(about, reason, note, warning);
-        if let Some(source) = &mut event.source {
-            source.host = Some(host.to_owned());
-        }
+        let event = self.event(about, reason, note, warning);
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
         if !is_name(&namespace) {
             return Err(ClusterError::Name { name: namespace });
@@ -70,8 +57,11 @@ impl Cluster {
         // Events of a node live in `default`, as the kubelet's do, and carry its name as uid.
         let (kind, namespace, name, uid) = match about {
             About::Node => ("Node", None, node, node),
-            About::Pod(pod) => ("Pod", Some(pod.namespace.clone()), &pod.name, &pod.uid.0),
+            About::Pod(pod) | About::OwnPod(pod, _) => {
+                ("Pod", Some(pod.namespace.clone()), &pod.name, &pod.uid.0)
+            }
         };
+        let host = if let About::OwnPod(_, host) = about { host } else { node.as_str() };
         let stem: String = name.chars().take(200).collect();
         Event {
             metadata: ObjectMeta {
@@ -90,7 +80,7 @@ impl Cluster {
             reason: Some(reason.to_owned()),
             message: Some(shortened(note).to_owned()),
             type_: Some(if warning { "Warning" } else { "Normal" }.to_owned()),
-            source: Some(EventSource { component: Some("lifeboat".to_owned()), host: Some(node.clone()) }),
+            source: Some(EventSource { component: Some("lifeboat".to_owned()), host: Some(host.to_owned()) }),
             reporting_component: Some("lifeboat".to_owned()),
             reporting_instance: Some(self.options.instance.clone()),
             first_timestamp: now.clone(),

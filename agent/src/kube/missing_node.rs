@@ -65,14 +65,12 @@ async fn say(cluster: &Cluster) {
     let note = note(cluster.node_name(), own.as_ref());
     tracing::error!(node = cluster.node_name(), "{note}");
     let pod = own.map(|own| (PodRef { namespace, name, uid: own.uid }, own.node));
-    // A failure has been logged, and news is all this was.
-    let _ = match &pod {
-        Some((pod, on)) => {
-            let host = on.as_deref().unwrap_or(cluster.node_name());
-            cluster.publish_from(host, About::Pod(pod), "NodeNotFound", &note, true, deadline).await
-        }
-        None => cluster.publish(About::Node, "NodeNotFound", &note, true, deadline).await,
+    let about = match &pod {
+        Some((pod, on)) => About::OwnPod(pod, on.as_deref().unwrap_or(cluster.node_name())),
+        None => About::Node,
     };
+    // A failure has been logged, and news is all this was.
+    let _ = cluster.publish(about, "NodeNotFound", &note, true, deadline).await;
 }
 
 fn note(node: &str, own: Option<&NamedPod>) -> String {

@@ -502,19 +502,18 @@ async fn a_wrong_annotation_is_told_to_its_pod_once() {
     assert!(message.contains("lifeboat.dev/rolle") && message.contains("lifeboat.dev/role"), "{message}");
 }
 
+/// That something does not happen in the time of two probes: there is nothing to wait for.
+async fn some_probes() {
+    tokio::time::sleep(watch::PROBE * 5 / 2).await;
+}
+
 /// Watches as the agent of this node, which may be missing for half a second, until there is an Event.
 async fn told_of_missing_node(world: &World, node: &str) -> fakes::apiserver::audit::Request {
     let cluster = world.cluster_with(Options { node: node.into(), ..options(false) });
     let (events, _seen) = mpsc::channel(64);
     let watch = tokio::spawn(cluster.watch_missing(events, Span::from_millis(500)));
-    let told = async {
-        while world.requests("create", "/events").is_empty() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(Duration::from_secs(10), told).await.expect("an Event");
-    // Longer than two more probes.
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    world.first_events().await;
+    some_probes().await;
     watch.abort();
     let mut told = world.requests("create", "/events");
     assert_eq!(told.len(), 1, "it is said once");
@@ -551,7 +550,7 @@ async fn a_node_that_is_there_is_never_said_to_be_missing() {
     let world = World::start(node(), vec![]).await;
     let (events, _seen) = mpsc::channel(64);
     let watch = tokio::spawn(world.cluster().watch_missing(events, Span::ZERO));
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    some_probes().await;
     watch.abort();
     assert!(world.requests("create", "/events").is_empty());
     assert!(world.requests("get", NODE).is_empty(), "nor is it asked for");

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// Between two looks whether an API server that failed is back.
-const PROBE: Duration = Duration::from_secs(1);
+pub(super) const PROBE: Duration = Duration::from_secs(1);
 /// Wrong annotations of one pod that are published.
 const PUBLISHED_PER_POD: usize = 16;
 

@@ -1,6 +1,8 @@
 //! Pods that have ended and whose name a finalizer keeps.
 
 use super::*;
+use crate::kube::ended_pods::EndedPods;
+use crate::pods::reader::PodReader;
 
 /// A pod that is being deleted, with a finalizer and its one container in this state.
 fn kept(grace: u64, state: Value) -> Value {
@@ -31,6 +33,35 @@ async fn watched() -> (World, Watched) {
     let mut watched = Watched::of(world.cluster());
     watched.until(|event| *event == ClusterEvent::PodsListed).await;
     (world, watched)
+}
+
+/// The looks at pods at chosen moments, in milliseconds, without a watch.
+struct Looks {
+    ended: EndedPods,
+    reader: PodReader,
+    _world: World,
+}
+
+impl Looks {
+    async fn start() -> Self {
+        let world = World::start(node(), vec![]).await;
+        let reader = PodReader::new(DaemonRules::default(), false);
+        Self { ended: EndedPods::new(world.cluster()), reader, _world: world }
+    }
+
+    fn look(&mut self, pod: &Value, at: u64) {
+        let (pod, now) = (serde_json::from_value(pod.clone()).unwrap(), Moment::from_millis(at));
+        let (record, _) = self.reader.distil(&pod, now).unwrap();
+        self.ended.look(&pod, &record, now);
+    }
+
+    fn due(&mut self, at: u64) -> Vec<String> {
+        self.ended.due(Moment::from_millis(at)).into_iter().map(|uid| uid.0).collect()
+    }
+}
+
+fn none() -> Vec<String> {
+    Vec::new()
 }
 
 /// What comes until a pod is shown that came after all the rest.
@@ -65,13 +96,8 @@ async fn an_event_names_who_keeps_the_name_of_a_pod_that_has_ended_once() {
     world.change_pod(&kept(30, ended()));
     watched.until(is_gone).await;
     world.change_pod(&kept(0, ended()));
-    let told = async {
-        while world.requests("create", "/events").is_empty() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(Duration::from_secs(10), told).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    world.first_events().await;
+    until_another(&world, &mut watched).await;
     let told = world.requests("create", "/events");
     assert_eq!(told.len(), 1);
     assert_eq!((&told[0].body["reason"], &told[0].body["type"]), (&json!("NameKept"), &json!("Normal")));
@@ -81,23 +107,24 @@ async fn an_event_names_who_keeps_the_name_of_a_pod_that_has_ended_once() {
 
 #[tokio::test]
 async fn the_kubelets_last_delete_is_believed_at_once() {
-    let (world, mut watched) = watched().await;
-    let began = Instant::now();
-    world.change_pod(&kept(0, ended()));
-    let gone = watched.until(is_gone).await;
-    assert_eq!(pods_only(&gone), ["gone u1"]);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let mut looks = Looks::start().await;
+    looks.look(&kept(30, ended()), 10_000);
+    assert_eq!(looks.due(10_001), none());
+    looks.look(&kept(0, ended()), 10_001);
+    assert_eq!(looks.due(10_001), ["u1"]);
 }
 
 #[tokio::test]
 async fn a_container_that_is_started_once_more_takes_its_end_back() {
-    let (world, mut watched) = watched().await;
-    world.change_pod(&kept(30, ended()));
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    world.change_pod(&kept(30, running()));
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    let seen = until_another(&world, &mut watched).await;
-    assert!(!seen.contains(&"gone u1".to_owned()), "{seen:?}");
+    let mut looks = Looks::start().await;
+    looks.look(&kept(30, ended()), 10_000);
+    assert_eq!(looks.due(12_999), none());
+    looks.look(&kept(30, running()), 12_999);
+    assert_eq!(looks.due(60_000), none());
+    looks.look(&kept(30, ended()), 60_000);
+    assert_eq!(looks.due(62_999), none());
+    assert_eq!(looks.due(63_000), ["u1"]);
+    assert_eq!(looks.due(63_000), none(), "once");
 }
 
 #[tokio::test]
@@ -115,13 +142,11 @@ async fn what_had_ended_before_the_first_list_is_not_shown_at_all() {
 
 #[tokio::test]
 async fn a_pod_without_a_finalizer_is_left_to_its_kubelet() {
-    let (world, mut watched) = watched().await;
+    let mut looks = Looks::start().await;
     let mut cleaning = kept(30, ended());
     cleaning["metadata"]["finalizers"] = json!([]);
-    world.change_pod(&cleaning);
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    let seen = until_another(&world, &mut watched).await;
-    assert!(!seen.contains(&"gone u1".to_owned()), "{seen:?}");
+    looks.look(&cleaning, 10_000);
+    assert_eq!(looks.due(60_000), none());
 }
 
 #[tokio::test]

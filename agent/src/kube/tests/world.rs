@@ -75,6 +75,19 @@ impl World {
         self.server.script(verb, end, instead);
     }
 
+    /// The first Events, as soon as there is one.
+    pub(super) async fn first_events(&self) -> Vec<Request> {
+        let written = async {
+            loop {
+                match self.requests("create", "/events") {
+                    none if none.is_empty() => tokio::time::sleep(Duration::from_millis(50)).await,
+                    events => return events,
+                }
+            }
+        };
+        timeout(Duration::from_secs(10), written).await.expect("an Event")
+    }
+
     /// Requests with a verb on paths that end so.
     pub(super) fn requests(&self, verb: &str, end: &str) -> Vec<Request> {
         let mut all = self.server.audit();

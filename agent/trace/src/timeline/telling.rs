@@ -211,7 +211,7 @@ impl Teller {
         if facts.owner == Owner::Finished && before.owner != Owner::Finished {
             self.say(at, &name, "finished".into());
         } else if before.running && !facts.running {
-            self.say(at, &name, "its containers ended".into());
+            self.say(at, &name, "its container ended".into());
         }
         let part = |facts: &PodFacts| (facts.priority, facts.role, facts.engine.clone());
         if part(&before) != part(facts) {
