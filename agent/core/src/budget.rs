@@ -23,13 +23,18 @@ const UNKNOWN_FLUSH: Span = Span::from_millis(1000);
 /// A StatefulSet's pod must be gone early enough for its replacement to be created on another node.
 pub fn cutoff(policy: &Policy, pod: &PodFacts, began: Moment, deadline: Moment, held: bool) -> Moment {
     let window = deadline.since(began);
-    let reserve = policy.commit_reserve.min(window.div(10));
+    let reserve = commit_reserve(policy, window);
     let after = if held {
         AFTER_RELEASE.min(window.div(10))
     } else {
         pod.grace.min(policy.grace_after_save).min(window.div(4)) + lead(policy, pod, window)
     };
     (deadline - after - reserve).max(began)
+}
+
+/// What a commit keeps of a window.
+fn commit_reserve(policy: &Policy, window: Span) -> Span {
+    policy.commit_reserve.min(window.div(10))
 }
 
 /// How long before the deadline the pod itself must be gone: a StatefulSet creates no replacement before.
@@ -49,6 +54,10 @@ pub fn gone_by(policy: &Policy, pod: &PodFacts, began: Moment, deadline: Moment)
 
 /// The cut-off of any pod, of whatever kind and however it leaves: see [`cutoff`].
 pub fn end(policy: &Policy, pod: &PodFacts, began: Moment, deadline: Moment, held: bool) -> Moment {
+    if pod.serves_to_the_end() {
+        // Nothing comes after its save but the commit.
+        return deadline - commit_reserve(policy, deadline.since(began));
+    }
     if pod.is_late() && pod.terminating.is_none() {
         // It leaves in the last seconds: its cut-off is half of them.
         let late = late(policy, began, deadline);

@@ -25,7 +25,9 @@ const WAYS: usize = 512;
 pub struct Load {
     /// The value of its PriorityClass.
     pub priority: i32,
-    /// Its role: within one value, active before preview and so on.
+    /// Its pod serves to the end: within one value, it stands behind those that have a successor.
+    pub serves_to_the_end: bool,
+    /// Its role: active before preview and so on.
     pub role: Role,
     /// What it is worth, if it is whole: its bytes.
     pub value: u64,
@@ -39,8 +41,8 @@ pub struct Load {
 
 impl Load {
     /// States of one tier outweigh any number of those behind it.
-    const fn tier(&self) -> (Reverse<i32>, Role) {
-        (Reverse(self.priority), self.role)
+    const fn tier(&self) -> (Reverse<i32>, bool, Role) {
+        (Reverse(self.priority), self.serves_to_the_end, self.role)
     }
 }
 

@@ -218,6 +218,11 @@ impl Machine {
             // It was to stay, and somebody deletes it.
             pod.take_back(&mut ctx);
         }
+        let (stays, now) = (pod.departure.as_ref().is_some_and(|it| it.eviction.stays()), self.now);
+        if let Some(ends) = pod.facts.terminating.filter(|_| stays) {
+            // Its save is under way, and has no more time than the pod itself.
+            pod.tighten(now, ends, &mut ctx);
+        }
         match (&mut pod.departure, pod.facts.terminating) {
             (Some(departure), Some(_)) => departure.eviction.seen_terminating(self.now),
             (Some(departure), None) => {

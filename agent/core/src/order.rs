@@ -15,11 +15,13 @@ pub fn is_shed(policy: &Policy, pod: &PodFacts) -> bool {
 /// A state that is to be saved, as far as its place in the order goes: its pod, its cut-off, its bytes.
 pub type Saving<'a> = (&'a PodFacts, Moment, u64);
 
-/// Whose bytes move first: the highest PriorityClass value; within one value the role; within one role the earlier
-/// cut-off, and of those that are equal the smaller state, which is whole sooner. What cannot be whole at all is another
-/// question: [`crate::forecast`].
+/// Whose bytes move first: the highest PriorityClass value; within one value pods that have a successor before those that
+/// serve to the end; then the role; within one role the earlier cut-off, and of those that are equal the smaller state,
+/// which is whole sooner. What cannot be whole at all is another question: [`crate::forecast`].
 pub fn saving(a: Saving<'_>, b: Saving<'_>) -> Ordering {
-    let key = |(pod, cutoff, bytes): Saving<'_>| (Reverse(pod.priority), pod.role, cutoff, bytes);
+    let key = |(pod, cutoff, bytes): Saving<'_>| {
+        (Reverse(pod.priority), pod.serves_to_the_end(), pod.role, cutoff, bytes)
+    };
     key(a).cmp(&key(b)).then_with(|| by_name(a.0, b.0))
 }
 

@@ -8,7 +8,7 @@ mod advice;
 use crate::facts::{Facts, PodState};
 use crate::forecast::{Fit, Load, Resources, completions, forecast};
 use crate::moment::{Moment, Span};
-use crate::pod::Role;
+use crate::pod::{Owner, Role};
 use crate::policy::EvictOrder;
 use crate::report::StateOutcome;
 use crate::{budget, order};
@@ -197,6 +197,8 @@ struct PlannedPod<'a> {
     deadline: Moment,
     late: Moment,
     cutoff: Moment,
+    /// Its state is saved, if it has any.
+    saves: bool,
     load: Option<Load>,
 }
 
@@ -204,7 +206,8 @@ impl<'a> PlannedPod<'a> {
     fn new(facts: &Facts, state: &'a PodState, began: Moment, deadline: Moment) -> Self {
         let (policy, pod) = (&facts.policy, &state.pod);
         let shed = order::is_shed(policy, pod);
-        let saves = pod.engine.is_some() && pod.stays().is_none() && !shed && pod.restore_decided;
+        let ends = pod.stays().is_none() || (pod.terminating.is_some() && pod.owner != Owner::Finished);
+        let saves = (ends || pod.serves_to_the_end()) && pod.engine.is_some() && !shed && pod.restore_decided;
         let held = saves && pod.terminating.is_none() && pod.can_be_held();
         let way = match () {
             () if pod.terminating.is_some() => Way::Terminating,
@@ -220,6 +223,7 @@ impl<'a> PlannedPod<'a> {
         let bytes = state.bytes.unwrap_or(0);
         let load = (saves && open && state.bytes.is_some()).then(|| Load {
             priority: pod.priority,
+            serves_to_the_end: pod.serves_to_the_end(),
             role: pod.role,
             value: bytes,
             send: state.send.unwrap_or(bytes),
@@ -227,12 +231,7 @@ impl<'a> PlannedPod<'a> {
             cutoff,
         });
         let late = budget::late(policy, began, deadline);
-        Self { state, way, deadline, late, cutoff, load }
-    }
-
-    fn saves(&self) -> bool {
-        matches!(self.way, Way::Held | Way::AfterSave)
-            || (self.state.pod.engine.is_some() && matches!(self.way, Way::Late | Way::Terminating))
+        Self { state, way, deadline, late, cutoff, saves, load }
     }
 
     fn entry(&self, fit: Option<Fit>) -> PodPlan {
@@ -256,7 +255,7 @@ impl<'a> PlannedPod<'a> {
             bytes: self.state.bytes,
             send: self.load.map_or(0, |load| load.send),
             saved,
-            cutoff: self.saves().then(|| from_now(self.cutoff)),
+            cutoff: self.saves.then(|| from_now(self.cutoff)),
             shortage: match fit {
                 Some(Fit::Not { needs, has }) => Some(Shortage { needs, has }),
                 Some(Fit::By(_) | Fit::Unknown) | None => None,
@@ -281,6 +280,10 @@ impl<'a> PlannedPod<'a> {
             }
         }
         match fit {
+            Some(Fit::By(_)) if self.way == Way::Stays => {
+                let why = "not evicted: it serves until the last moment that fits, and is in the store by its cut-off";
+                (Fate::Safe, Some(self.cutoff.since(NOW)), why.to_owned())
+            }
             Some(Fit::By(at)) => {
                 let spare = self.cutoff.since(at);
                 (Fate::Safe, Some(at.since(NOW)), format!("in the store {spare} before its cut-off"))
@@ -306,13 +309,13 @@ impl<'a> PlannedPod<'a> {
     }
 
     fn without_load(&self) -> Fate {
-        if self.saves() && self.state.bytes.is_none() { Fate::Unknown } else { Fate::None }
+        if self.saves && self.state.bytes.is_none() { Fate::Unknown } else { Fate::None }
     }
 
     fn reason(&self, opted_in: bool) -> String {
         let pod = &self.state.pod;
         match self.way {
-            Way::Stays => pod.stays().unwrap_or_default().to_owned(),
+            Way::Stays if !self.saves => pod.stays().unwrap_or_default().to_owned(),
             Way::Shed if pod.role.is_shed() => "its role is shed at once, with nothing saved".into(),
             Way::Shed => "its priority is below what is kept: shed at once, with nothing saved".into(),
             Way::Terminating if !opted_in => "it is being deleted already".into(),

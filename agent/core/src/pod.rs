@@ -220,7 +220,7 @@ impl PodFacts {
                 | Owner::Static
                 | Owner::Finished,
                 EvictWhen::Auto | EvictWhen::First,
-            ) => engine.holds,
+            ) => engine.holds && !self.serves_to_the_end(),
         }
     }
 
@@ -246,6 +246,17 @@ impl PodFacts {
             | Owner::Named
             | Owner::Replicated => None,
         }
+    }
+
+    /// It is not evicted and has an engine: what that holds is lost with the node, unless it is saved while the pod
+    /// serves. A mirror pod is the kubelet's own and is left alone.
+    pub fn serves_to_the_end(&self) -> bool {
+        let stays = match self.owner {
+            Owner::Bare { may_go } => !may_go,
+            Owner::Daemon { .. } => self.stays().is_some(),
+            Owner::Static | Owner::Finished | Owner::Named | Owner::Replicated => false,
+        };
+        stays && self.engine.is_some() && self.terminating.is_none()
     }
 
     /// A DaemonSet's: a new one comes in its place wherever it is not kept away.

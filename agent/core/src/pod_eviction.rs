@@ -71,6 +71,11 @@ impl PodEviction {
         }
     }
 
+    /// It is not to leave.
+    pub(crate) fn stays(&self) -> bool {
+        matches!(self.state, EvictionState::Stays(_))
+    }
+
     /// An eviction or delete is under way.
     pub(crate) fn is_asking(&self) -> bool {
         self.tries.open.is_some()

@@ -31,6 +31,9 @@ pub(crate) const RESAVES_MAX: u32 = 3;
 /// A save that is under way keeps its place for this long.
 const RERANK: Span = Span::from_secs(1);
 
+/// How old what is known of an engine that serves to the end may be, while its last moment is waited for.
+const FRESH: Span = Span::from_secs(5);
+
 /// How far the save has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SaveStep {
@@ -286,7 +289,12 @@ impl PodSave {
                 self.tries.open = Some(ctx.ask(within, by, self.tries.next(), purpose(), action));
             }
             SaveStep::Wait => {
-                if times.held && !self.may_begin(pod, inspection, times, around, ctx) {
+                let may_begin = match (pod.serves_to_the_end(), times.held) {
+                    (true, _) => self.is_last_moment(pod, inspection, times, around, ctx),
+                    (false, true) => self.may_begin(pod, inspection, times, around, ctx),
+                    (false, false) => true,
+                };
+                if !may_begin {
                     return;
                 }
                 // It serves until it is its turn: an engine that is told to admit nothing new stands idle.
@@ -295,7 +303,8 @@ impl PodSave {
                 }
                 *around.flush_slots -= 1;
                 self.turn_began = Some(ctx.now);
-                self.go(SaveStep::Quiesce);
+                // One that serves to the end goes on admitting requests: nothing else answers them.
+                self.go(if pod.serves_to_the_end() { SaveStep::Flush } else { SaveStep::Quiesce });
                 self.advance(pod, inspection, times, to_send, around, ctx);
             }
             SaveStep::Quiesce => {
@@ -377,6 +386,20 @@ impl PodSave {
         }
     }
 
+    /// For a pod that serves until its node ends: idle or not, what it is asked meanwhile belongs to its state.
+    fn is_last_moment(
+        &self,
+        pod: &PodFacts,
+        inspection: &mut EngineInspection,
+        times: Times,
+        around: &SaveContext<'_>,
+        ctx: &mut Context<'_>,
+    ) -> bool {
+        // How much there is to send decides when that moment comes.
+        inspection.fresh(pod, FRESH, ctx);
+        reached_last_moment(times, around, ctx)
+    }
+
     /// For a pod that goes on generating inside its eviction: idle, unknown, or the last moment.
     fn may_begin(
         &mut self,
@@ -386,14 +409,7 @@ impl PodSave {
         around: &SaveContext<'_>,
         ctx: &mut Context<'_>,
     ) -> bool {
-        let last = budget::last_moment(
-            times.cutoff,
-            around.bytes_before_and_own,
-            around.bytes_per_second,
-            around.flush,
-        );
-        let Some(last) = last else { return true };
-        if ctx.reached_or_wake(last) {
+        if reached_last_moment(times, around, ctx) {
             return true;
         }
         match inspection.fresh(pod, Span::from_secs(1), ctx) {
@@ -401,4 +417,11 @@ impl PodSave {
             None => inspection.is_unanswered(),
         }
     }
+}
+
+/// From here on flush, upload and commit would no longer fit.
+fn reached_last_moment(times: Times, around: &SaveContext<'_>, ctx: &mut Context<'_>) -> bool {
+    let last =
+        budget::last_moment(times.cutoff, around.bytes_before_and_own, around.bytes_per_second, around.flush);
+    last.is_none_or(|last| ctx.reached_or_wake(last))
 }

@@ -61,12 +61,11 @@ impl TrackedPod {
         self.restore.is_over() || self.facts.restore_decided
     }
 
-    /// It is part of an evacuation, but was to stay as it is.
+    /// It is part of an evacuation, was to stay, and its engine was not asked for anything.
     pub(crate) fn is_staying(&self) -> bool {
-        self.departure.as_ref().is_some_and(|departure| {
-            matches!(departure.eviction.state, EvictionState::Stays(_))
-                && departure.save.step == SaveStep::Nothing
-        })
+        self.departure
+            .as_ref()
+            .is_some_and(|departure| departure.eviction.stays() && departure.save.has_not_begun())
     }
 
     /// It leaves, nothing is saved of it, and nobody was asked to end it yet.
@@ -82,7 +81,7 @@ impl TrackedPod {
         let (began, deadline) = (*began, *deadline);
         let deleted = self.facts.terminating.is_some() && self.facts.owner != Owner::Finished;
         let saves = self.facts.engine.is_some()
-            && (self.facts.stays().is_none() || deleted)
+            && (self.facts.stays().is_none() || self.facts.serves_to_the_end() || deleted)
             && !order::is_shed(ctx.policy, &self.facts)
             && self.is_restored();
         self.stop_other_work(ctx);
@@ -190,6 +189,7 @@ impl TrackedPod {
         };
         Some(Load {
             priority: self.facts.priority,
+            serves_to_the_end: self.facts.serves_to_the_end(),
             role: self.facts.role,
             value: self.inspection.state_bytes(),
             send: self.to_send(),

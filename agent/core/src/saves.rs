@@ -65,6 +65,7 @@ impl Saves {
             (
                 turn.fit.is_dropped(),
                 Reverse(facts.priority),
+                facts.serves_to_the_end(),
                 facts.role,
                 turn.pod.inspection.state_bytes(),
                 turn.rank,

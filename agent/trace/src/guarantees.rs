@@ -417,6 +417,7 @@ impl Checker {
         self.flushes_wait();
         self.held_too_long();
         self.begun_and_ended();
+        self.lost_in_place();
         self.gates();
         self.reports_due();
     }

@@ -69,8 +69,10 @@ pub(super) fn tried(facts: &Facts, plan: &Plan, change: Change) -> Option<(Facts
         let changed = match change {
             Change::EvictFirst => hold(state),
             Change::ShorterGrace => {
-                let long =
-                    !state.pod.can_be_held() && state.pod.grace > short && state.pod.terminating.is_none();
+                let long = !state.pod.can_be_held()
+                    && state.pod.grace > short
+                    && state.pod.terminating.is_none()
+                    && state.pod.stays().is_none();
                 if long {
                     state.pod.grace = short;
                 }
@@ -94,9 +96,9 @@ pub(super) fn tried(facts: &Facts, plan: &Plan, change: Change) -> Option<(Facts
 }
 
 fn hold(state: &mut PodState) -> bool {
-    let named = state.pod.owner == Owner::Named;
+    let stays = state.pod.owner == Owner::Named || state.pod.stays().is_some();
     let Some(engine) = &mut state.pod.engine else { return false };
-    let can = !named && state.pod.terminating.is_none() && !(engine.holds && engine.evict != EvictWhen::Last);
+    let can = !stays && state.pod.terminating.is_none() && !(engine.holds && engine.evict != EvictWhen::Last);
     if can {
         (engine.holds, engine.evict) = (true, EvictWhen::Auto);
     }

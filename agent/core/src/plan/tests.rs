@@ -93,6 +93,24 @@ fn pods_are_in_the_order_in_which_they_leave_each_with_its_way() {
     assert_eq!(at("stays"), None);
 }
 
+#[test]
+fn what_serves_to_the_end_is_saved_by_its_cut_off_behind_its_equals() {
+    let stays = |name: &str, bytes| PodState {
+        pod: PodFacts { owner: Owner::Bare { may_go: false }, ..state(name, 0, 0).pod },
+        ..state(name, 0, bytes)
+    };
+    let saved = |facts: &Facts, name: &str| {
+        let plan = Plan::of(facts);
+        let pod = plan.pods.iter().find(|pod| pod.name == name).unwrap();
+        (pod.leaves, pod.state, pod.saved)
+    };
+    let alone = with(&[stays("bare", 1)]);
+    assert_eq!(saved(&alone, "bare"), (Way::Stays, Fate::Safe, Some(Span::from_secs(113))));
+    // Of the two only one fits: that with a successor, although both have the same priority.
+    let both = with(&[stays("bare", 6), state("replicated", 0, 6)]);
+    assert_eq!((saved(&both, "bare").1, saved(&both, "replicated").1), (Fate::AtRisk, Fate::Safe));
+}
+
 fn advice(facts: &Facts) -> Option<(Change, Option<i64>)> {
     Plan::of(facts).advice.map(|advice| (advice.change, advice.headroom))
 }
@@ -265,7 +283,8 @@ fn every_pod_says_why_it_has_nothing_to_save_and_when_its_save_would_end() {
     };
     let late = |pod: &mut PodFacts| pod.owner = daemon(DaemonDrain::Late);
     let plan = Plan::of(&with(&[
-        edit("stays", &|pod| pod.owner = daemon(DaemonDrain::Stay)),
+        edit("stays", &|pod| pod.owner = Owner::Static),
+        edit("stays-with-state", &|pod| pod.owner = daemon(DaemonDrain::Stay)),
         edit("shadow", &|pod| pod.role = Role::Shadow),
         edit("low", &|pod| pod.priority = -1),
         edit("late", &|pod| (late(pod), pod.engine = None).1),
@@ -291,7 +310,8 @@ fn every_pod_says_why_it_has_nothing_to_save_and_when_its_save_would_end() {
         ("restoring", Fate::None, false, "its restore is not decided: nothing of its own to save"),
         ("shadow", Fate::None, false, "its role is shed at once, with nothing saved"),
         ("stateless", Fate::None, false, "no state of its own"),
-        ("stays", Fate::None, false, "DaemonSet pod"),
+        ("stays", Fate::None, false, "static pod: only the kubelet can end it"),
+        ("stays-with-state", Fate::Unknown, true, "nobody has looked at its engine yet"),
         ("unseen", Fate::Unknown, true, "nobody has looked at its engine yet"),
     ];
     assert_eq!(said, expected);

@@ -90,14 +90,33 @@ fn judge(pod: &Pod) -> Vec<Finding> {
         });
         found.extend(container.into_iter().flat_map(|container| llama_server(container, &mount)));
     }
-    if matches!(record.facts.owner, Owner::Bare { may_go: false }) {
-        found.push(
-            Finding::warning("pod-owner", "it has no controller")
-                .because("nobody would make a replacement, so it is not evicted: its state is saved and it dies with the node")
-                .mend("use a Deployment or StatefulSet, or say lifeboat.dev/drain: \"true\""),
-        );
-    }
+    found.extend(owner(&record));
     named(found, pod)
+}
+
+/// A pod that is not evicted is saved late, or not at all.
+fn owner(record: &PodRecord) -> Option<Finding> {
+    const CHECK: &str = "pod-owner";
+    let saved_late = "so it is not evicted: it serves until the last moment, its state is saved then, and it dies with the node";
+    match record.facts.owner {
+        Owner::Bare { may_go: false } => Some(
+            Finding::warning(CHECK, "it has no controller")
+                .because(format!("nobody would make a replacement, {saved_late}"))
+                .mend("use a Deployment or StatefulSet, or say lifeboat.dev/drain: \"true\""),
+        ),
+        Owner::Static => Some(
+            Finding::warning(CHECK, "it is a static pod, which only the kubelet can end")
+                .because("its state is not saved: no node but this one would start it again")
+                .mend("run it as a Deployment or StatefulSet, or remove lifeboat.dev/engine"),
+        ),
+        Owner::Daemon { .. } if record.facts.serves_to_the_end() => Some(
+            Finding::note(CHECK, "it is a DaemonSet's")
+                .because(format!("a new one comes on every node in any case, {saved_late}")),
+        ),
+        Owner::Bare { .. } | Owner::Daemon { .. } | Owner::Finished | Owner::Named | Owner::Replicated => {
+            None
+        }
+    }
 }
 
 fn named(found: Vec<Finding>, pod: &Pod) -> Vec<Finding> {
@@ -319,5 +338,19 @@ mod tests {
             [("pod-owner", Severity::Warning)]
         );
         assert_eq!(check(&Ok(vec![]), None)[0].severity, Severity::Note);
+    }
+
+    #[test]
+    fn who_is_not_evicted_is_told_whether_its_state_is_saved() {
+        let told = |change: fn(&mut Value)| {
+            let found = check(&Ok(vec![pod(change)]), None);
+            let owner = found.iter().find(|finding| finding.check == "pod-owner").unwrap();
+            (owner.severity, owner.why.clone())
+        };
+        let (severity, why) =
+            told(|pod| pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = json!("hash"));
+        assert!(severity == Severity::Warning && why.contains("is not saved"), "{why}");
+        let (severity, why) = told(|pod| pod["metadata"]["ownerReferences"][0]["kind"] = json!("DaemonSet"));
+        assert!(severity == Severity::Note && why.contains("its state is saved"), "{why}");
     }
 }

@@ -86,6 +86,10 @@ async fn intend(
     deadline: Moment,
 ) -> Result<Done, EffectFailure> {
     let mut side = context.source.lock().await;
+    if side.departure.as_deref() != Some(departure) {
+        // What an earlier departure committed, which was taken back, is not what this one saves.
+        side.final_commit = None;
+    }
     side.departure = Some(departure.to_owned());
     let store = store(clients).await?;
     let (workload, lineage) = (context.workload(clients)?, context.lineage()?);

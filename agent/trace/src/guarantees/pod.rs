@@ -32,6 +32,8 @@ pub(super) struct JudgedPod {
     pub(super) flushed: bool,
     /// Since when the flush could begin, but for more important ones.
     pub(super) could_flush: Option<u64>,
+    /// Since when it serves to the end, with a state of its own.
+    pub(super) could_save: Option<u64>,
     /// Bytes of state that the final flush wrote, and that the engine last said it has.
     pub(super) bytes: u64,
     pub(super) state_bytes: u64,
@@ -77,6 +79,7 @@ impl JudgedPod {
             flush_asked: false,
             flushed: false,
             could_flush: None,
+            could_save: None,
             bytes: 0,
             state_bytes: 0,
             saved: None,

@@ -114,6 +114,32 @@ impl Checker {
         }
     }
 
+    /// What serves until its node ends is saved in time all the same.
+    pub(super) fn lost_in_place(&mut self) {
+        let now = self.now;
+        let ends = self.notices.evacuation.as_ref().filter(|it| !it.hibernates && it.withdrawn.is_none());
+        let deadline = ends.map(|it| it.deadline);
+        let mut wrong = Vec::new();
+        for pod in self.pods.values_mut() {
+            let runs_on = matches!(pod.facts.owner, Owner::Bare { .. } | Owner::Daemon { .. })
+                && pod.facts.stays().is_some()
+                && pod.facts.terminating.is_none();
+            let has_state = pod.facts.engine.is_some() && pod.restored && !pod.is_shed(&self.policy);
+            if !(runs_on && has_state) || pod.gone {
+                pod.could_save = None;
+                continue;
+            }
+            let since = *pod.could_save.get_or_insert(now);
+            let in_time = deadline.is_some_and(|deadline| now >= deadline && since + 5_000 <= deadline);
+            if in_time && !(pod.intended || pod.given_up) {
+                wrong.push(format!("{} serves to the end, and its state was not saved", pod.name()));
+            }
+        }
+        for what in wrong {
+            self.wrong(2, what);
+        }
+    }
+
     /// Nothing is done to the engine of a pod that has nothing to save, or that stays.
     fn out_of_place(
         &self,
@@ -136,6 +162,13 @@ impl Checker {
         }
         if last && pod.is_shed(&self.policy) {
             say(2, "although it is shed");
+        }
+        if matches!(action, Action::Pod { action: PodAction::Quiesce, .. })
+            && pod.facts.stays().is_some()
+            && pod.facts.owner != Owner::Finished
+            && pod.facts.terminating.is_none()
+        {
+            say(2, "although it serves to the end");
         }
         let stays = pod.facts.terminating.is_none() && pod.began.is_none();
         if evacuation.is_some_and(|evacuation| evacuation.hibernates) && last && stays {

@@ -4,7 +4,7 @@ use crate::pen::{DEADLINE, NOTICED, Pen, active_notice, engine, holding, uid, we
 use evacuation::effect::{Action, NodeAction, PodAction};
 use evacuation::event::{Done, Event, FailureKind, Outcome};
 use evacuation::notice::{ActiveNotice, InstanceAction, NoticeKind};
-use evacuation::pod::{PodFacts, Role};
+use evacuation::pod::{Owner, PodFacts, Role};
 use evacuation::policy::Policy;
 
 fn important(name: &str) -> PodFacts {
@@ -30,6 +30,24 @@ fn a_pod_that_is_shed_and_saved_is_a_violation_of_guarantee_2() {
     let mut pen = Pen::cordoned(&[PodFacts { role: Role::Shadow, ..engine("shadow") }]);
     pen.intends("shadow");
     pen.breaks(2, "although it is shed");
+}
+
+fn bare(name: &str) -> PodFacts {
+    PodFacts { owner: Owner::Bare { may_go: false }, ..engine(name) }
+}
+
+#[test]
+fn a_pod_that_serves_to_the_end_unsaved_is_a_violation_of_guarantee_2() {
+    let mut pen = Pen::cordoned(&[bare("bare")]);
+    pen.event(DEADLINE, Event::TimerFired);
+    pen.breaks(2, "serves to the end, and its state was not saved");
+}
+
+#[test]
+fn a_pod_that_serves_to_the_end_and_is_quiesced_violates_guarantee_2() {
+    let mut pen = Pen::cordoned(&[bare("bare")]);
+    pen.asks(Action::Pod { uid: uid("bare"), action: PodAction::Quiesce });
+    pen.breaks(2, "although it serves to the end");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::stage::{Stage, TERMINATE, holding, pod, stateful};
 use evacuation::effect::{Action, PodAction};
+use evacuation::event::{Done, Event, Outcome};
 use evacuation::moment::Span;
 use evacuation::pod::{DaemonDrain, OnDelete, Owner, PodFacts, Role};
 use evacuation::report::{DepartureOutcome, StateOutcome};
@@ -72,6 +73,93 @@ fn static_finished_and_bare_pods_are_left_unless_the_bare_one_may_go() {
     }
 }
 
+/// A pod that nobody would create again, with so much state.
+fn bare(name: &str, stage: &mut Stage, bytes: u64) -> PodFacts {
+    let inspected = Outcome::Done(Done::Inspected { state_bytes: bytes, busy: true });
+    stage.answers.insert(format!("inspect_engine {name}"), inspected);
+    PodFacts { owner: Owner::Bare { may_go: false }, ..holding(name) }
+}
+
+#[test]
+fn a_pod_that_stays_is_saved_at_the_last_moment_that_fits() {
+    let mut stage = Stage::with(&[]);
+    stage.hear(Event::LinkMeasured { bytes_per_second: 1 << 30 });
+    let daemon = daemon("engine", DaemonDrain::Stay, false);
+    let daemon = PodFacts { owner: daemon.owner, ..bare("engine", &mut stage, 1 << 30) };
+    for pod in [bare("bare", &mut stage, 1 << 30), daemon] {
+        stage.sees(&pod);
+    }
+    stage.notice(TERMINATE, "n", 120);
+    // Each keeps a second for its flush and one for its bytes, a quarter more of both, a second for doubt and two for its
+    // commit; the one that is sent last waits for the bytes of the other.
+    stage.until(108_000);
+    assert!(stage.order("flush").is_empty(), "they serve: {:?}", stage.order("flush"));
+    stage.until(120_000);
+    for name in ["bare", "engine"] {
+        let entry = stage.entry(name).unwrap();
+        assert_eq!((entry.departure, entry.state), (DepartureOutcome::Stays, StateOutcome::Saved), "{name}");
+        assert!(entry.committed.unwrap() <= stage.report().unwrap().deadline, "{name}");
+        assert!(stage.times("quiesce", name).is_empty(), "nobody else answers the requests of {name}");
+    }
+    assert!(stage.order("evict").is_empty());
+    assert!(stage.report().unwrap().complete);
+}
+
+#[test]
+fn a_pod_that_stays_is_saved_behind_its_equals_that_have_a_successor() {
+    let mut stage = Stage::with(&[]).by_hand(&["save"]);
+    let stays = bare("stays", &mut stage, 1 << 20);
+    let canary = PodFacts { role: Role::Canary, ..stateful("canary") };
+    let low = PodFacts { priority: -1, ..stateful("low") };
+    for pod in [stays, canary, low] {
+        stage.sees(&pod);
+    }
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(1_000);
+    let rank = |pod| match &stage.actions("save", pod)[..] {
+        [Action::Pod { action: PodAction::Save { rank, .. }, .. }] => *rank,
+        other => panic!("{pod}: {other:?}"),
+    };
+    assert!(rank("canary") < rank("stays"), "{:?}", stage.order("save"));
+}
+
+#[test]
+fn a_pod_that_stays_is_not_saved_if_the_notice_goes_before_its_moment() {
+    let mut stage = Stage::with(&[]);
+    stage.hear(Event::LinkMeasured { bytes_per_second: 1 << 30 });
+    let bare = bare("bare", &mut stage, 1 << 30);
+    stage.sees(&bare);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(50_000);
+    assert_eq!(stage.times("write_intent", "bare"), [0]);
+    stage.hear(Event::NoticeWithdrawn { id: "n".into(), is_over: false });
+    stage.until(130_000);
+    assert_eq!(stage.times("abandon_intent", "bare"), [50_000]);
+    assert!(stage.times("flush", "bare").is_empty());
+}
+
+#[test]
+fn a_pod_that_stays_and_is_deleted_is_saved_within_its_own_grace() {
+    let mut stage = Stage::with(&[]).by_hand(&["save"]);
+    stage.hear(Event::LinkMeasured { bytes_per_second: 1 << 30 });
+    let bare = PodFacts { grace: Span::from_secs(10), ..bare("bare", &mut stage, 1 << 20) };
+    stage.sees(&bare);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(50_000);
+    stage.sees_deleted(&bare);
+    stage.until(58_000);
+    assert_eq!(stage.times("commit", "bare"), [57_000], "its cut-off, not that of the notice");
+}
+
+#[test]
+fn a_mirror_pod_is_not_saved() {
+    let mut stage = Stage::with(&[PodFacts { owner: Owner::Static, ..stateful("mirror") }]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(120_000);
+    let entry = stage.entry("mirror").unwrap();
+    assert_eq!((entry.departure, entry.state), (DepartureOutcome::Stays, StateOutcome::None));
+}
+
 #[test]
 fn a_pod_that_terminates_already_is_saved_within_its_own_grace_and_not_hurried() {
     let gold = holding("gold");
@@ -110,7 +198,6 @@ fn anothers_delete_starts_a_departure_that_ends_with_the_pods_own_grace() {
 
 #[test]
 fn a_deleted_pod_that_does_not_wait_for_a_hold_is_flushed_at_once_even_if_it_is_busy() {
-    use evacuation::event::{Done, Event, Outcome};
     let gold = stateful("gold");
     let mut stage = Stage::with(&[]);
     let busy = Outcome::Done(Done::Inspected { state_bytes: 1 << 20, busy: true });
@@ -150,8 +237,9 @@ fn a_deleted_shadow_is_released_although_it_is_opted_in() {
 fn a_staying_pod_that_somebody_deletes_during_an_evacuation_is_saved() {
     let cache = PodFacts { engine: holding("cache").engine, ..daemon("cache", DaemonDrain::Stay, false) };
     let mut stage = Stage::with(std::slice::from_ref(&cache));
+    stage.hear(Event::LinkMeasured { bytes_per_second: 1 << 30 });
     stage.notice(TERMINATE, "n", 120);
-    assert_eq!((stage.hold("cache"), stage.order("flush").len()), (Some(0), 0));
+    assert_eq!((stage.hold("cache"), stage.order("flush").len()), (Some(115_000), 0));
     stage.until(1_000);
     stage.sees_deleted(&cache);
     assert_eq!(stage.times("commit", "cache"), [1_000]);
@@ -160,7 +248,7 @@ fn a_staying_pod_that_somebody_deletes_during_an_evacuation_is_saved() {
 
 #[test]
 fn a_hold_whose_write_had_no_answer_is_not_believed_to_say_what_it_said_before() {
-    let cache = PodFacts { engine: holding("cache").engine, ..daemon("cache", DaemonDrain::Stay, false) };
+    let cache = PodFacts { owner: Owner::Static, ..holding("cache") };
     let mut stage = Stage::with(std::slice::from_ref(&cache));
     stage.notice(TERMINATE, "n", 120);
     stage.by_hand.insert("set_hold".into());
