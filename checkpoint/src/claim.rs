@@ -185,6 +185,7 @@ pub struct HeldClaim {
     claim: Claim,
     version: Version,
     since: Timestamp,
+    resumed: bool,
 }
 
 impl Claims {
@@ -298,7 +299,9 @@ impl Claims {
                 state: ClaimState::Restoring,
             };
             match self.post(&key, &claim, since, condition, deadline).await {
-                Ok(version) => return Ok(HeldClaim { claims: self.clone(), key, claim, version, since }),
+                Ok(version) => {
+                    return Ok(HeldClaim { claims: self.clone(), key, claim, version, since, resumed });
+                }
                 // Somebody was faster: look again, who.
                 Err(ClaimError::Store(StoreError::ConditionFailed { .. })) => {}
                 Err(error) => return Err(error),
@@ -349,6 +352,12 @@ impl HeldClaim {
         self.claim.epoch
     }
 
+    /// Whether its pod held it already when it was taken: its agent was restarted.
+    #[must_use]
+    pub fn was_resumed(&self) -> bool {
+        self.resumed
+    }
+
     /// Starts the lease anew. Call it at a third of the lease.
     ///
     /// # Errors
@@ -363,6 +372,15 @@ impl HeldClaim {
     /// [`ClaimError::Fenced`] if another took over.
     pub async fn finish(&mut self, deadline: Instant) -> Result<(), ClaimError> {
         self.write(ClaimState::Done, deadline).await
+    }
+
+    /// Lets the lease run out now: the state was given to no engine, and whoever asks next may have it a second later.
+    ///
+    /// # Errors
+    /// [`ClaimError::Fenced`] if another took over.
+    pub async fn give_back(&mut self, deadline: Instant) -> Result<(), ClaimError> {
+        self.claim.lease_ms = 0;
+        self.write(ClaimState::Restoring, deadline).await
     }
 
     async fn write(&mut self, state: ClaimState, deadline: Instant) -> Result<(), ClaimError> {

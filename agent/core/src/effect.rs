@@ -222,6 +222,8 @@ pub enum RestoreAction {
     Verify,
     /// The claim is done: nobody else may restore this lineage.
     FinishClaim { lineage: String },
+    /// The claim is given back: its state was given to no engine, and another pod may have it at once.
+    GiveBackClaim { lineage: String },
     /// The engine was restarted in its pod: reads what its own last flush left in the pod's volume.
     ReloadLocal,
     /// Sets the condition `lifeboat.dev/restored`.

@@ -188,21 +188,47 @@ pub enum Done {
     Claimed {
         /// The epoch under which the holder writes.
         epoch: u64,
+        /// The pod held it already, by an earlier life of the agent, which may have given its engine the state.
+        #[serde(default)]
+        resumed: bool,
     },
     /// Answer to `Prefetch`, `Fetch` and `ReloadLocal`.
     Fetched {
         /// Bytes of state.
         bytes: u64,
     },
-    /// Answer to `ImportState` and `Verify`: tokens the engine took, or showed that it uses.
+    /// Answer to `ImportState`: tokens the engine took.
     Tokens {
         /// How many; `None` where the engine does not tell.
         count: Option<u64>,
     },
+    /// Answer to `Verify`.
+    Verified(Verification),
     /// Answer to `CheckFingerprint`: the fingerprints are the same.
     FingerprintMatches {
         /// Bytes of state that the engine already holds.
         state_bytes: u64,
+    },
+}
+
+/// Whether an engine uses the state that it took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verification {
+    /// It does.
+    Used {
+        /// Tokens that it showed in its cache.
+        tokens: u64,
+    },
+    /// It was asked, and it does not.
+    NotUsed {
+        /// What it showed, for people.
+        why: String,
+    },
+    /// It could not be asked, or its answer says neither.
+    NotShown {
+        /// Why, for people.
+        why: String,
     },
 }
 

@@ -21,6 +21,9 @@ mod choice;
 
 use choice::choose;
 
+/// An engine's own state is a warm-up if it is less than one part in so many of the checkpoint: 5 %.
+const WARM_UP_SHARE: u64 = 20;
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum RestoreStep {
     #[default]
@@ -58,6 +61,14 @@ pub(crate) struct PodRestore {
     /// Nothing more is to be fetched before the commit.
     prefetched: bool,
     taken: Option<u64>,
+    /// Bytes of state of what was fetched.
+    bytes: u64,
+    /// Its engine was asked to take the state, perhaps by an earlier life: it may hold a part of it.
+    was_asked: bool,
+    /// The pod waits behind its gate: nobody was served yet.
+    is_gated: bool,
+    /// The lineage whose claim is to be given back.
+    gives_back: Option<String>,
     outcome: Option<(RestoreOutcome, String)>,
 }
 
@@ -76,7 +87,7 @@ impl PodRestore {
     /// begins anew.
     pub(crate) fn cancel(&mut self, ctx: &mut Context<'_>) {
         self.cancel_open(ctx);
-        *self = Self::default();
+        *self = Self { was_asked: self.was_asked, ..Self::default() };
     }
 
     fn cancel_open(&mut self, ctx: &mut Context<'_>) {
@@ -114,14 +125,23 @@ impl PodRestore {
 
     fn open(&mut self, outcome: RestoreOutcome, message: impl Into<String>, ctx: &mut Context<'_>) {
         self.cancel_open(ctx);
+        if self.holds_claim && outcome != RestoreOutcome::Fenced && !self.was_asked {
+            self.gives_back = self.chosen.as_ref().map(|chosen| chosen.lineage.clone());
+        }
         let message = message.into();
         self.outcome = Some((outcome, message.clone()));
         self.go(RestoreStep::Open { outcome, message });
     }
 
+    /// State in an engine that has served nobody yet is of its own start, if it is little beside the checkpoint's.
+    fn is_warm_up(&self, state_bytes: u64) -> bool {
+        self.is_gated && state_bytes.saturating_mul(WARM_UP_SHARE) < self.bytes
+    }
+
     /// Takes the next step, if its time has come.
     pub(crate) fn advance(&mut self, pod: &PodFacts, ctx: &mut Context<'_>) {
         let Some(engine) = &pod.engine else { return };
+        self.is_gated = engine.restore == RestoreMode::Gate && !pod.restore_decided;
         if self.step == RestoreStep::Idle {
             if pod.restore_decided {
                 return self.go(RestoreStep::Decided);
@@ -143,6 +163,10 @@ impl PodRestore {
             return;
         }
         let by = self.began + ctx.policy.restore_timeout;
+        if self.step == RestoreStep::Finish && ctx.reached_or_wake(by) {
+            // How it went is known already.
+            self.finish(ctx);
+        }
         if !self.is_over() && ctx.reached_or_wake(by) {
             let waited_for = self.waiting_for().to_owned();
             self.open(
@@ -150,6 +174,10 @@ impl PodRestore {
                 format!("gave up after {}: {waited_for}", by.since(self.began)),
                 ctx,
             );
+        }
+        if let Some(lineage) = self.gives_back.take() {
+            let action = RestoreAction::GiveBackClaim { lineage };
+            ctx.fire(Action::Restore { uid: pod.uid.clone(), action });
         }
         self.renew(pod, ctx);
         self.prefetch(pod, by, ctx);
@@ -181,6 +209,7 @@ impl PodRestore {
                 (by.left(ctx.now), by, Action::Restore { uid, action: RestoreAction::CheckFingerprint })
             }
             RestoreStep::ImportState => {
+                self.was_asked = true;
                 (by.left(ctx.now), by, Action::Restore { uid, action: RestoreAction::ImportState })
             }
             RestoreStep::Verify => (call, by, Action::Restore { uid, action: RestoreAction::Verify }),

@@ -9,7 +9,7 @@
 //! ```
 
 use crate::effect::{Action, KubeEvent, PodAction, RestoreAction};
-use crate::event::{Done, FailureKind, Outcome};
+use crate::event::{Done, FailureKind, Outcome, Verification};
 use crate::moment::{Moment, Span};
 use crate::open_effects::{Attempts, Context, Purpose};
 use crate::pod::{PodFacts, PodUid, RestoreMode};
@@ -133,8 +133,11 @@ impl LocalReload {
             (ReloadStep::Verify, outcome) => {
                 self.go(ReloadStep::Idle);
                 let shown = match outcome {
-                    Outcome::Done(Done::Tokens { count: Some(count) }) => {
-                        format!(", {count} tokens shown in cache")
+                    Outcome::Done(Done::Verified(Verification::Used { tokens })) => {
+                        format!(", {tokens} tokens shown in cache")
+                    }
+                    Outcome::Done(Done::Verified(Verification::NotUsed { why })) => {
+                        return tell(pod, Err(&format!("it took it and does not use it: {why}")), ctx);
                     }
                     _ => ", reuse could not be shown".to_owned(),
                 };

@@ -2,12 +2,12 @@
 
 use super::workload::{Workload, controller, workload};
 use crate::pods::annotations::{self, AnnotationError, Annotations, Drain, EngineSettings};
-use crate::pods::conditions::is_true;
+use crate::pods::conditions::{is_gated, is_true};
 use crate::pods::containers::{container_status, has_finished, is_running};
 use crate::pods::daemonset::{DaemonRules, tolerates_interruption};
 use evacuation::moment::{Moment, Span};
 use evacuation::names::RESTORED_CONDITION;
-use evacuation::pod::{EngineFacts, Owner, PodFacts, PodUid};
+use evacuation::pod::{EngineFacts, Owner, PodFacts, PodUid, RestoreMode};
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -87,7 +87,11 @@ impl PodReader {
                 flush_timeout: settings.flush_timeout,
                 interval: settings.interval,
                 on_delete: settings.on_delete,
-                restore: settings.restore,
+                // Without the gate nothing keeps requests from it.
+                restore: match settings.restore {
+                    RestoreMode::Gate if !is_gated(pod) => RestoreMode::Background,
+                    said => said,
+                },
             }),
             restore_decided: is_true(pod, RESTORED_CONDITION),
             restarts: status.and_then(|status| u32::try_from(status.restart_count).ok()).unwrap_or(0),

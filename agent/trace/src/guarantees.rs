@@ -405,6 +405,7 @@ impl Checker {
                     | RestoreAction::ImportState
                     | RestoreAction::Verify
                     | RestoreAction::FinishClaim { .. }
+                    | RestoreAction::GiveBackClaim { .. }
                     | RestoreAction::OpenGate { .. },
             } => self.restores(pod, &effect.action),
         }

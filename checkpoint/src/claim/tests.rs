@@ -34,15 +34,19 @@ impl Place {
         self.claims.take(self.world.store.as_ref(), &self.world.workload, request, soon()).await
     }
 
-    /// Makes every claim older than its lease, by the place's own clock.
+    /// Makes every claim older than its lease.
     fn expire(&self) {
-        const LONG: Duration = Duration::from_secs(40);
+        self.pass(Duration::from_secs(40));
+    }
+
+    /// Makes every claim so old, by the place's own clock.
+    fn pass(&self, age: Duration) {
         if let Some(board) = &self.board {
-            return board.pass(LONG);
+            return board.pass(age);
         }
         for path in self.world.objects("/claim") {
-            let long_ago = SystemTime::now() - LONG;
-            fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+            let then = SystemTime::now() - age;
+            fs::File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
         }
     }
 
@@ -64,6 +68,18 @@ async fn the_first_claim_follows_the_highest_epoch_that_committed() {
     for place in Place::both() {
         place.world.commit(&place.world.manifest(vec![]), 7, "source").await.unwrap();
         assert_eq!(place.claim(&place.request("a")).await.unwrap().epoch(), 8);
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_is_given_back_is_free_within_two_seconds() {
+    for place in Place::both() {
+        let mut held = place.claim(&place.request("a")).await.unwrap();
+        held.give_back(soon()).await.unwrap();
+        place.pass(Duration::from_secs(2));
+        let taken = place.claim(&place.request("b")).await.unwrap();
+        assert_eq!((taken.claim().holder.pod_uid.as_str(), taken.epoch()), ("b", 2));
+        assert!(matches!(held.finish(soon()).await, Err(ClaimError::Fenced { .. })));
     }
 }
 

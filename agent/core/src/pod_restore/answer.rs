@@ -5,7 +5,7 @@
 use super::choice::why_nothing;
 use super::{PodRestore, RestoreStep, choose};
 use crate::effect::{Action, KubeEvent, PodAction, RestoreOutcome};
-use crate::event::{Candidate, Done, FailureKind, IntentState, Outcome};
+use crate::event::{Candidate, Done, FailureKind, IntentState, Outcome, Verification};
 use crate::moment::Span;
 use crate::open_effects::{Attempts, Context};
 use crate::pod::PodUid;
@@ -22,8 +22,9 @@ impl PodRestore {
             (RestoreStep::AwaitCommit, Outcome::Done(Done::Lineages { candidates, .. })) => {
                 self.awaited(&candidates, ctx);
             }
-            (RestoreStep::Claim, Outcome::Done(Done::Claimed { .. })) => {
+            (RestoreStep::Claim, Outcome::Done(Done::Claimed { resumed, .. })) => {
                 self.holds_claim = true;
+                self.was_asked |= resumed;
                 self.renewal.not_before = ctx.now + ctx.policy.claim_renewal;
                 let coming = self
                     .chosen
@@ -40,7 +41,12 @@ impl PodRestore {
                 self.go(RestoreStep::Find);
                 self.tries.not_before = ctx.now + Span::from_millis(200);
             }
-            (RestoreStep::Fetch, Outcome::Done(_)) => self.go(RestoreStep::CheckFingerprint),
+            (RestoreStep::Fetch, Outcome::Done(done)) => {
+                if let Done::Fetched { bytes } = done {
+                    self.bytes = bytes;
+                }
+                self.go(RestoreStep::CheckFingerprint);
+            }
             (
                 RestoreStep::Fetch,
                 Outcome::Failed { kind: FailureKind::Mismatch | FailureKind::NotFound, why },
@@ -48,7 +54,7 @@ impl PodRestore {
                 self.corrupt(pod, why, ctx);
             }
             (RestoreStep::CheckFingerprint, Outcome::Done(Done::FingerprintMatches { state_bytes })) => {
-                if state_bytes > 0 {
+                if state_bytes > 0 && !self.is_warm_up(state_bytes) {
                     let message = format!("the engine already holds {state_bytes} bytes of state of its own");
                     self.open(RestoreOutcome::HadState, message, ctx);
                 } else {
@@ -175,19 +181,29 @@ impl PodRestore {
         let from = self.generation.clone().unwrap_or_default();
         let taken = self.taken.map_or(String::new(), |taken| format!(", {taken} tokens taken"));
         self.outcome = Some(match outcome {
-            Outcome::Done(Done::Tokens { count: Some(count) }) if count > 0 => {
-                (RestoreOutcome::Restored, format!("{from}{taken}, {count} tokens shown in cache"))
+            Outcome::Done(Done::Verified(Verification::Used { tokens })) => {
+                (RestoreOutcome::Restored, format!("{from}{taken}, {tokens} tokens shown in cache"))
             }
-            Outcome::Done(Done::Tokens { count: Some(_) }) => (
+            Outcome::Done(Done::Verified(Verification::NotUsed { why })) => {
+                (RestoreOutcome::Refused, format!("{from}{taken}, and the engine does not use it: {why}"))
+            }
+            Outcome::Done(Done::Verified(Verification::NotShown { why })) => (
                 RestoreOutcome::RestoredUnverified,
-                format!("{from}{taken}, but the engine shows none in cache"),
+                format!("{from}{taken}, reuse could not be shown: {why}"),
             ),
-            _ => (RestoreOutcome::RestoredUnverified, format!("{from}{taken}, reuse could not be shown")),
+            Outcome::Failed { why, .. } => (
+                RestoreOutcome::RestoredUnverified,
+                format!("{from}{taken}, reuse could not be shown: {why}"),
+            ),
+            Outcome::Done(_) | Outcome::TimedOut | Outcome::Panicked => {
+                (RestoreOutcome::RestoredUnverified, format!("{from}{taken}, reuse could not be shown"))
+            }
         });
         self.go(RestoreStep::Finish);
     }
 
-    fn finish(&mut self, ctx: &mut Context<'_>) {
+    /// Opens the gate with what the verification said.
+    pub(super) fn finish(&mut self, ctx: &mut Context<'_>) {
         let (outcome, message) =
             self.outcome.clone().unwrap_or((RestoreOutcome::RestoredUnverified, String::new()));
         self.open(outcome, message, ctx);

@@ -27,8 +27,9 @@ use checkpoint::manifest::{self, Manifest};
 use checkpoint::path::OURS;
 use checkpoint::restore::{self as state, Earlier, FetchProgress, FetchRequest, Verify};
 use checkpoint::store::Store;
+use engines::EngineError;
 use evacuation::effect::{RestoreAction, RestoreOutcome};
-use evacuation::event::{Candidate, Done, FailureKind, IntentState, Source};
+use evacuation::event::{Candidate, Done, FailureKind, IntentState, Source, Verification};
 use evacuation::moment::{Moment, Span};
 use host::{clock, small_file};
 use std::sync::Arc;
@@ -61,6 +62,13 @@ pub(super) async fn perform(
         RestoreAction::ImportState => hand_over(clients, context, deadline).await,
         RestoreAction::Verify => verify(clients, context, deadline).await,
         RestoreAction::FinishClaim { .. } => finish(context, deadline).await,
+        RestoreAction::GiveBackClaim { .. } => {
+            // Not held by this life of the agent: it runs out.
+            if let Some(mut held) = context.claim.lock().await.take() {
+                held.give_back(clock::instant(deadline)).await?;
+            }
+            Ok(Done::Nothing)
+        }
         RestoreAction::OpenGate { outcome, message } => {
             open_gate(clients, context, outcome, &message, deadline).await
         }
@@ -278,13 +286,13 @@ async fn claim(
     let request = claim_request(clients, context, LineageId::new(lineage)?);
     let named = request.named;
     let held = claims.take(store.as_ref(), &workload, &request, clock::instant(deadline)).await?;
-    let epoch = held.epoch();
+    let (epoch, resumed) = (held.epoch(), held.was_resumed());
     if named {
         // The lineage goes on under this pod: what it commits is of this epoch.
         context.source.lock().await.epoch = Some(epoch);
     }
     *context.claim.lock().await = Some(held);
-    Ok(Done::Claimed { epoch })
+    Ok(Done::Claimed { epoch, resumed })
 }
 
 /// A generation that is to be fetched.
@@ -433,11 +441,17 @@ async fn hand_over(clients: &Clients, context: &PodContext, deadline: Moment) ->
 async fn verify(clients: &Clients, context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {
     let material = context.restore.lock().await;
     let material = material.as_ref().ok_or_else(nothing_fetched)?;
-    let count = context.engine(clients).await?.verify(&material.facts, deadline).await?;
-    if let Some(tokens) = count {
+    let verification = match context.engine(clients).await?.verify(&material.facts, deadline).await {
+        Ok(Some(0)) => Verification::NotUsed { why: "it shows none of it in its cache".to_owned() },
+        Ok(Some(tokens)) => Verification::Used { tokens },
+        Ok(None) => Verification::NotShown { why: "the engine does not tell".to_owned() },
+        Err(EngineError::Mismatch { why, .. }) => Verification::NotUsed { why },
+        Err(error) => return Err(error.into()),
+    };
+    if let Verification::Used { tokens } = verification {
         clients.metrics.tokens(TokenStage::Verified, tokens);
     }
-    Ok(Done::Tokens { count })
+    Ok(Done::Verified(verification))
 }
 
 async fn finish(context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {

@@ -4,8 +4,8 @@
 
 use super::Checker;
 use evacuation::effect::{Action, RestoreAction, RestoreOutcome};
-use evacuation::event::{FailureKind, Outcome};
-use evacuation::pod::PodUid;
+use evacuation::event::{Done, FailureKind, Outcome, Verification};
+use evacuation::pod::{PodUid, RestoreMode};
 
 /// How far one restore is, by the answers so far.
 #[derive(Debug, Default)]
@@ -14,6 +14,15 @@ pub(super) struct Progress {
     fetched: bool,
     fingerprint_matches: bool,
     mismatch: bool,
+    /// Bytes of what was fetched, and what the engine held of its own when it was looked at.
+    bytes: u64,
+    own_state: u64,
+    /// The engine showed that it does not use what it took.
+    not_used: bool,
+    /// It was asked to take it.
+    handed_over: bool,
+    /// The claim was given back.
+    given_back: bool,
     /// The engine was restarted, and its state is read from its own volume.
     restarted: bool,
     reloads: bool,
@@ -26,16 +35,34 @@ impl Progress {
         (self.restarted, self.reloads, self.fingerprint_matches) = (true, false, false);
     }
 
+    /// What the engine holds is less than a twentieth of what was saved.
+    fn holds_a_warm_up(&self) -> bool {
+        self.own_state.saturating_mul(20) < self.bytes
+    }
+
     pub(super) fn answered(&mut self, action: &Action, outcome: &Outcome) {
         let done = matches!(outcome, Outcome::Done(_));
         match action {
             Action::Restore { action: RestoreAction::Claim { lineage, .. }, .. } if done => {
-                self.claimed = Some(lineage.clone())
+                self.claimed = Some(lineage.clone());
+                self.handed_over |= matches!(outcome, Outcome::Done(Done::Claimed { resumed: true, .. }));
             }
-            Action::Restore { action: RestoreAction::Fetch { .. }, .. } => self.fetched = done,
+            Action::Restore { action: RestoreAction::Fetch { .. }, .. } => {
+                self.fetched = done;
+                if let Outcome::Done(Done::Fetched { bytes }) = outcome {
+                    self.bytes = *bytes;
+                }
+            }
+            Action::Restore { action: RestoreAction::Verify, .. } if !self.restarted => {
+                self.not_used =
+                    matches!(outcome, Outcome::Done(Done::Verified(Verification::NotUsed { .. })));
+            }
             Action::Restore { action: RestoreAction::ReloadLocal, .. } => self.reloads = done,
             Action::Restore { action: RestoreAction::CheckFingerprint, .. } if done => {
-                self.fingerprint_matches = true
+                self.fingerprint_matches = true;
+                if let Outcome::Done(Done::FingerprintMatches { state_bytes }) = outcome {
+                    self.own_state = *state_bytes;
+                }
             }
             Action::Restore {
                 action: RestoreAction::CheckFingerprint | RestoreAction::ImportState, ..
@@ -61,6 +88,8 @@ impl Checker {
         let Some(pod) = self.pods.get_mut(uid) else {
             return self.wrong(6, format!("{action:?} for a pod that was never seen"));
         };
+        let gated =
+            pod.facts.engine.as_ref().is_some_and(|it| it.restore == RestoreMode::Gate) && !pod.restored;
         let progress = &mut pod.restore;
         let mut wrong = Vec::new();
         let mut say = |why: &str| wrong.push((6, why.to_owned()));
@@ -114,6 +143,7 @@ impl Checker {
                 say("before anything is fetched")
             }
             Action::Restore { action: RestoreAction::ImportState, .. } => {
+                progress.handed_over = true;
                 let found = progress.claimed.is_some() && progress.fetched;
                 if !(found || of_a_reload) || !progress.fingerprint_matches {
                     say("before claim, fetch and proof");
@@ -121,10 +151,32 @@ impl Checker {
                 if progress.mismatch && !of_a_reload {
                     say("although it does not fit");
                 }
+                if progress.own_state > 0 && (of_a_reload || !gated || !progress.holds_a_warm_up()) {
+                    say("into an engine that has state of its own");
+                }
+            }
+            Action::Restore { action: RestoreAction::GiveBackClaim { .. }, .. } => {
+                if progress.handed_over {
+                    say("although the engine may hold its state");
+                }
+                progress.given_back = true;
             }
             Action::Restore { action: RestoreAction::OpenGate { outcome, .. }, .. } => {
                 if progress.mismatch && *outcome != RestoreOutcome::Refused {
                     say("although it was refused");
+                }
+                let restored =
+                    matches!(outcome, RestoreOutcome::Restored | RestoreOutcome::RestoredUnverified);
+                if progress.not_used && restored {
+                    say("although the engine does not use it");
+                }
+                if *outcome == RestoreOutcome::HadState {
+                    if gated && progress.holds_a_warm_up() {
+                        say("although that is the warm-up of an engine that served nobody");
+                    }
+                    if !(progress.given_back || progress.handed_over) {
+                        say("and its claim is kept");
+                    }
                 }
                 pod.restored = true;
             }

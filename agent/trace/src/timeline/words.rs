@@ -3,7 +3,7 @@
 //! Decides nothing. Bytes in binary units, times relative to `zero`, no ids but a lineage's.
 
 use evacuation::effect::{Action, FIRST_DROPPED_RANK, FlushKind, Hold, NodeAction, PodAction, RestoreAction};
-use evacuation::event::{Done, FailureKind, Outcome};
+use evacuation::event::{Done, FailureKind, Outcome, Verification};
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{Notice, NoticeKind};
 use evacuation::report::{DepartureOutcome, PodReport, Report, StateOutcome};
@@ -135,6 +135,7 @@ pub(super) fn asked(action: &Action, held: bool, zero: Moment) -> String {
         Action::Restore { action: RestoreAction::ImportState, .. } => "import it into the engine".into(),
         Action::Restore { action: RestoreAction::Verify, .. } => "verify that the engine uses it".into(),
         Action::Restore { action: RestoreAction::FinishClaim { .. }, .. } => "finish the claim".into(),
+        Action::Restore { action: RestoreAction::GiveBackClaim { .. }, .. } => "give the claim back".into(),
         Action::Restore { action: RestoreAction::ReloadLocal, .. } => {
             "its engine was restarted: look for its own state in its volume".into()
         }
@@ -191,6 +192,9 @@ pub(super) fn answered(action: &Action, outcome: &Outcome, took: Span) -> (Strin
             format!("the engine has {} of its own already", bytes(*state_bytes))
         }
         Done::Tokens { count: Some(count) } => format!("{count} tokens"),
+        Done::Verified(Verification::Used { tokens }) => format!("{tokens} tokens"),
+        Done::Verified(Verification::NotUsed { why }) => format!("it does not use it: {why}"),
+        Done::Verified(Verification::NotShown { why }) => format!("not shown: {why}"),
         Done::Nothing
             if matches!(
                 action,

@@ -2,7 +2,7 @@
 
 use crate::pen::{Pen, engine, uid};
 use evacuation::effect::{Action, RestoreAction, RestoreOutcome};
-use evacuation::event::{Done, FailureKind, Outcome};
+use evacuation::event::{Done, FailureKind, Outcome, Verification};
 use evacuation::pod::PodFacts;
 use evacuation::policy::Policy;
 
@@ -29,7 +29,7 @@ fn opens(outcome: RestoreOutcome) -> Action {
 fn fetched() -> Pen {
     let mut pen = Pen::new(Policy::default(), &[new_pod()]);
     pen.asks(claim("l"));
-    pen.answer("claim", 1_100, Outcome::Done(Done::Claimed { epoch: 2 }));
+    pen.answer("claim", 1_100, Outcome::Done(Done::Claimed { epoch: 2, resumed: false }));
     pen.asks(fetch());
     pen.answer("fetch", 1_200, Outcome::Done(Done::Fetched { bytes: 100 }));
     pen
@@ -47,6 +47,63 @@ fn a_restore_in_order_is_no_violation() {
     // The gate is open: nothing is restored any more.
     pen.asks(claim("l"));
     pen.breaks(6, "although its restore is decided");
+}
+
+/// As [`fetched`], with an engine that holds so much already.
+fn beside(state_bytes: u64) -> Pen {
+    let mut pen = fetched();
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::CheckFingerprint });
+    pen.answer("check_fingerprint", 1_300, Outcome::Done(Done::FingerprintMatches { state_bytes }));
+    pen
+}
+
+#[test]
+fn state_over_an_engines_own_is_a_violation_of_guarantee_6() {
+    let import = Action::Restore { uid: uid("new"), action: RestoreAction::ImportState };
+    let mut pen = beside(5);
+    pen.asks(import.clone());
+    pen.breaks(6, "into an engine that has state of its own");
+    let mut pen = beside(4);
+    pen.asks(import);
+    pen.is_good();
+}
+
+#[test]
+fn an_engines_own_state_that_is_kept_frees_the_claim() {
+    let mut pen = beside(5);
+    pen.asks(opens(RestoreOutcome::HadState));
+    pen.breaks(6, "and its claim is kept");
+    let mut pen = beside(4);
+    pen.asks(Action::Restore {
+        uid: uid("new"),
+        action: RestoreAction::GiveBackClaim { lineage: "l".into() },
+    });
+    pen.asks(opens(RestoreOutcome::HadState));
+    pen.breaks(6, "although that is the warm-up of an engine that served nobody");
+}
+
+#[test]
+fn a_claim_of_a_state_that_an_engine_has_is_not_given_back() {
+    let mut pen = beside(0);
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::ImportState });
+    pen.done("import_state", 1_400);
+    pen.asks(Action::Restore {
+        uid: uid("new"),
+        action: RestoreAction::GiveBackClaim { lineage: "l".into() },
+    });
+    pen.breaks(6, "although the engine may hold its state");
+}
+
+#[test]
+fn a_state_that_is_not_used_and_called_restored_violates_guarantee_6() {
+    let mut pen = beside(0);
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::ImportState });
+    pen.done("import_state", 1_400);
+    pen.asks(Action::Restore { uid: uid("new"), action: RestoreAction::Verify });
+    let not_used = Verification::NotUsed { why: "0 of 500 tokens".into() };
+    pen.answer("verify", 1_500, Outcome::Done(Done::Verified(not_used)));
+    pen.asks(opens(RestoreOutcome::RestoredUnverified));
+    pen.breaks(6, "although the engine does not use it");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::restores::{Past, Restores, failed};
 use crate::scenario::pick;
 use crate::world::{Happening, World};
 use evacuation::effect::{Action, Effect, FlushKind, NodeAction, PodAction, RestoreAction};
-use evacuation::event::{Done, FailureKind, Outcome};
+use evacuation::event::{Done, FailureKind, Outcome, Verification};
 use evacuation::moment::Span;
 use evacuation::pod::PodUid;
 
@@ -43,7 +43,8 @@ const fn side(action: &Action) -> Side {
                 | RestoreAction::RenewClaim { .. }
                 | RestoreAction::Prefetch { .. }
                 | RestoreAction::Fetch { .. }
-                | RestoreAction::FinishClaim { .. },
+                | RestoreAction::FinishClaim { .. }
+                | RestoreAction::GiveBackClaim { .. },
             ..
         } => Side::Store,
         Action::Pod {
@@ -279,7 +280,8 @@ impl World<'_> {
                     | RestoreAction::CheckFingerprint
                     | RestoreAction::ImportState
                     | RestoreAction::Verify
-                    | RestoreAction::FinishClaim { .. },
+                    | RestoreAction::FinishClaim { .. }
+                    | RestoreAction::GiveBackClaim { .. },
                 ..
             } => self.restore(&effect.action, &pod),
             Action::Restore { action: RestoreAction::ReloadLocal, .. } => {
@@ -313,6 +315,9 @@ impl World<'_> {
             }
             Action::Restore { action: RestoreAction::RenewClaim { lineage, .. }, .. } => {
                 Some((1, self.restores.renew(pod, lineage, past)))
+            }
+            Action::Restore { action: RestoreAction::GiveBackClaim { lineage }, .. } => {
+                Some((1, self.restores.give_back(pod, lineage, past)))
             }
             Action::Restore { action: RestoreAction::FinishClaim { lineage, .. }, .. } => {
                 Some((1, self.restores.finish(pod, lineage, past)))
@@ -365,7 +370,7 @@ impl World<'_> {
                 engine.state = engine.kept;
                 Outcome::Done(Done::Tokens { count: Some(7) })
             }
-            _ => Outcome::Done(Done::Tokens { count: Some(6) }),
+            _ => Outcome::Done(Done::Verified(Verification::Used { tokens: 6 })),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the store holds for a new pod, and what is wrong with it.
 
 use crate::scenario::pick;
-use evacuation::event::{Candidate, Done, FailureKind, IntentState, Outcome, Source};
+use evacuation::event::{Candidate, Done, FailureKind, IntentState, Outcome, Source, Verification};
 use evacuation::moment::Span;
 use fastrand::Rng;
 use std::collections::BTreeMap;
@@ -31,6 +31,8 @@ pub enum Flaw {
     HasState,
     RefusesState,
     ShowsNothing,
+    UsesNothing,
+    WarmedUp,
     HangsAtTheEnd,
     ClaimIsLost,
     Fenced,
@@ -55,7 +57,7 @@ impl Past {
     pub fn draw(rng: &mut Rng) -> Self {
         use Flaw::{
             ClaimIsLost, Fenced, HangsAtTheEnd, HasState, NeverStarts, NoAccess, None, OtherWeights,
-            RefusesState, ShowsNothing,
+            RefusesState, ShowsNothing, UsesNothing, WarmedUp,
         };
         use Lineage::{
             Coming, ComingThenAbandoned, Committed, Living, Nothing, Orphaned, OtherSpec, Shared, Taken,
@@ -96,6 +98,8 @@ impl Past {
                     HasState,
                     RefusesState,
                     ShowsNothing,
+                    UsesNothing,
+                    WarmedUp,
                     HangsAtTheEnd,
                     ClaimIsLost,
                     Fenced,
@@ -197,8 +201,8 @@ impl Restores {
         if self.holder(lineage).is_some_and(|holder| holder != pod) {
             return failed(FailureKind::Refused, "held by another");
         }
-        self.claims.insert(lineage.to_owned(), pod.to_owned());
-        Outcome::Done(Done::Claimed { epoch: 2 })
+        let before = self.claims.insert(lineage.to_owned(), pod.to_owned());
+        Outcome::Done(Done::Claimed { epoch: 2, resumed: before.as_deref() == Some(pod) })
     }
 
     pub fn renew(&mut self, pod: &str, lineage: &str, past: &Past) -> Outcome {
@@ -222,6 +226,14 @@ impl Restores {
         outcome
     }
 
+    pub fn give_back(&mut self, pod: &str, lineage: &str, past: &Past) -> Outcome {
+        let outcome = self.renew(pod, lineage, past);
+        if matches!(outcome, Outcome::Done(_)) {
+            self.claims.remove(lineage);
+        }
+        outcome
+    }
+
     pub fn fetch(past: &Past, generation: &str) -> Outcome {
         let number = generation.rsplit('-').next().and_then(|number| number.parse::<usize>().ok());
         let count = match past.lineage {
@@ -241,6 +253,7 @@ impl Restores {
             Flaw::NeverStarts => None,
             Flaw::OtherWeights => Some(failed(FailureKind::Mismatch, "the probe's first token differs")),
             Flaw::HasState => Some(Outcome::Done(Done::FingerprintMatches { state_bytes: 77 })),
+            Flaw::WarmedUp => Some(Outcome::Done(Done::FingerprintMatches { state_bytes: 3 })),
             _ => Some(Outcome::Done(Done::FingerprintMatches { state_bytes: own })),
         }
     }
@@ -256,10 +269,15 @@ impl Restores {
     pub fn verify(past: &Past) -> Option<Outcome> {
         match past.flaw {
             Flaw::HangsAtTheEnd => None,
-            Flaw::ShowsNothing => Some(Outcome::Done(Done::Tokens { count: Some(0) })),
-            _ => Some(Outcome::Done(Done::Tokens { count: Some(500) })),
+            Flaw::ShowsNothing => Some(verified(Verification::NotShown { why: "it is busy".into() })),
+            Flaw::UsesNothing => Some(verified(Verification::NotUsed { why: "0 of 500 tokens".into() })),
+            _ => Some(verified(Verification::Used { tokens: 500 })),
         }
     }
+}
+
+fn verified(verification: Verification) -> Outcome {
+    Outcome::Done(Done::Verified(verification))
 }
 
 pub fn failed(kind: FailureKind, why: &str) -> Outcome {

@@ -2,7 +2,7 @@
 
 use crate::restores::{lineage, stage};
 use crate::stage::{Stage, TERMINATE, failed, new_pod, stateful};
-use evacuation::event::{Done, FailureKind, IntentState, Outcome};
+use evacuation::event::{Done, FailureKind, IntentState, Outcome, Verification};
 use evacuation::moment::Span;
 use evacuation::pod::PodFacts;
 
@@ -31,14 +31,25 @@ fn a_restore_is_called_verified_only_where_the_engine_shows_what_it_took_in_its_
         stage.answers_now("verify", "new", verified);
         stage.gate("new").unwrap()
     };
-    let tokens = |count| Outcome::Done(Done::Tokens { count });
+    let verified = |verification| Outcome::Done(Done::Verified(verification));
     let taken = "old/1-1, 512 tokens taken";
-    assert_eq!(said(tokens(Some(1))), ("Restored", format!("{taken}, 1 tokens shown in cache")));
-    let none = format!("{taken}, but the engine shows none in cache");
-    assert_eq!(said(tokens(Some(0))), ("RestoredUnverified", none));
+    let used = verified(Verification::Used { tokens: 1 });
+    assert_eq!(said(used), ("Restored", format!("{taken}, 1 tokens shown in cache")));
     let unknown = format!("{taken}, reuse could not be shown");
-    assert_eq!(said(tokens(None)), ("RestoredUnverified", unknown.clone()));
+    let not_shown = verified(Verification::NotShown { why: "slot 0 is busy".into() });
+    assert_eq!(said(not_shown), ("RestoredUnverified", format!("{unknown}: slot 0 is busy")));
     assert_eq!(said(Outcome::TimedOut), ("RestoredUnverified", unknown));
+}
+
+#[test]
+fn a_state_that_the_engine_does_not_use_is_refused_and_its_claim_done() {
+    let mut stage = restoring(&["verify"]);
+    let not_used = Verification::NotUsed { why: "0 of 500 tokens".into() };
+    stage.answers_now("verify", "new", Outcome::Done(Done::Verified(not_used)));
+    let why = "old/1-1, 512 tokens taken, and the engine does not use it: 0 of 500 tokens";
+    assert_eq!(stage.gate("new").unwrap(), ("Refused", why.to_owned()));
+    assert_eq!(stage.times("finish_claim", "new"), [0], "no other engine is given it");
+    assert!(stage.times("give_back_claim", "new").is_empty());
 }
 
 #[test]

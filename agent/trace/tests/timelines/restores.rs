@@ -4,7 +4,7 @@ use crate::stage::{Stage, TERMINATE, failed, new_pod};
 use evacuation::effect::{Action, RestoreAction};
 use evacuation::event::{Candidate, Done, FailureKind, IntentState, Outcome, Source};
 use evacuation::moment::Span;
-use evacuation::pod::RestoreMode;
+use evacuation::pod::{PodFacts, RestoreMode};
 
 /// A lineage with these generations, for everybody of this workload.
 pub fn lineage(generations: &[&str], intent: IntentState) -> Candidate {
@@ -219,12 +219,44 @@ fn a_gate_that_was_opened_by_somebody_else_ends_the_restore() {
 #[test]
 fn an_engine_that_has_state_of_its_own_is_left_alone() {
     let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]);
-    stage
-        .answers
-        .insert("check_fingerprint new".into(), Outcome::Done(Done::FingerprintMatches { state_bytes: 7 }));
+    let own = Outcome::Done(Done::FingerprintMatches { state_bytes: 1 << 29 });
+    stage.answers.insert("check_fingerprint new".into(), own);
     stage.sees(&new_pod("new"));
     assert_eq!(stage.gate("new").unwrap().0, "HadState");
     assert!(stage.order("import_state").is_empty());
+    assert_eq!(stage.times("give_back_claim", "new").len(), 1, "another replica may have it at once");
+}
+
+#[test]
+fn a_gated_engine_s_warm_up_is_replaced_by_what_was_saved() {
+    let with = |facts: &PodFacts, state_bytes| {
+        let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]);
+        let matches = Outcome::Done(Done::FingerprintMatches { state_bytes });
+        stage.answers.insert("check_fingerprint new".into(), matches);
+        stage.sees(facts);
+        stage.gate("new").unwrap().0
+    };
+    let gated = new_pod("new");
+    let mut behind_no_gate = new_pod("new");
+    behind_no_gate.engine.as_mut().unwrap().restore = RestoreMode::Background;
+    // The checkpoint holds a GiB.
+    let twentieth = (1 << 30) / 20;
+    assert_eq!(with(&gated, twentieth), "Restored");
+    assert_eq!(with(&gated, twentieth + 1), "HadState");
+    assert_eq!(with(&behind_no_gate, 1), "HadState", "somebody may have been served");
+}
+
+#[test]
+fn a_claim_is_given_back_when_the_engine_is_given_nothing() {
+    let ended = |action: &str, kind| {
+        let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]).by_hand(&[action]);
+        stage.sees(&new_pod("new"));
+        stage.fails(action, "new", kind);
+        (stage.gate("new").unwrap().0, stage.times("give_back_claim", "new").len())
+    };
+    assert_eq!(ended("check_fingerprint", FailureKind::Mismatch), ("Refused", 1));
+    assert_eq!(ended("fetch", FailureKind::Permanent), ("Failed", 1));
+    assert_eq!(ended("import_state", FailureKind::Mismatch), ("Refused", 0), "it may hold a part of it");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use evacuation::Machine;
 use evacuation::effect::{Action, Effect, EffectId, Hold, NodeAction, PodAction, RestoreAction};
-use evacuation::event::{Done, Event, FailureKind, NodeFacts, Outcome};
+use evacuation::event::{Done, Event, FailureKind, NodeFacts, Outcome, Verification};
 use evacuation::facts::PodState;
 use evacuation::moment::{Moment, Span};
 use evacuation::notice::{ActiveNotice, InstanceAction, Notice, NoticeKind};
@@ -286,13 +286,17 @@ impl Stage {
             Action::Restore { action: RestoreAction::FindLineage, .. } => {
                 Done::Lineages { candidates: Vec::new(), worth_waiting_for: None }
             }
-            Action::Restore { action: RestoreAction::Claim { .. }, .. } => Done::Claimed { epoch: 2 },
+            Action::Restore { action: RestoreAction::Claim { .. }, .. } => {
+                Done::Claimed { epoch: 2, resumed: false }
+            }
             Action::Restore { action: RestoreAction::Fetch { .. }, .. } => Done::Fetched { bytes: 1 << 30 },
             Action::Restore { action: RestoreAction::CheckFingerprint, .. } => {
                 Done::FingerprintMatches { state_bytes: 0 }
             }
             Action::Restore { action: RestoreAction::ImportState, .. } => Done::Tokens { count: Some(512) },
-            Action::Restore { action: RestoreAction::Verify, .. } => Done::Tokens { count: Some(500) },
+            Action::Restore { action: RestoreAction::Verify, .. } => {
+                Done::Verified(Verification::Used { tokens: 500 })
+            }
             _ => Done::Nothing,
         })
     }
