@@ -7,7 +7,7 @@
 use super::client::Answer;
 use super::contract::PREFIX;
 use super::http::HttpEngine;
-use super::{Engine, EngineError, EngineTarget, Flushed, Scheme};
+use super::{Engine, EngineError, EngineTarget, Flushed, Reuse, Scheme};
 use checkpoint::folder::Folder;
 use evacuation::effect::FlushKind;
 use evacuation::moment::{Moment, Span};
@@ -248,8 +248,11 @@ impl Tester {
         );
         const SHOWN: &str = "info shows what was restored";
         match self.engine.verify(&last.facts, self.deadline()).await {
-            Ok(Some(_)) => report.note(SHOWN, Ok(())),
-            Ok(None) => report.skip(SHOWN, "it shows no tokens: restores are reported as unverified"),
+            Ok(Reuse::Used { .. }) => report.note(SHOWN, Ok(())),
+            Ok(Reuse::NotUsed { why }) => report.note(SHOWN, Err(why)),
+            Ok(Reuse::NotShown { why }) => {
+                report.skip(SHOWN, &format!("{why}: restores are reported as unverified"))
+            }
             Err(error) => report.note(SHOWN, Err(error.to_string())),
         }
         let mut other = last.facts.clone();

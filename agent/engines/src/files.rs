@@ -14,7 +14,7 @@
 //!   too late. Its reference is, as a part of the spec key.
 //! * Whether the engine uses them cannot be shown: the gate says `RestoredUnverified`.
 
-use super::{Engine, EngineError, Flushed, FlushedFile, Looked, Proven};
+use super::{Engine, EngineError, Flushed, FlushedFile, Looked, Proven, Reuse};
 use async_trait::async_trait;
 use checkpoint::chunk::Chunking;
 use checkpoint::fingerprint::Fingerprint;
@@ -189,6 +189,11 @@ impl Engine for FilesEngine {
         Ok(self.taken(listing))
     }
 
+    /// Its owner's word is all there is.
+    async fn evidence(&self, _deadline: Moment) -> Result<Fingerprint, EngineError> {
+        Ok(self.fingerprint())
+    }
+
     /// At once: nobody is asked. What the engine has written already stays, as files of the same name are the same.
     async fn prove(&self, expected: &Fingerprint, _deadline: Moment) -> Result<Proven, EngineError> {
         let fingerprint = self.fingerprint();
@@ -208,11 +213,8 @@ impl Engine for FilesEngine {
         Ok(None)
     }
 
-    async fn verify(
-        &self,
-        _facts: &Map<String, Value>,
-        _deadline: Moment,
-    ) -> Result<Option<u64>, EngineError> {
-        Ok(None)
+    async fn verify(&self, _facts: &Map<String, Value>, _deadline: Moment) -> Result<Reuse, EngineError> {
+        let why = "an engine that only has its files is not asked whether it uses them".to_owned();
+        Ok(Reuse::NotShown { why })
     }
 }

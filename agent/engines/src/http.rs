@@ -6,7 +6,7 @@ mod tests;
 
 use super::client::{Answer, Client, until_ready};
 use super::contract::{Bounded, DoneAnswer, Info, Operation, PREFIX, PROTOCOL, RestoreRequest};
-use super::{Engine, EngineError, EngineTarget, Flushed, Looked, Proven};
+use super::{Engine, EngineError, EngineTarget, Flushed, Looked, Proven, Reuse};
 use async_trait::async_trait;
 use checkpoint::fingerprint::{Fingerprint, Probe};
 use evacuation::effect::FlushKind;
@@ -194,6 +194,12 @@ impl Engine for HttpEngine {
         flushing::flush(self, kind, checkpoint_id, deadline).await
     }
 
+    /// It is a question: nothing is disturbed.
+    async fn evidence(&self, deadline: Moment) -> Result<Fingerprint, EngineError> {
+        let info = self.info(deadline).await?;
+        self.fingerprint(info)
+    }
+
     async fn prove(&self, expected: &Fingerprint, deadline: Moment) -> Result<Proven, EngineError> {
         let info = until_ready(self.client.base(), deadline, || self.info(deadline)).await?;
         let state_bytes = info.state_bytes;
@@ -223,21 +229,29 @@ impl Engine for HttpEngine {
         Ok(done.tokens)
     }
 
-    async fn verify(&self, facts: &Map<String, Value>, deadline: Moment) -> Result<Option<u64>, EngineError> {
+    /// What it was given, how much of it, and how many tokens of that it uses.
+    async fn verify(&self, facts: &Map<String, Value>, deadline: Moment) -> Result<Reuse, EngineError> {
         let facts = Ours::read(facts, self.client.base())?;
-        let Some(restored) = self.info(deadline).await?.restored else { return Ok(None) };
-        let mismatch = |why| Err(EngineError::Mismatch { at: self.client.base().to_owned(), why });
+        let not_used = |why: String| Ok(Reuse::NotUsed { why });
+        let not_shown = |why: &str| Ok(Reuse::NotShown { why: why.to_owned() });
+        let Some(restored) = self.info(deadline).await?.restored else {
+            return not_shown("info does not tell what was restored");
+        };
         if restored.checkpoint_id != facts.checkpoint_id {
             let other = super::client::printable(&restored.checkpoint_id);
-            return mismatch(format!("it holds checkpoint {other}, was given {}", facts.checkpoint_id));
+            return not_used(format!("it holds checkpoint {other}, was given {}", facts.checkpoint_id));
         }
         if restored.bytes < facts.bytes {
-            return mismatch(format!(
+            return not_used(format!(
                 "it holds {} bytes of the {} it was given",
                 restored.bytes, facts.bytes
             ));
         }
-        Ok(restored.tokens)
+        match restored.tokens {
+            Some(0) => not_used("it uses 0 tokens of what it was given".to_owned()),
+            Some(tokens) => Ok(Reuse::Used { tokens }),
+            None => not_shown("info counts no tokens of what was restored"),
+        }
     }
 }
 

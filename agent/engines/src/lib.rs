@@ -64,6 +64,14 @@ pub trait Engine: Send + Sync {
         deadline: Moment,
     ) -> Result<Flushed, EngineError>;
 
+    /// Evidence of the weights for a state whose final flush is over, where every look found the engine busy and none
+    /// could be had: a state without evidence is restored nowhere. Only what the last flush has saved is disturbed, and it
+    /// is put back: the notice may be withdrawn. Where evidence is known already, that is answered.
+    ///
+    /// # Errors
+    /// [`EngineError`]; what was flushed is not less for it.
+    async fn evidence(&self, deadline: Moment) -> Result<Fingerprint, EngineError>;
+
     /// Waits until the engine answers (it may still be loading) and compares it with `expected`.
     ///
     /// # Errors
@@ -82,12 +90,32 @@ pub trait Engine: Send + Sync {
         deadline: Moment,
     ) -> Result<Option<u64>, EngineError>;
 
-    /// Has the engine show that it uses what it took: the tokens found in its cache; `None` where that
-    /// cannot be shown. The state is afterwards what it was.
+    /// Has the engine show whether it uses what it took. The state is afterwards what it was; of one that is not used
+    /// the engine is left as empty as it can be made.
     ///
     /// # Errors
-    /// [`EngineError::Mismatch`] if it shows that it does *not* use it.
-    async fn verify(&self, facts: &Map<String, Value>, deadline: Moment) -> Result<Option<u64>, EngineError>;
+    /// [`EngineError`] if it could not be asked, which is no answer: [`Reuse`] has those.
+    async fn verify(&self, facts: &Map<String, Value>, deadline: Moment) -> Result<Reuse, EngineError>;
+}
+
+/// Answer to [`Engine::verify`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// It uses it.
+    Used {
+        /// Tokens that it has found in its cache.
+        tokens: u64,
+    },
+    /// It shows that it does not: what was handed over is worth nothing to it.
+    NotUsed {
+        /// What it has shown.
+        why: String,
+    },
+    /// It shows neither.
+    NotShown {
+        /// Why not.
+        why: String,
+    },
 }
 
 /// Answer to [`Engine::look`].

@@ -15,13 +15,14 @@ mod facts;
 mod first_requests;
 mod identity;
 mod restoring;
+mod saved_slots;
 mod saving;
 mod slot_file;
 #[cfg(test)]
 mod tests;
 
 use super::client::{Client, until_ready};
-use super::{Engine, EngineError, EngineTarget, Flushed, Looked, Proven};
+use super::{Engine, EngineError, EngineTarget, Flushed, Looked, Proven, Reuse};
 use api::Slot;
 use async_trait::async_trait;
 use checkpoint::fingerprint::Fingerprint;
@@ -30,6 +31,7 @@ use evacuation::moment::{Moment, Span};
 use first_requests::FirstRequests;
 use host::clock;
 use identity::Identity;
+use saved_slots::SavedSlots;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -53,6 +55,8 @@ struct Server {
     identity: Mutex<Option<Identity>>,
     /// What the first requests after a restore find.
     first_requests: FirstRequests,
+    /// What its flushes have left in the state volume.
+    saved: SavedSlots,
 }
 
 impl LlamaServer {
@@ -68,6 +72,7 @@ impl LlamaServer {
             slots: Mutex::default(),
             identity: Mutex::default(),
             first_requests: FirstRequests::default(),
+            saved: SavedSlots::default(),
         };
         Ok(Self { server: Arc::new(server) })
     }
@@ -93,7 +98,8 @@ impl Server {
 
 #[async_trait]
 impl Engine for LlamaServer {
-    /// The probe is missing from the fingerprint as long as every slot is busy: look again.
+    /// The probe is missing from the fingerprint as long as every slot is busy, or holds what cannot be saved first: look
+    /// again.
     async fn look(&self, deadline: Moment) -> Result<Looked, EngineError> {
         let slots = self.server.slots(deadline).await?;
         let identity = identity::known(&self.server, deadline).await?;
@@ -153,7 +159,12 @@ impl Engine for LlamaServer {
         restoring::hand_over(&self.server, facts, files, deadline).await.map(Some)
     }
 
-    async fn verify(&self, facts: &Map<String, Value>, deadline: Moment) -> Result<Option<u64>, EngineError> {
+    async fn evidence(&self, deadline: Moment) -> Result<Fingerprint, EngineError> {
+        let identity = identity::after_flush(&self.server, deadline).await?;
+        Ok(identity.fingerprint(&self.server.target))
+    }
+
+    async fn verify(&self, facts: &Map<String, Value>, deadline: Moment) -> Result<Reuse, EngineError> {
         restoring::verify(&self.server, facts, deadline).await
     }
 }

@@ -52,6 +52,34 @@ pub(super) struct Saved {
     pub(super) n_written: u64,
 }
 
+/// Why a slot was not saved, and what that says of the others.
+#[derive(Debug)]
+pub(super) enum Unsaved {
+    /// It speaks of this slot: the next one may be saved all the same.
+    Slot(EngineError),
+    /// It speaks of the server and how it was started: no slot can be saved.
+    Server(EngineError),
+}
+
+impl From<EngineError> for Unsaved {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::NotReady { .. }
+            | EngineError::TimedOut { .. }
+            | EngineError::Unsupported { .. }
+            | EngineError::Throttled { .. }
+            | EngineError::Mismatch { .. }
+            | EngineError::TooLarge { .. }
+            | EngineError::Failed { .. } => Unsaved::Slot(error),
+            EngineError::NotTheEngine { .. }
+            | EngineError::Denied { .. }
+            | EngineError::BrokenPromise { .. }
+            | EngineError::Forbidden { .. }
+            | EngineError::Volume(_) => Unsaved::Server(error),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct RestoredSlot {
     n_restored: u64,
@@ -109,8 +137,17 @@ impl Server {
     }
 
     /// Writes a slot to `file`. Waits for the end of a generation that runs in it.
-    pub(super) async fn save(&self, slot: u64, file: &str, deadline: Moment) -> Result<Saved, EngineError> {
-        self.act(slot, "save", json!({ "filename": file }), deadline).await?.json()
+    ///
+    /// Build b11669 answers 500 where it could not write a slot. Between llama.cpp #25076 and #26640 a slot that holds an
+    /// image is answered 501, and before #25076 every slot of a server with a projector. Another 501 names the flag with
+    /// which the server must be started.
+    pub(super) async fn save(&self, slot: u64, file: &str, deadline: Moment) -> Result<Saved, Unsaved> {
+        let answer = self.post(slot, "save", json!({ "filename": file }), deadline).await?;
+        match answer.status {
+            200 => answer.json().map_err(Unsaved::Server),
+            501 if answer.says().contains("--slot") => Err(Unsaved::Server(explained(answer))),
+            _ => Err(answer.refusal().into()),
+        }
     }
 
     /// Reads `file` into a slot. Returns the tokens.
@@ -140,7 +177,7 @@ impl Server {
         body: Value,
         deadline: Moment,
     ) -> Result<Answer, EngineError> {
-        let answer = self.client.post(&format!("/slots/{slot}?action={action}"), &body, deadline).await?;
+        let answer = self.post(slot, action, body, deadline).await?;
         match answer.status {
             200 => Ok(answer),
             400 if action == "restore" => {
@@ -148,6 +185,16 @@ impl Server {
             }
             _ => Err(explained(answer)),
         }
+    }
+
+    async fn post(
+        &self,
+        slot: u64,
+        action: &str,
+        body: Value,
+        deadline: Moment,
+    ) -> Result<Answer, EngineError> {
+        self.client.post(&format!("/slots/{slot}?action={action}"), &body, deadline).await
     }
 }
 

@@ -1,9 +1,10 @@
 //! Files to slots, and the proof that the server uses them.
 
+use super::api::Slot;
 use super::facts::{self, SlotFacts};
 use super::{Server, slot_file};
-use crate::EngineError;
 use crate::client::QUICK;
+use crate::{EngineError, Reuse};
 use evacuation::moment::Moment;
 use host::{clock, small_file};
 use serde_json::{Map, Value, json};
@@ -46,58 +47,109 @@ async fn restore(server: &Server, slot: &SlotFacts, deadline: Moment) -> Result<
     Ok(())
 }
 
+/// What one restored slot has shown.
+enum Shown {
+    /// So many tokens in its cache, and those are enough.
+    Used(u64),
+    /// Too few of them.
+    NotUsed(String),
+    /// Nothing, because.
+    Nothing(String),
+}
+
 /// Asks each restored slot to continue its own tokens by nothing, and counts what it found in its cache. The slot is
 /// then restored once more, so that it holds exactly what was saved.
 ///
-/// `None` where the slot files are not understood: nothing was shown, nothing was refuted.
+/// Used as soon as one slot shows it: a server either takes states as its own or not, and others may be asked by somebody
+/// else meanwhile. Not used only if every slot that answered shows that it is not; then all of them are emptied.
 pub(super) async fn verify(
     server: &Server,
     facts: &Map<String, Value>,
     deadline: Moment,
-) -> Result<Option<u64>, EngineError> {
+) -> Result<Reuse, EngineError> {
     let slots = facts::read(facts, server.base())?;
     let _alone = server.alone(deadline).await?;
-    let mut found = None;
+    let (mut used, mut not_used, mut nothing) = (None, Vec::new(), Vec::new());
     for slot in &slots {
-        let Ok(head) = small_file::head(&server.target.folder, &slot.file, slot_file::HEAD_MAX).await else {
-            return Ok(None);
-        };
-        let Some(tokens) = slot_file::tokens(&head).filter(|tokens| tokens.len() as u64 == slot.tokens)
-        else {
-            return Ok(None);
-        };
-        drop(head);
-        let busy =
-            server.slots(deadline).await?.iter().any(|other| other.id == slot.id && other.is_processing);
-        if busy {
-            // Somebody uses it already: it is theirs.
-            continue;
+        match shown(server, slot, &slots, deadline).await? {
+            Shown::Used(tokens) => used = Some(used.unwrap_or(0_u64).saturating_add(tokens)),
+            Shown::NotUsed(why) => not_used.push(why),
+            Shown::Nothing(why) => nothing.push(why),
         }
-        let request = json!({
-            "prompt": tokens,
-            "n_predict": 0,
-            "temperature": 0,
-            "cache_prompt": true,
-            "id_slot": slot.id,
-            "response_fields": ["id_slot", "timings"],
-        });
-        let answer = server.complete(&request, deadline).await?;
-        restore(server, slot, deadline.max(clock::now() + QUICK)).await?;
-        let cached = answer.timings.cache_n;
-        // The last token is always computed again. One in a hundred may be missing, as the drill's verdict allows.
-        if answer.id_slot != slot.id || (cached + 1).saturating_mul(100) < slot.tokens.saturating_mul(99) {
-            let why = format!(
-                "slot {} found {cached} of its {} tokens in its cache: models with sliding-window or recurrent layers are \
-                 restored in name only",
-                slot.id, slot.tokens
-            );
-            return Err(EngineError::Mismatch { at: server.base().to_owned(), why });
-        }
-        found = Some(found.unwrap_or(0) + cached);
     }
+    let listed = server.slots(deadline).await;
+    let answer = match used {
+        Some(tokens) => Reuse::Used { tokens },
+        None if not_used.is_empty() => {
+            let none = "no slot was restored".to_owned();
+            Reuse::NotShown { why: if nothing.is_empty() { none } else { nothing.join("; ") } }
+        }
+        None => {
+            let idle = |slot: &&SlotFacts| {
+                let busy = |other: &Slot| other.id == slot.id && other.is_processing;
+                !listed.as_ref().is_ok_and(|listed| listed.iter().any(busy))
+            };
+            for slot in slots.iter().filter(idle) {
+                if let Err(error) = server.erase(slot.id, deadline.max(clock::now() + QUICK)).await {
+                    tracing::warn!(%error, slot = slot.id, "what was restored into it is not used, and stays");
+                }
+            }
+            let kinds = "models with sliding-window or recurrent layers are restored in name only";
+            return Ok(Reuse::NotUsed { why: format!("{}: {kinds}", not_used.join("; ")) });
+        }
+    };
     // Nobody waits for this one; without it the first requests are not counted.
-    if let Ok(listed) = server.slots(deadline).await {
+    if let Ok(listed) = listed {
         server.first_requests.await_in(slots.iter().map(|slot| slot.id), &listed);
     }
-    Ok(found)
+    Ok(answer)
+}
+
+async fn shown(
+    server: &Server,
+    slot: &SlotFacts,
+    restored: &[SlotFacts],
+    deadline: Moment,
+) -> Result<Shown, EngineError> {
+    let nothing = |why: &str| Ok(Shown::Nothing(format!("slot {}: {why}", slot.id)));
+    let Ok(head) = small_file::head(&server.target.folder, &slot.file, slot_file::HEAD_MAX).await else {
+        return nothing("its file cannot be read");
+    };
+    let Some(tokens) = slot_file::tokens(&head).filter(|tokens| tokens.len() as u64 == slot.tokens) else {
+        return nothing("the format of its file is not understood");
+    };
+    drop(head);
+    if server.slots(deadline).await?.iter().any(|other| other.id == slot.id && other.is_processing) {
+        // Somebody uses it already: it is theirs.
+        return nothing("it is busy");
+    }
+    let request = json!({
+        "prompt": tokens,
+        "n_predict": 0,
+        "temperature": 0,
+        "cache_prompt": true,
+        "id_slot": slot.id,
+        "response_fields": ["id_slot", "timings"],
+    });
+    let answer = match server.complete(&request, deadline).await {
+        Err(EngineError::Failed { why, .. }) => {
+            restore(server, slot, deadline.max(clock::now() + QUICK)).await?;
+            return nothing(&why);
+        }
+        answer => answer?,
+    };
+    // It has run a task: whichever of ours it was holds again what was saved of it.
+    for touched in restored.iter().filter(|touched| [slot.id, answer.id_slot].contains(&touched.id)) {
+        restore(server, touched, deadline.max(clock::now() + QUICK)).await?;
+    }
+    if answer.id_slot != slot.id {
+        return nothing(&format!("slot {} answered in its place", answer.id_slot));
+    }
+    let cached = answer.timings.cache_n;
+    // The last token is always computed again. One in a hundred may be missing, as the drill's verdict allows.
+    if (cached + 1).saturating_mul(100) < slot.tokens.saturating_mul(99) {
+        let why = format!("slot {} found {cached} of its {} tokens in its cache", slot.id, slot.tokens);
+        return Ok(Shown::NotUsed(why));
+    }
+    Ok(Shown::Used(cached))
 }

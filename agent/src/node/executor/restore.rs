@@ -27,7 +27,6 @@ use checkpoint::manifest::{self, Manifest};
 use checkpoint::path::OURS;
 use checkpoint::restore::{self as state, Earlier, FetchProgress, FetchRequest, Verify};
 use checkpoint::store::Store;
-use engines::EngineError;
 use evacuation::effect::{RestoreAction, RestoreOutcome};
 use evacuation::event::{Candidate, Done, FailureKind, IntentState, Source, Verification};
 use evacuation::moment::{Moment, Span};
@@ -441,13 +440,7 @@ async fn hand_over(clients: &Clients, context: &PodContext, deadline: Moment) ->
 async fn verify(clients: &Clients, context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {
     let material = context.restore.lock().await;
     let material = material.as_ref().ok_or_else(nothing_fetched)?;
-    let verification = match context.engine(clients).await?.verify(&material.facts, deadline).await {
-        Ok(Some(0)) => Verification::NotUsed { why: "it shows none of it in its cache".to_owned() },
-        Ok(Some(tokens)) => Verification::Used { tokens },
-        Ok(None) => Verification::NotShown { why: "the engine does not tell".to_owned() },
-        Err(EngineError::Mismatch { why, .. }) => Verification::NotUsed { why },
-        Err(error) => return Err(error.into()),
-    };
+    let verification = context.engine(clients).await?.verify(&material.facts, deadline).await?;
     if let Verification::Used { tokens } = verification {
         clients.metrics.tokens(TokenStage::Verified, tokens);
     }

@@ -12,9 +12,19 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex as Lock;
 
-/// Two slots, each with some tokens; what it is asked is written down.
+/// Two slots (or `more`), each with some tokens; what it is asked is written down.
 #[derive(Default)]
 struct Script {
+    /// So many slots beside the two.
+    more: u64,
+    /// Slots whose save is answered so.
+    refused: Lock<HashMap<u64, (u16, &'static str)>>,
+    /// What completions in these slots find in their cache, where it is not `cache_n`.
+    found: HashMap<u64, u64>,
+    /// The tasks that slots have run last, where they are not their numbers.
+    ran: Lock<HashMap<u64, i64>>,
+    /// Another slot answers every completion.
+    answers: Option<u64>,
     dir: PathBuf,
     tokens: Lock<HashMap<u64, u64>>,
     busy: Lock<Vec<u64>>,
@@ -48,8 +58,10 @@ async fn start(script: Script) -> (Shared, u16) {
 
 async fn slots(State(script): State<Shared>) -> Json<Value> {
     let (tokens, busy) = (script.tokens.lock().unwrap(), script.busy.lock().unwrap());
-    let slot = |id: u64| json!({ "id": id, "is_processing": busy.contains(&id), "id_task": id, "n_prompt_tokens": tokens.get(&id) });
-    Json(json!([slot(0), slot(1)]))
+    let ran = script.ran.lock().unwrap();
+    let task = |id: u64| ran.get(&id).copied().unwrap_or(id as i64);
+    let slot = |id: u64| json!({ "id": id, "is_processing": busy.contains(&id), "id_task": task(id), "n_prompt_tokens": tokens.get(&id) });
+    Json((0..2 + script.more).map(slot).collect())
 }
 
 async fn act(
@@ -61,7 +73,13 @@ async fn act(
     let action = query["action"].clone();
     script.asked.lock().unwrap().push(format!("{action} {id}"));
     let tokens = script.tokens.lock().unwrap().get(&id).copied().unwrap_or(0);
+    let refused = script.refused.lock().unwrap().get(&id).copied();
     match action.as_str() {
+        "save" if refused.is_some() => {
+            let (status, message) = refused.unwrap();
+            let body = Json(json!({ "error": { "code": status, "message": message } }));
+            (StatusCode::from_u16(status).unwrap(), body).into_response()
+        }
         "save" => {
             let file = script.dir.join(body["filename"].as_str().unwrap());
             let script = Arc::clone(&script);
@@ -96,8 +114,10 @@ async fn complete(State(script): State<Shared>, Json(body): Json<Value>) -> Json
     let id = body["id_slot"].as_u64().unwrap();
     script.asked.lock().unwrap().push(format!("complete {id}"));
     let probabilities = json!([{ "top_logprobs": [{ "id": 5, "logprob": -0.5 }] }]);
+    let cache_n = script.found.get(&id).copied().unwrap_or(script.cache_n);
+    let id = script.answers.unwrap_or(id);
     Json(
-        json!({ "id_slot": id, "tokens": [5], "timings": { "cache_n": script.cache_n }, "completion_probabilities": probabilities }),
+        json!({ "id_slot": id, "tokens": [5], "timings": { "cache_n": cache_n }, "completion_probabilities": probabilities }),
     )
 }
 
@@ -160,7 +180,9 @@ async fn a_late_save_does_not_change_the_file_that_was_counted() {
     script.tokens.lock().unwrap().insert(0, 999);
     script.busy.lock().unwrap().push(0);
     let cut = engine.flush(FlushKind::Final, "2", within(500)).await.unwrap();
-    assert_eq!(cut.missing, ["slot 0: its generation did not end in time"]);
+    let instead = "what it held at the flush before is in its place";
+    assert_eq!(cut.missing, [format!("slot 0: its generation did not end in time; {instead}")]);
+    assert_eq!(cut.bytes, 40 + 80 + 40 + 160);
     // The server carries the save out after we have gone.
     script.busy.lock().unwrap().clear();
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
@@ -205,26 +227,221 @@ async fn a_slot_file_that_is_not_understood_leaves_the_restore_unverified() {
     let engine = engine(dir.path(), port, "a");
     let flushed = engine.flush(FlushKind::Final, "1", within(5000)).await.unwrap();
     script.asked.lock().unwrap().clear();
-    assert_eq!(engine.verify(&flushed.facts, within(5000)).await, Ok(None));
+    let reuse = engine.verify(&flushed.facts, within(5000)).await.unwrap();
+    let why =
+        "slot 0: the format of its file is not understood; slot 1: the format of its file is not understood";
+    assert_eq!(reuse, Reuse::NotShown { why: why.to_owned() });
+    assert!(script.asked.lock().unwrap().is_empty());
+}
+
+/// Two restored slots of ten tokens each.
+fn restored(dir: &tempfile::TempDir) -> Map<String, Value> {
+    let slots = [0, 1].map(|id| {
+        let head = [0x6767_7371_u32, 4, 10].into_iter().chain(1..=10).flat_map(u32::to_le_bytes);
+        std::fs::write(dir.path().join(facts::file_of(id)), head.collect::<Vec<u8>>()).unwrap();
+        facts::SlotFacts { id, tokens: 10, bytes: 52, file: facts::file_of(id) }
+    });
+    facts::write(&slots)
+}
+
+fn with_ten_each(dir: &tempfile::TempDir) -> Script {
+    Script { tokens: Lock::new(HashMap::from([(0, 10), (1, 10)])), ..used(dir) }
+}
+
+#[tokio::test]
+async fn a_server_that_restores_in_name_only_is_found_out_and_emptied() {
+    let dir = tempfile::tempdir().unwrap();
+    let facts = restored(&dir);
+    let (script, port) = start(with_ten_each(&dir)).await;
+    let reuse = engine(dir.path(), port, "a").verify(&facts, within(5000)).await.unwrap();
+    let Reuse::NotUsed { why } = reuse else { panic!("{reuse:?}") };
+    assert!(why.contains("slot 1 found 0 of its 10 tokens in its cache"), "{why}");
+    let asked = script.asked.lock().unwrap().clone();
+    assert_eq!(asked[asked.len() - 2..], ["erase 0", "erase 1"], "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_restore_that_one_slot_shows_to_be_used_is_used() {
+    for (found, tokens) in [([(0, 9), (1, 9)], 18), ([(0, 9), (1, 0)], 9)] {
+        let dir = tempfile::tempdir().unwrap();
+        let facts = restored(&dir);
+        let (script, port) = start(Script { found: HashMap::from(found), ..with_ten_each(&dir) }).await;
+        let reuse = engine(dir.path(), port, "a").verify(&facts, within(5000)).await;
+        assert_eq!(reuse, Ok(Reuse::Used { tokens }));
+        let asked = script.asked.lock().unwrap().clone();
+        assert_eq!(asked, ["complete 0", "restore 0", "complete 1", "restore 1"], "nothing is erased");
+    }
+}
+
+#[tokio::test]
+async fn a_restore_of_which_no_slot_answers_for_itself_is_not_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let facts = restored(&dir);
+    let (script, port) = start(Script { answers: Some(1), ..with_ten_each(&dir) }).await;
+    script.busy.lock().unwrap().push(1);
+    let reuse = engine(dir.path(), port, "a").verify(&facts, within(5000)).await.unwrap();
+    let why = "slot 0: slot 1 answered in its place; slot 1: it is busy".to_owned();
+    assert_eq!(reuse, Reuse::NotShown { why });
+    let asked = script.asked.lock().unwrap().clone();
+    assert_eq!(asked, ["complete 0", "restore 0", "restore 1"], "what ran a task holds again what was saved");
+}
+
+const IMAGE: (u16, &str) = (501, "This feature is not supported by multimodal");
+
+/// Three slots that were used.
+fn three(dir: &tempfile::TempDir) -> Script {
+    let tokens = HashMap::from([(0, 10), (1, 20), (2, 30)]);
+    Script { more: 1, tokens: Lock::new(tokens), ..used(dir) }
+}
+
+#[tokio::test]
+async fn a_slot_that_cannot_be_saved_is_named_and_costs_no_other() {
+    for refused in [IMAGE, (500, "Unable to save slot"), (503, "Loading model"), (429, "later")] {
+        let dir = tempfile::tempdir().unwrap();
+        let (script, port) = start(three(&dir)).await;
+        script.refused.lock().unwrap().insert(1, refused);
+        let engine = engine(dir.path(), port, "a");
+        let flushed = engine.flush(FlushKind::Final, "1", within(5000)).await.unwrap();
+        assert_eq!(flushed.missing, [format!("slot 1: answered {}: {}", refused.0, refused.1)]);
+        let files: Vec<&str> = flushed.files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(files, ["lifeboat-slot-0.bin", "lifeboat-slot-2.bin"]);
+        assert_eq!(flushed.bytes, 40 + 80 + 40 + 240);
+    }
+}
+
+#[tokio::test]
+async fn a_flush_that_could_save_no_slot_fails_with_the_reason() {
+    let (full, image) = ((500, "Unable to save slot"), FailureKind::Permanent);
+    for (second, kind) in [(IMAGE, image), (full, FailureKind::Transient)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (script, port) = start(three(&dir)).await;
+        script.refused.lock().unwrap().extend([(0, IMAGE), (1, second), (2, IMAGE)]);
+        let engine = engine(dir.path(), port, "a");
+        for round in [FlushKind::PreCopy, FlushKind::Final] {
+            let error = engine.flush(round, "1", within(5000)).await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.to_string().contains(second.1), "{error}");
+        }
+    }
+    // The same of slots that are only busy: nothing was saved, and nobody says that there was nothing.
+    let dir = tempfile::tempdir().unwrap();
+    let (_, port) = start(Script { busy: Lock::new(vec![0, 1]), ..used(&dir) }).await;
+    let engine = engine(dir.path(), port, "a");
+    let busy = engine.flush(FlushKind::PreCopy, "1", within(5000)).await.unwrap_err();
+    assert_eq!(busy.kind(), FailureKind::Throttled, "{busy}");
+    let late = engine.flush(FlushKind::Final, "2", within(400)).await.unwrap_err();
+    assert!(matches!(late, EngineError::TimedOut { .. }), "{late}");
+}
+
+#[tokio::test]
+async fn a_slot_that_cannot_be_saved_now_keeps_its_file_of_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (script, port) = start(three(&dir)).await;
+    let pod = engine(dir.path(), port, "a");
+    pod.flush(FlushKind::PreCopy, "1", within(5000)).await.unwrap();
+    script.refused.lock().unwrap().insert(1, IMAGE);
+    script.tokens.lock().unwrap().extend([(1, 70), (2, 31)]);
+    let flushed = pod.flush(FlushKind::Final, "2", within(5000)).await.unwrap();
+    let instead = "what it held at the flush before is in its place";
+    assert_eq!(flushed.missing, [format!("slot 1: answered {}: {}; {instead}", IMAGE.0, IMAGE.1)]);
+    let tokens: Vec<u64> = facts::read(&flushed.facts, "").unwrap().iter().map(|slot| slot.tokens).collect();
+    assert_eq!(tokens, [10, 20, 31], "with the facts of that file");
+    assert_eq!(flushed.bytes, 40 + 80 + 40 + 160 + 40 + 248);
+    // Another life does not know the file, and a file that is not what was saved is not used.
+    let stranger = engine(dir.path(), port, "b");
+    assert_eq!(stranger.flush(FlushKind::Final, "3", within(5000)).await.unwrap().files.len(), 2);
+    std::fs::write(dir.path().join("lifeboat-slot-1.bin"), "short").unwrap();
+    let flushed = pod.flush(FlushKind::Final, "4", within(5000)).await.unwrap();
+    assert_eq!((flushed.files.len(), flushed.missing[0].contains(instead)), (2, false), "{flushed:?}");
+    // It never takes the room of what was saved now.
+    let allowed = EngineTarget { max_bytes: Some(420), ..target(dir.path(), port, "a") };
+    let pod = connect(EngineKind::LlamaServer, allowed).unwrap();
+    script.refused.lock().unwrap().clear();
+    script.tokens.lock().unwrap().extend([(0, 5), (1, 5), (2, 5)]);
+    pod.flush(FlushKind::PreCopy, "5", within(5000)).await.unwrap();
+    script.tokens.lock().unwrap().insert(0, 32);
+    script.refused.lock().unwrap().insert(2, IMAGE);
+    let flushed = pod.flush(FlushKind::Final, "6", within(5000)).await.unwrap();
+    assert_eq!(flushed.bytes, 40 + 256 + 40 + 40, "{flushed:?}");
+    assert_eq!(flushed.missing, [format!("slot 2: answered {}: {}", IMAGE.0, IMAGE.1)]);
+}
+
+#[tokio::test]
+async fn an_answer_about_the_server_fails_the_whole_flush() {
+    let flag = "This server does not support slots action. Start it with `--slot-save-path`";
+    for (status, message, kind) in [
+        (404, "File Not Found", FailureKind::Permanent),
+        (401, "Invalid API Key", FailureKind::Permanent),
+        (403, "no", FailureKind::Permanent),
+        (501, flag, FailureKind::Permanent),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (script, port) = start(three(&dir)).await;
+        script.refused.lock().unwrap().insert(1, (status, message));
+        let engine = engine(dir.path(), port, "a");
+        let error = engine.flush(FlushKind::Final, "1", within(5000)).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(&status.to_string()), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_slot_whose_content_cannot_be_saved_is_never_probed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (script, port) = start(three(&dir)).await;
+    // The one used longest ago holds an image.
+    script.refused.lock().unwrap().insert(0, IMAGE);
+    let first = engine(dir.path(), port, "a");
+    let looked = first.look(within(5000)).await.unwrap();
+    assert!(looked.fingerprint.probe.is_some());
+    assert_eq!(*script.asked.lock().unwrap(), ["save 0", "save 1", "complete 1", "save 1", "restore 1"]);
+    // Where none can be saved the look answers all the same, without evidence.
+    script.refused.lock().unwrap().extend([(1, IMAGE), (2, (500, "Unable to save slot"))]);
+    script.asked.lock().unwrap().clear();
+    let second = engine(dir.path(), port, "b");
+    let looked_at = second.look(within(5000)).await.unwrap();
+    assert!(looked_at.fingerprint.probe.is_none() && looked_at.state_bytes > 0);
+    assert_eq!(*script.asked.lock().unwrap(), ["save 0", "save 1", "save 2"]);
+    // But nothing is restored into a server that was not probed.
+    let refused = second.prove(&looked.fingerprint, within(2000)).await.unwrap_err();
+    assert!(refused.to_string().contains(IMAGE.1), "{refused}");
+}
+
+#[tokio::test]
+async fn evidence_is_taken_after_the_last_flush_in_the_smallest_slot_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let (script, port) = start(three(&dir)).await;
+    // The smallest holds an image; the next one is used again after the flush.
+    script.refused.lock().unwrap().insert(0, IMAGE);
+    let engine = engine(dir.path(), port, "a");
+    assert!(engine.evidence(within(2000)).await.is_err(), "nothing was flushed");
+    engine.flush(FlushKind::Final, "1", within(5000)).await.unwrap();
+    script.busy.lock().unwrap().push(1);
+    script.asked.lock().unwrap().clear();
+    let evidence = engine.evidence(within(2000)).await.unwrap();
+    assert!(evidence.probe.is_some());
+    assert_eq!(*script.asked.lock().unwrap(), ["complete 2", "restore 2"]);
+    // It is known from here on.
+    script.asked.lock().unwrap().clear();
+    assert_eq!(engine.evidence(within(2000)).await.unwrap(), evidence);
     assert!(script.asked.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn a_server_that_restores_in_name_only_is_found_out() {
+async fn no_slot_is_probed_after_the_last_flush_that_was_not_saved() {
     let dir = tempfile::tempdir().unwrap();
-    for (cache_n, shown) in [(0, false), (9, true)] {
-        let (_, port) = start(Script { cache_n, ..used(&dir) }).await;
-        let engine = engine(dir.path(), port, "a");
-        let head = [0x6767_7371_u32, 4, 10].into_iter().chain(1..=10).flat_map(u32::to_le_bytes);
-        std::fs::write(dir.path().join("lifeboat-slot-0.bin"), head.collect::<Vec<u8>>()).unwrap();
-        let facts =
-            facts::write(&[facts::SlotFacts { id: 0, tokens: 10, bytes: 52, file: facts::file_of(0) }]);
-        let verified = engine.verify(&facts, within(5000)).await;
-        match shown {
-            true => assert_eq!(verified, Ok(Some(9))),
-            false => assert_eq!(verified.unwrap_err().kind(), FailureKind::Mismatch),
-        }
-    }
+    let (script, port) = start(three(&dir)).await;
+    let engine = engine(dir.path(), port, "a");
+    engine.flush(FlushKind::PreCopy, "1", within(5000)).await.unwrap();
+    // What an earlier flush saved is not what the slot holds; what ran a task since, or lost its file, neither.
+    script.refused.lock().unwrap().insert(0, IMAGE);
+    engine.flush(FlushKind::Final, "2", within(5000)).await.unwrap();
+    script.ran.lock().unwrap().insert(1, 50);
+    std::fs::remove_file(dir.path().join("lifeboat-slot-2.bin")).unwrap();
+    script.asked.lock().unwrap().clear();
+    let none = engine.evidence(within(2000)).await.unwrap_err();
+    assert_eq!(none.kind(), FailureKind::Throttled, "{none}");
+    assert!(script.asked.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
