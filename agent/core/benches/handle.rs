@@ -76,7 +76,7 @@ impl Bench {
                         continue;
                     }
                     Action::Pod { action: PodAction::Save { .. }, .. } => {
-                        Done::Saved { bytes, sent: bytes, left_out: None }
+                        Done::Saved { bytes, sent: bytes, left_out: None, newest: None }
                     }
                     Action::Pod { action: PodAction::Commit { kind: FlushKind::Final, .. }, .. } => {
                         Done::Committed { generation: "lineage/1-1".into(), bytes }

@@ -169,6 +169,10 @@ pub enum Done {
         sent: u64,
         /// What of it is missing, and why. What is there may be committed as partial.
         left_out: Option<String>,
+        /// The newest generation of the same lineage, where one is known, and the bytes of state it holds. It may be of an
+        /// earlier life of the agent.
+        #[serde(default)]
+        newest: Option<(String, u64)>,
     },
     /// Answer to `Commit`.
     Committed {

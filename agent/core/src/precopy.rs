@@ -38,7 +38,8 @@ pub(crate) struct PreCopy {
     sent: u64,
     /// What the last round sent that came after another: that much changes between two rounds.
     changes: Option<u64>,
-    /// The newest generation that a round committed, and the bytes of state it holds.
+    /// The newest generation of the lineage, and the bytes of state it holds: a round committed it, in this life or an
+    /// earlier one.
     pub(crate) committed: Option<(String, u64)>,
     /// Rounds that were committed.
     pub(crate) rounds: u32,
@@ -143,6 +144,13 @@ impl PreCopy {
         self.tries = Attempts::default();
     }
 
+    /// A save says which generation is the newest. An earlier life may have committed it, or an answer was lost.
+    pub(crate) fn learns(&mut self, outcome: &Outcome) {
+        if let Outcome::Done(Done::Saved { newest: Some(newest), .. }) = outcome {
+            self.committed = Some(newest.clone());
+        }
+    }
+
     /// Takes an answer.
     pub(crate) fn answered(
         &mut self,
@@ -153,6 +161,7 @@ impl PreCopy {
     ) {
         let made = self.tries.made;
         self.tries = Attempts::default();
+        self.learns(&outcome);
         match &outcome {
             Outcome::Done(Done::Flushed { bytes }) if self.step == PreCopyStep::Flush => {
                 inspection.flushed(*bytes, ctx.now.since(self.began));
@@ -172,6 +181,12 @@ impl PreCopy {
             // A restarted engine has nothing: that must not hide what was copied before.
             (PreCopyStep::Flush, Outcome::Done(Done::Flushed { bytes: 0 })) => PreCopyStep::Idle,
             (PreCopyStep::Flush, Outcome::Done(_)) => PreCopyStep::Save,
+            // What is newer and less must not hide what holds more.
+            (PreCopyStep::Save, Outcome::Done(Done::Saved { bytes, left_out: Some(_), .. }))
+                if self.committed.as_ref().is_some_and(|(_, held)| bytes < *held) =>
+            {
+                PreCopyStep::Idle
+            }
             (PreCopyStep::Save, Outcome::Done(Done::Saved { bytes, left_out, .. }))
                 if left_out.is_none() || bytes > 0 =>
             {

@@ -359,6 +359,25 @@ fn log(failures: &Failures, key: (Option<PodUid>, ActionName), outcome: &Outcome
     let took_ms = took.as_millis();
     let news = |text: &str| failures.lock().failed(key.clone(), text, clock::now());
     match outcome {
+        Outcome::Done(Done::Saved {
+            bytes, left_out: Some(why), newest: Some((generation, held)), ..
+        }) if bytes < held => {
+            // The save worked, but nobody will find it: whoever looks why nothing newer is there must find this.
+            match news(&format!("less than {generation}")) {
+                Some(unlogged) => {
+                    tracing::warn!(
+                        took_ms,
+                        bytes,
+                        held,
+                        generation,
+                        why,
+                        unlogged,
+                        "not committed: it holds less"
+                    );
+                }
+                None => tracing::debug!(took_ms, bytes, held, generation, why, "not committed, as before"),
+            }
+        }
         Outcome::Done(done) => {
             failures.lock().worked(&key);
             tracing::debug!(took_ms, ?done, "done");

@@ -33,6 +33,7 @@ impl Machine {
                 if let Some(pod) = self.pods.get_mut(&uid)
                     && let Some(departure) = &mut pod.departure
                 {
+                    pod.precopy.learns(&outcome);
                     let earlier = pod.precopy.committed.as_ref();
                     departure.save.answered(
                         &pod.facts,

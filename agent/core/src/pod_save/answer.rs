@@ -59,7 +59,7 @@ impl PodSave {
                 let took = self.flush_began.map_or(Span::ZERO, |began| ctx.now.since(began));
                 self.lose(&pod.uid, format!("the engine did not finish its flush within {took}"), ctx);
             }
-            (SaveStep::Save, Outcome::Done(Done::Saved { bytes, sent, left_out })) => {
+            (SaveStep::Save, Outcome::Done(Done::Saved { bytes, sent, left_out, .. })) => {
                 self.sent = sent;
                 let all = inspection.state_bytes().max(bytes);
                 let shortage = self.shortage();

@@ -172,6 +172,6 @@ impl Field<'_> {
         let Some((&key, &(pod, _))) = self.transfers.first_key_value() else { return };
         self.transfers.remove(&key);
         let bytes = self.draw.pods.get(pod).map_or(0, |pod| pod.bytes);
-        self.answer(key.1, Outcome::Done(Done::Saved { bytes, sent: bytes, left_out: None }));
+        self.answer(key.1, Outcome::Done(Done::Saved { bytes, sent: bytes, left_out: None, newest: None }));
     }
 }

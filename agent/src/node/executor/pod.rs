@@ -10,6 +10,7 @@ use crate::runtime::metrics::labels::TokenStage;
 use crate::volume::kept::Kept;
 use checkpoint::dispatcher::{Class, Rank};
 use checkpoint::intent::{Intent, IntentState};
+use checkpoint::key::LineageId;
 use checkpoint::reuse::{self, Reusable};
 use checkpoint::save::{self, Identity, Progress, SaveRequest, SourceFile};
 use checkpoint::store::Store;
@@ -251,7 +252,14 @@ async fn save(
     }
     let (bytes, sent, left_out) =
         save_flushed(clients, &mut side, &store, &workload, (kind, &context.rank), until).await?;
-    Ok(Done::Saved { bytes, sent, left_out })
+    Ok(Done::Saved { bytes, sent, left_out, newest: newest(&side, &context.lineage()?) })
+}
+
+/// The newest generation of `lineage` that is known. What a restored pod took of another lineage does not count: nobody
+/// finds that one any more.
+fn newest(side: &SourceSide, lineage: &LineageId) -> Option<(String, u64)> {
+    let baseline = side.baseline.as_ref().filter(|baseline| baseline.lineage == *lineage)?;
+    Some((format!("{lineage}/{}", baseline.number), baseline.manifest.bytes_total()))
 }
 
 /// Saves what is flushed, and keeps the account in `side`.

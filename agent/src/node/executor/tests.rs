@@ -66,3 +66,29 @@ fn refusals_of_an_engine_are_logged_when_they_change_and_counted_each_time() {
     let counted = "lifeboat_engine_errors_total{engine=\"llama-server\",kind=\"permanent\"} 8";
     assert!(metrics.render().contains(counted), "{}", metrics.render());
 }
+
+#[test]
+fn a_save_that_is_less_than_the_newest_generation_is_said_once() {
+    let failures = Failures::default();
+    let uid = PodUid("a".into());
+    let action = Action::Pod { uid: uid.clone(), action: PodAction::InspectEngine };
+    let saved = |bytes, left_out: Option<&str>| {
+        let (left_out, newest) = (left_out.map(str::to_owned), Some(("llama-0/1-7".to_owned(), 100)));
+        Outcome::Done(Done::Saved { bytes, sent: 1, left_out, newest })
+    };
+    let name: ActionName = (&action).into();
+    let logged = Log::of(|| {
+        for bytes in [60, 61, 62] {
+            log(
+                &failures,
+                (Some(uid.clone()), name),
+                &saved(bytes, Some("slot 2: answered 501")),
+                Span::ZERO,
+            );
+        }
+        log(&failures, (Some(uid.clone()), name), &saved(100, Some("slot 2: answered 501")), Span::ZERO);
+        log(&failures, (Some(uid.clone()), name), &saved(60, None), Span::ZERO);
+    });
+    assert_eq!(logged.len(), 1, "{logged:#?}");
+    assert!(logged[0].contains("llama-0/1-7") && logged[0].contains("slot 2: answered 501"), "{logged:#?}");
+}

@@ -40,6 +40,9 @@ pub(super) struct JudgedPod {
     /// A save of the final round ended: `Some(true)` with all of it. The same of a pre-copy.
     pub(super) saved: Option<bool>,
     pub(super) copied: Option<bool>,
+    /// Bytes of the last save that was answered, of either round; and of the newest generation that is known.
+    pub(super) in_store: u64,
+    pub(super) newest: Option<u64>,
     /// A commit found packs of it endangered, and nothing was saved since; and so often it was saved again for that.
     pub(super) endangered: bool,
     pub(super) resaves: u32,
@@ -84,6 +87,8 @@ impl JudgedPod {
             state_bytes: 0,
             saved: None,
             copied: None,
+            in_store: 0,
+            newest: None,
             endangered: false,
             resaves: 0,
             committed: false,
@@ -161,15 +166,23 @@ impl JudgedPod {
             }
             (
                 Action::Pod { action: PodAction::Save { kind, .. }, .. },
-                Outcome::Done(Done::Saved { left_out, .. }),
-            ) => match kind {
-                FlushKind::Final => self.saved = Some(left_out.is_none()),
-                FlushKind::PreCopy => self.copied = Some(left_out.is_none()),
-            },
+                Outcome::Done(Done::Saved { bytes, left_out, newest, .. }),
+            ) => {
+                self.in_store = *bytes;
+                self.newest = newest.as_ref().map(|(_, held)| *held).or(self.newest);
+                match kind {
+                    FlushKind::Final => self.saved = Some(left_out.is_none()),
+                    FlushKind::PreCopy => self.copied = Some(left_out.is_none()),
+                }
+            }
             // What was sent so far may be committed as partial.
             (Action::Pod { action: PodAction::Save { kind: FlushKind::Final, .. }, .. }, _) => {
                 self.saved.get_or_insert(false);
             }
+            (
+                Action::Pod { action: PodAction::Commit { kind: FlushKind::PreCopy, .. }, .. },
+                Outcome::Done(Done::Committed { bytes, .. }),
+            ) => self.newest = Some(*bytes),
             (
                 Action::Pod { action: PodAction::Commit { kind: FlushKind::Final, .. }, .. },
                 Outcome::Failed { kind: FailureKind::Endangered, .. },

@@ -41,6 +41,10 @@ impl Checker {
                 match pod.copied {
                     None => say(5, "before its save"),
                     Some(whole) if whole == *partial => say(5, "with the wrong word on whether it is whole"),
+                    // Readers take the newest: what is newer and less would hide it.
+                    Some(false) if pod.newest.is_some_and(|held| pod.in_store < held) => {
+                        say(5, "of a part that holds less than the newest generation");
+                    }
                     Some(_) => {}
                 }
             }

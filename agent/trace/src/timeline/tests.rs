@@ -116,7 +116,11 @@ fn a_round_of_pre_copy_is_one_line_and_rounds_that_send_the_same_are_one_too() {
                 1,
                 Action::Pod { uid: pod(), action: PodAction::Save { kind: FlushKind::PreCopy, rank: 0 } },
             )
-            .done(at + 900, id + 1, Done::Saved { bytes: 4 << 20, sent: 1 << 20, left_out: None })
+            .done(
+                at + 900,
+                id + 1,
+                Done::Saved { bytes: 4 << 20, sent: 1 << 20, left_out: None, newest: None },
+            )
             .ask(
                 at + 900,
                 id + 2,

@@ -180,7 +180,7 @@ pub(super) fn answered(action: &Action, outcome: &Outcome, took: Span) -> (Strin
         }
         Done::Flushed { bytes: 0 } => "no state".into(),
         Done::Flushed { bytes: size } | Done::Fetched { bytes: size } => bytes(*size),
-        Done::Saved { bytes: size, sent, left_out } => saved(*size, *sent, left_out.as_deref()),
+        Done::Saved { bytes: size, sent, left_out, .. } => saved(*size, *sent, left_out.as_deref()),
         Done::Committed { bytes: size, .. } => format!("{} committed", bytes(*size)),
         Done::Lineages { candidates, .. } if candidates.is_empty() => "none".into(),
         Done::Lineages { candidates, worth_waiting_for: None } => format!("{} found", candidates.len()),

@@ -235,7 +235,7 @@ impl Pen {
         self.answer(&format!("flush {pod}"), at + 10, Outcome::Done(Done::Flushed { bytes: 100 }));
         self.saves(pod, 0);
         let left_out = left_out.map(str::to_owned);
-        let saved = Done::Saved { bytes: 100, sent: 100, left_out };
+        let saved = Done::Saved { bytes: 100, sent: 100, left_out, newest: None };
         self.answer(&format!("save {pod}"), at + 20, Outcome::Done(saved));
     }
 

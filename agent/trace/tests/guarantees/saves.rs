@@ -195,7 +195,8 @@ fn a_part_that_a_pre_copy_commits_as_the_whole_is_a_violation_of_guarantee_5() {
         let kind = evacuation::effect::FlushKind::PreCopy;
         let mut pen = Pen::new(Policy::default(), &[engine("gold")]);
         pen.asks(Action::Pod { uid: uid("gold"), action: PodAction::Save { kind, rank: 0 } });
-        let saved = Done::Saved { bytes: 10, sent: 10, left_out: Some("a file that grew".into()) };
+        let saved =
+            Done::Saved { bytes: 10, sent: 10, left_out: Some("a file that grew".into()), newest: None };
         pen.answer("save", 1_100, Outcome::Done(saved));
         pen.asks(Action::Pod {
             uid: uid("gold"),
@@ -205,6 +206,36 @@ fn a_part_that_a_pre_copy_commits_as_the_whole_is_a_violation_of_guarantee_5() {
     };
     copied(true).is_good();
     copied(false).breaks(5, "with the wrong word on whether it is whole");
+}
+
+#[test]
+fn a_part_that_a_pre_copy_commits_over_more_is_a_violation_of_guarantee_5() {
+    let kind = evacuation::effect::FlushKind::PreCopy;
+    let copied = |bytes, left_out: Option<&str>, newest: Option<u64>| {
+        let mut pen = Pen::new(Policy::default(), &[engine("gold")]);
+        pen.asks(Action::Pod { uid: uid("gold"), action: PodAction::Save { kind, rank: 0 } });
+        let left_out = left_out.map(str::to_owned);
+        let (newest, partial) = (newest.map(|held| ("gold/1-7".to_owned(), held)), left_out.is_some());
+        pen.answer("save", 1_100, Outcome::Done(Done::Saved { bytes, sent: 10, left_out, newest }));
+        let commit = PodAction::Commit { kind, partial, without_endangered: false };
+        pen.asks(Action::Pod { uid: uid("gold"), action: commit });
+        pen
+    };
+    copied(10, Some("slot-1"), Some(11)).breaks(5, "of a part that holds less than the newest generation");
+    copied(10, Some("slot-1"), Some(10)).is_good();
+    copied(10, Some("slot-1"), None).is_good();
+    // All of an engine that has less than before is the state that there is.
+    copied(10, None, Some(11)).is_good();
+    // What this life has committed counts as well.
+    let mut pen = copied(10, None, None);
+    let committed = Done::Committed { generation: "gold/1-1".into(), bytes: 10 };
+    pen.answer("commit", 1_200, Outcome::Done(committed));
+    pen.asks(Action::Pod { uid: uid("gold"), action: PodAction::Save { kind, rank: 0 } });
+    let part = Done::Saved { bytes: 9, sent: 1, left_out: Some("slot-1".into()), newest: None };
+    pen.answer("save", 1_300, Outcome::Done(part));
+    let commit = PodAction::Commit { kind, partial: true, without_endangered: false };
+    pen.asks(Action::Pod { uid: uid("gold"), action: commit });
+    pen.breaks(5, "of a part that holds less than the newest generation");
 }
 
 #[test]
@@ -238,7 +269,7 @@ fn what_was_found_endangered_is_never_committed_as_it_was() {
         let mut pen = endangered(4_000);
         for time in 1..=times {
             pen.saves("gold", 0);
-            let saved = Done::Saved { bytes: 10, sent: 1, left_out: None };
+            let saved = Done::Saved { bytes: 10, sent: 1, left_out: None, newest: None };
             pen.answer("save", 4_000 + time * 200, Outcome::Done(saved));
             pen.commits("gold", false);
             pen.answer("commit", 4_100 + time * 200, failed());

@@ -89,6 +89,11 @@ impl Coverage {
         }
     }
 
+    /// An engine has flushed a part of what it holds.
+    pub fn flushed_in_part(&mut self, last: bool) {
+        self.count("partial flush", if last { "final" } else { "pre-copy" });
+    }
+
     /// In which order a life has heard of its node, its pods and IMDS, and what of it was late.
     pub fn arrived(&mut self, facts: Vec<&'static str>) {
         facts.into_iter().for_each(|fact| self.count("start", fact));
@@ -129,6 +134,10 @@ impl Coverage {
         if self.strikes("maintenance-also") * 100 < self.runs {
             missing.push("several announcements, in one of a hundred runs".to_owned());
         }
+        let parts = ["final", "pre-copy"].into_iter().filter(|name| {
+            self.counts.get(&("partial flush", *name)).copied().unwrap_or(0) * 100 < self.runs
+        });
+        missing.extend(parts.map(|name| format!("a {name} flush of a part, in one of a hundred runs")));
         let states = StateOutcome::ALL.iter().copied().filter(|state| !self.states.contains_key(state));
         missing.extend(states.map(|state| format!("state {state:?}")));
         let ways = DepartureOutcome::ALL.iter().copied().filter(|way| !self.departures.contains_key(way));

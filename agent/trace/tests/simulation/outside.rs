@@ -100,6 +100,17 @@ impl World<'_> {
         self.later(after, Happening::Answer(life, effect.id, outcome));
     }
 
+    /// Some of what an engine holds may not be written: an image, a conversation that goes on.
+    fn leaves_out(&mut self, pod: &str, bytes: u64, action: &Action) -> (u64, Option<String>) {
+        if bytes == 0 || !self.dice.percent(&format!("{pod}/leaves-out"), 8) {
+            return (bytes, None);
+        }
+        let last = matches!(action, Action::Pod { action: PodAction::Flush { kind: FlushKind::Final }, .. });
+        self.coverage.flushed_in_part(last);
+        let part = u128::from(bytes) * u128::from(self.dice.of("leaves-out").u8(1..100)) / 100;
+        (u64::try_from(part).unwrap_or(bytes).max(1), Some("slot-1".to_owned()))
+    }
+
     /// What an engine says of this many bytes.
     fn claims(&mut self, pod: &str, bytes: u64) -> u64 {
         if self.strikes("engine-boasts", pod).is_some() {
@@ -419,7 +430,8 @@ impl World<'_> {
         };
         let outcome = match outcome {
             Outcome::Done(Done::Flushed { bytes }) => {
-                self.opened.insert((life, pod.to_owned()), bytes);
+                let (bytes, left_out) = self.leaves_out(pod, bytes, &effect.action);
+                self.opened.insert((life, pod.to_owned()), (bytes, left_out));
                 Outcome::Done(Done::Flushed { bytes: self.claims(pod, bytes) })
             }
             outcome => outcome,

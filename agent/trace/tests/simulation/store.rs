@@ -16,8 +16,8 @@ struct Lineage {
 #[derive(Debug, Default)]
 pub struct Store {
     lineages: BTreeMap<String, Lineage>,
-    /// What one life's shell has saved of a pod and may commit: bytes, and whether that is all.
-    ready: BTreeMap<(u32, String), (u64, bool)>,
+    /// Bytes that one life's shell has saved of a pod and may commit.
+    ready: BTreeMap<(u32, String), u64>,
 }
 
 impl Store {
@@ -36,15 +36,19 @@ impl Store {
     }
 
     /// A save ended with so much in the store.
-    pub fn saved(&mut self, life: u32, pod: &str, bytes: u64, whole: bool) {
+    pub fn saved(&mut self, life: u32, pod: &str, bytes: u64) {
         let lineage = self.lineages.entry(pod.to_owned()).or_default();
         lineage.acknowledged = lineage.acknowledged.max(bytes);
-        self.ready.insert((life, pod.to_owned()), (bytes, whole));
+        self.ready.insert((life, pod.to_owned()), bytes);
+    }
+
+    /// The newest generation of a pod, and the bytes it holds.
+    pub fn newest(&self, pod: &str) -> Option<(String, u64)> {
+        self.lineages.get(pod)?.generations.last().cloned()
     }
 
     pub fn commit(&mut self, life: u32, pod: &str, last: bool) -> Outcome {
-        let Some(&(bytes, _)) = self.ready.get(&(life, pod.to_owned())).filter(|(bytes, _)| *bytes > 0)
-        else {
+        let Some(&bytes) = self.ready.get(&(life, pod.to_owned())).filter(|bytes| **bytes > 0) else {
             return failed(FailureKind::NotFound, "no whole file of it is in the store");
         };
         let lineage = self.lineages.entry(pod.to_owned()).or_default();

@@ -12,7 +12,7 @@ impl World<'_> {
             let outcome = failed(FailureKind::Mismatch, "a file that was reported is not there");
             return self.reply(life, effect, Some(outcome), 20);
         }
-        let bytes = self.opened.get(&(life, pod.to_owned())).copied().unwrap_or(0);
+        let bytes = self.opened.get(&(life, pod.to_owned())).map_or(0, |(bytes, _)| *bytes);
         let send = self.store.missing(pod, bytes);
         self.saving.insert((life, effect.id.0), (pod.to_owned(), bytes, send));
         self.link.settle(self.now);
@@ -35,8 +35,11 @@ impl World<'_> {
         self.link.settle(self.now);
         for done in self.link.complete() {
             let Some((pod, bytes, sent)) = self.saving.remove(&(done.life, done.id)) else { continue };
-            self.store.saved(done.life, &pod, bytes, true);
-            self.finish_save(done.life, done.id, Done::Saved { bytes, sent, left_out: None });
+            let left_out =
+                self.opened.get(&(done.life, pod.clone())).and_then(|(_, left_out)| left_out.clone());
+            self.store.saved(done.life, &pod, bytes);
+            let newest = self.store.newest(&pod);
+            self.finish_save(done.life, done.id, Done::Saved { bytes, sent, left_out, newest });
         }
         self.schedule_link();
     }
@@ -55,22 +58,23 @@ impl World<'_> {
     }
 
     /// The bytes of a save that ends before it is complete: four fifths of them in whole files.
-    pub fn cut_save(&mut self, life: u32, id: EffectId) -> Option<(u64, u64)> {
+    pub fn cut_save(&mut self, life: u32, id: EffectId) -> Option<Done> {
         let (pod, bytes, send) = self.saving.remove(&(life, id.0))?;
         self.link.settle(self.now);
         let left = self.link.remove(life, id.0).unwrap_or(0);
         self.schedule_link();
         let whole = (bytes - left.min(bytes)) / 5 * 4;
-        self.store.saved(life, &pod, whole, false);
-        Some((whole, send - left.min(send)))
+        self.store.saved(life, &pod, whole);
+        let (sent, newest) = (send - left.min(send), self.store.newest(&pod));
+        Some(Done::Saved { bytes: whole, sent, left_out: Some("cut".into()), newest })
     }
 
     pub fn save_ends(&mut self, life: u32, effect: Effect) {
         if !self.is_open(life, effect.id) {
             return;
         }
-        if let Some((bytes, sent)) = self.cut_save(life, effect.id) {
-            self.finish_save(life, effect.id.0, Done::Saved { bytes, sent, left_out: Some("cut".into()) });
+        if let Some(done) = self.cut_save(life, effect.id) {
+            self.finish_save(life, effect.id.0, done);
         }
     }
 }

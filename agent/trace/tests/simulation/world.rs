@@ -79,8 +79,8 @@ pub struct World<'a> {
     pub open: BTreeMap<u64, Effect>,
     /// What an open save is to move, by effect: bytes of state, bytes to send.
     pub saving: BTreeMap<(u32, u64), (String, u64, u64)>,
-    /// Bytes that a life's shell has opened after a flush.
-    pub opened: BTreeMap<(u32, String), u64>,
+    /// Bytes that a life's shell has opened after a flush, and what the engine left out of it.
+    pub opened: BTreeMap<(u32, String), (u64, Option<String>)>,
     /// The last few things, for a failure's message.
     pub trace: VecDeque<String>,
     pub delivered: u32,

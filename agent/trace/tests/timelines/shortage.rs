@@ -93,7 +93,7 @@ fn a_report_says_what_a_state_needed_of_the_link_and_what_it_had() {
     tier(&mut stage, "gold", 100, 80);
     stage.notice(TERMINATE, "n", 120);
     stage.until(60_000);
-    let part = Done::Saved { bytes: 4 * GIB, sent: 4 * GIB, left_out: Some("slot-1".into()) };
+    let part = Done::Saved { bytes: 4 * GIB, sent: 4 * GIB, left_out: Some("slot-1".into()), newest: None };
     stage.answers_now("save", "gold", Outcome::Done(part));
     stage.until(126_000);
     let entry = stage.entry("gold").unwrap();
@@ -107,7 +107,7 @@ fn a_part_does_not_hide_an_earlier_generation_that_holds_more() {
     let mut stage = Stage::with(&[stateful("gold")]);
     stage.notice(NoticeKind::Rebalance, "r", 0);
     stage.until(10_000);
-    let part = |bytes| Done::Saved { bytes, sent: bytes, left_out: Some("slot-1".into()) };
+    let part = |bytes| Done::Saved { bytes, sent: bytes, left_out: Some("slot-1".into()), newest: None };
     stage.answers.insert("save gold".into(), Outcome::Done(part(GIB / 2)));
     stage.notice(TERMINATE, "n", 120);
     stage.until(126_000);
@@ -115,6 +115,44 @@ fn a_part_does_not_hide_an_earlier_generation_that_holds_more() {
     assert_eq!((entry.state, entry.generation.as_deref()), (StateOutcome::Earlier, Some("gold/1-1")));
     assert_eq!(stage.times("commit", "gold").len(), 1, "{}", stage.story());
     assert_eq!(stage.times("abandon_intent", "gold").len(), 1, "the replacement takes what there is");
+}
+
+#[test]
+fn a_pre_copy_that_holds_less_than_the_newest_generation_is_not_committed() {
+    let part = |bytes, newest: Option<u64>| {
+        let newest = newest.map(|held| ("gold/1-7".to_owned(), held));
+        Outcome::Done(Done::Saved { bytes, sent: bytes, left_out: Some("slot-1".into()), newest })
+    };
+    // An earlier life of the agent committed it, or a round of this one.
+    for (first, second, commits) in [
+        (part(GIB / 2, Some(GIB)), part(GIB, Some(GIB)), vec![30_000]),
+        (part(GIB / 2, None), part(GIB / 4, None), vec![0]),
+        (part(GIB / 2, None), part(GIB / 2, None), vec![0, 30_000]),
+    ] {
+        let mut stage = Stage::with(&[stateful("gold")]);
+        stage.answers.insert("save gold".into(), first);
+        let committed = Done::Committed { generation: "gold/1-1".into(), bytes: GIB / 2 };
+        stage.answers.insert("commit gold".into(), Outcome::Done(committed));
+        stage.notice(NoticeKind::Rebalance, "r", 0);
+        stage.until(20_000);
+        stage.answers.insert("save gold".into(), second);
+        stage.until(50_000);
+        assert_eq!(stage.times("save", "gold"), [0, 30_000], "{}", stage.story());
+        assert_eq!(stage.times("commit", "gold"), commits, "{}", stage.story());
+    }
+}
+
+#[test]
+fn a_part_does_not_hide_what_an_earlier_life_committed() {
+    let mut stage = Stage::with(&[stateful("gold")]);
+    let newest = Some(("gold/1-7".to_owned(), GIB));
+    let part = Done::Saved { bytes: GIB / 2, sent: GIB / 2, left_out: Some("slot-1".into()), newest };
+    stage.answers.insert("save gold".into(), Outcome::Done(part));
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(126_000);
+    let entry = stage.entry("gold").unwrap();
+    assert_eq!((entry.state, entry.generation.as_deref()), (StateOutcome::Earlier, Some("gold/1-7")));
+    assert!(stage.times("commit", "gold").is_empty(), "{}", stage.story());
 }
 
 #[test]
@@ -143,7 +181,7 @@ fn what_is_left_to_send_after_a_pre_copy_decides_what_fits() {
     stage.by_hand.clear();
     tier(&mut stage, "gold", 100, 12);
     tier(&mut stage, "silver", 10, 2);
-    let saved = |sent| Outcome::Done(Done::Saved { bytes: 12 * GIB, sent, left_out: None });
+    let saved = |sent| Outcome::Done(Done::Saved { bytes: 12 * GIB, sent, left_out: None, newest: None });
     stage.answers.insert("save gold".into(), saved(GIB));
     let committed = Done::Committed { generation: "gold/1-1".into(), bytes: 12 * GIB };
     stage.answers.insert("commit gold".into(), Outcome::Done(committed));

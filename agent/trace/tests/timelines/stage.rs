@@ -278,7 +278,7 @@ impl Stage {
             }
             Action::Pod { action: PodAction::Flush { .. }, .. } => Done::Flushed { bytes: 1 << 30 },
             Action::Pod { action: PodAction::Save { .. }, .. } => {
-                Done::Saved { bytes: 1 << 30, sent: 1 << 30, left_out: None }
+                Done::Saved { bytes: 1 << 30, sent: 1 << 30, left_out: None, newest: None }
             }
             Action::Pod { uid: pod, action: PodAction::Commit { .. } } => {
                 Done::Committed { generation: format!("{pod}/1-1"), bytes: 1 << 30 }

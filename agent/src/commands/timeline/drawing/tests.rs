@@ -201,7 +201,7 @@ fn steps() -> Vec<Step> {
 }
 
 fn saved(bytes: u64) -> Done {
-    Done::Saved { bytes, sent: bytes, left_out: None }
+    Done::Saved { bytes, sent: bytes, left_out: None, newest: None }
 }
 
 fn drawn() -> (Vec<Chart>, String) {

@@ -178,7 +178,7 @@ impl World {
     }
 
     pub fn answer_save(&mut self, id: EffectId, bytes: u64, sent: u64, left_out: Option<String>) {
-        let outcome = Outcome::Done(Done::Saved { bytes, sent, left_out });
+        let outcome = Outcome::Done(Done::Saved { bytes, sent, left_out, newest: None });
         self.later(STORE, Happening::Answer(self.life(), id, outcome));
     }
 
