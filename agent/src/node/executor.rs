@@ -7,6 +7,7 @@
 pub(crate) mod commit;
 mod disk_room;
 pub(crate) mod failure;
+mod flushed_files;
 mod node;
 pub(crate) mod pod;
 pub(crate) mod pod_context;

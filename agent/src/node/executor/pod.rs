@@ -3,14 +3,16 @@
 use super::Clients;
 use super::commit::{CommitRequest, commit};
 use super::failure::EffectFailure;
+use super::flushed_files;
 use crate::kube::About;
 use crate::node::executor::pod_context::{Baseline, FlushedState, PodContext, SourceSide};
 use crate::node::store::Opened;
 use crate::runtime::metrics::labels::TokenStage;
 use crate::volume::kept::Kept;
 use checkpoint::dispatcher::{Class, Rank};
-use checkpoint::intent::{Intent, IntentState};
-use checkpoint::key::LineageId;
+use checkpoint::generation::ReadError;
+use checkpoint::intent::{FoundIntent, Intent, IntentState};
+use checkpoint::key::{LineageId, Workload};
 use checkpoint::reuse::{self, Reusable};
 use checkpoint::save::{self, Identity, Progress, SaveRequest, SourceFile};
 use checkpoint::store::Store;
@@ -97,7 +99,7 @@ async fn intend(
     let until = clock::instant(deadline);
     let source = context.as_source(clients);
     // The agent may have been restarted after the commit of this very departure.
-    if let Some(found) = Intent::read(store.as_ref(), &workload, &lineage, until).await?
+    if let Some(found) = announced(&store, &workload, &lineage, until).await?
         && let IntentState::Committed { number } = found.intent.state
         && found.intent.notice_id.as_deref() == Some(departure)
         && found.intent.writer == source.uid
@@ -126,6 +128,23 @@ async fn intend(
     Ok(Done::IntentWritten { committed: None })
 }
 
+/// The intent of this lineage. One that cannot be read is as good as none, and is written over: what is saved and
+/// committed beside it does not hang on it.
+pub(super) async fn announced(
+    store: &Store,
+    workload: &Workload,
+    lineage: &LineageId,
+    until: tokio::time::Instant,
+) -> Result<Option<FoundIntent>, ReadError> {
+    match Intent::read(store.as_ref(), workload, lineage, until).await {
+        Err(error @ (ReadError::Document(_) | ReadError::Misplaced { .. })) => {
+            tracing::warn!(%error, %lineage, "its intent cannot be read");
+            Ok(None)
+        }
+        found => found,
+    }
+}
+
 async fn abandon(
     clients: &Clients,
     context: &PodContext,
@@ -145,7 +164,7 @@ pub(super) async fn settle_intent(
     let store = store(clients).await?;
     let (workload, lineage) = (context.workload(clients)?, context.lineage()?);
     let until = clock::instant(deadline);
-    let Some(found) = Intent::read(store.as_ref(), &workload, &lineage, until).await? else { return Ok(()) };
+    let Some(found) = announced(&store, &workload, &lineage, until).await? else { return Ok(()) };
     if found.intent.writer != context.record().facts.uid.0 {
         return Ok(());
     }
@@ -198,20 +217,8 @@ async fn flush(
         });
         checked.await.map_err(|error| EffectFailure::new(FailureKind::Transient, error.to_string()))??;
     }
-    let flushed = engine.flush(kind, &name, deadline).await?;
-    let mut files = Vec::with_capacity(flushed.files.len());
-    for flushed_file in &flushed.files {
-        let file = folder.read(&flushed_file.path)?;
-        let metadata =
-            file.metadata().map_err(|e| EffectFailure::new(FailureKind::Transient, e.to_string()))?;
-        files.push(SourceFile {
-            path: flushed_file.path.clone(),
-            mode: std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777,
-            size: metadata.len(),
-            file,
-            chunking: flushed_file.chunking,
-        });
-    }
+    let mut flushed = engine.flush(kind, &name, deadline).await?;
+    let files = flushed_files::open(&folder, &mut flushed, !settings.engine.has_api())?;
     let bytes = flushed.bytes;
     if let Some(tokens) = flushed.facts.get("tokens").and_then(serde_json::Value::as_u64) {
         clients.metrics.tokens(TokenStage::Saved, tokens);
@@ -267,7 +274,7 @@ async fn save_flushed(
     clients: &Clients,
     side: &mut SourceSide,
     store: &Store,
-    workload: &checkpoint::key::Workload,
+    workload: &Workload,
     (kind, rank): (FlushKind, &Rank),
     until: tokio::time::Instant,
 ) -> Result<(u64, u64, Option<String>), EffectFailure> {
@@ -347,7 +354,7 @@ async fn look_back(
     clients: &Clients,
     context: &PodContext,
     store: &Store,
-    workload: &checkpoint::key::Workload,
+    workload: &Workload,
     side: &mut SourceSide,
     until: tokio::time::Instant,
 ) {

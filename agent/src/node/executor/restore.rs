@@ -7,7 +7,7 @@
 //!   recall ─► prove ─► hand over ─► verify      after a restart of the container: from the pod's own volume
 //! ```
 
-use crate::kube::About;
+use crate::kube::{About, ClusterError, NamedPod};
 use crate::node::executor::Clients;
 use crate::node::executor::commit::claim_request;
 use crate::node::executor::failure::EffectFailure;
@@ -246,22 +246,36 @@ async fn source(
     if writer.uid == own_uid {
         return Ok(Source::Living);
     }
-    Ok(match clients.cluster.named_pod(&writer.namespace, &writer.name, deadline).await {
-        Ok(None) => Source::Gone,
-        Ok(Some(pod)) if pod.uid.0 != writer.uid || pod.finished => Source::Gone,
-        Ok(Some(pod)) if pod.terminating => Source::Leaving,
-        Ok(Some(_)) => Source::Living,
-        // Taking the state of a pod that lives would be worse than not restoring, and passing this lineage over would
-        // lose it: it is asked again until the restore's own time is over. Also after a 403: an API server that has
-        // just started answers so for a moment.
-        Err(error) => {
-            let why = format!(
-                "cannot tell whether {} lives, which wrote lineage {}: {error}",
-                writer.name, found.id
-            );
-            return Err(EffectFailure::new(FailureKind::Transient, why));
-        }
+    let named = clients.cluster.named_pod(&writer.namespace, &writer.name, deadline).await;
+    standing(named, writer).map_err(|error| {
+        let why =
+            format!("cannot tell whether {} lives, which wrote lineage {}: {error}", writer.name, found.id);
+        EffectFailure::new(FailureKind::Transient, why)
     })
+}
+
+/// What the API server's answer says of the pod that wrote a lineage.
+///
+/// # Errors
+/// Taking the state of a pod that lives would be worse than not restoring, and passing a lineage over would lose it: it is
+/// asked again until the restore's own time is over. Also after a 403: an API server that has just started answers so for
+/// a moment.
+pub(super) fn standing(
+    named: Result<Option<NamedPod>, ClusterError>,
+    writer: &manifest::Source,
+) -> Result<Source, ClusterError> {
+    match named {
+        Ok(None) => Ok(Source::Gone),
+        Ok(Some(pod)) if pod.uid.0 != writer.uid || pod.finished => Ok(Source::Gone),
+        Ok(Some(pod)) if pod.terminating => Ok(Source::Leaving),
+        Ok(Some(_)) => Ok(Source::Living),
+        // It will never be told, and the other lineages of the workload must not wait for it.
+        Err(error @ ClusterError::Name { .. }) => {
+            tracing::warn!(%error, "a lineage is passed over: no pod can have the name of its writer");
+            Ok(Source::Living)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn is_taken(found: &LineageState, own_uid: &str, own_name: bool) -> bool {

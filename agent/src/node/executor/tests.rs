@@ -1,4 +1,8 @@
 use super::*;
+use crate::kube::ClusterError;
+use checkpoint::key::{LineageId, Workload};
+use checkpoint::store::{Condition, StoreOptions};
+use evacuation::event::Source;
 use std::io::Write;
 
 /// What is logged, as text.
@@ -91,4 +95,35 @@ fn a_save_that_is_less_than_the_newest_generation_is_said_once() {
     });
     assert_eq!(logged.len(), 1, "{logged:#?}");
     assert!(logged[0].contains("llama-0/1-7") && logged[0].contains("slot 2: answered 501"), "{logged:#?}");
+}
+
+#[test]
+fn a_lineage_whose_writer_has_no_possible_name_keeps_no_other_waiting() {
+    let writer = checkpoint::manifest::Source {
+        namespace: "chat".into(),
+        name: "a/../b".into(),
+        uid: "u".into(),
+        node: "n".into(),
+    };
+    let name = ClusterError::Name { name: writer.name.clone() };
+    assert_eq!(restore::standing(Err(name), &writer).unwrap(), Source::Living, "it is not taken");
+    assert_eq!(restore::standing(Ok(None), &writer).unwrap(), Source::Gone);
+    // One that may still be told is asked again.
+    let node = ClusterError::NoAgent { node: "n".into() };
+    assert!(restore::standing(Err(node), &writer).is_err());
+}
+
+#[tokio::test]
+async fn an_intent_that_cannot_be_read_is_as_good_as_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("dir:{}", dir.path().display());
+    let store = checkpoint::store::open(&url, StoreOptions::default()).await.unwrap();
+    let workload = Workload::new("c", "chat", "llama").unwrap();
+    let lineage = LineageId::new("llama-0").unwrap();
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
+    for odd in ["{}", "{\"format\": 99}", "not JSON"] {
+        let key = workload.intent(&lineage);
+        store.put(&key, odd.as_bytes().to_vec().into(), Condition::Always).await.unwrap();
+        assert!(pod::announced(&store, &workload, &lineage, until).await.unwrap().is_none(), "{odd}");
+    }
 }
