@@ -6,6 +6,7 @@ use crate::{EngineKind, Scheme, connect};
 use checkpoint::folder::Folder;
 use evacuation::event::FailureKind;
 use fakes::sidecar::{Behaviour, Sidecar, SidecarOptions, StateSeed};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -90,6 +91,45 @@ async fn state_goes_from_one_sidecar_to_another_byte_for_byte_and_is_shown_to_be
         let reuse = new.engine.verify(&flushed.facts, within(5000)).await.unwrap();
         assert_eq!(reuse, Reuse::Used { tokens: bytes / 16 });
     }
+}
+
+#[tokio::test]
+async fn an_engine_uses_its_state_or_not_or_shows_neither() {
+    let dir = tempfile::tempdir().unwrap();
+    let restored = Arc::new(parking_lot::Mutex::new(json!(null)));
+    let info = {
+        let restored = Arc::clone(&restored);
+        move || async move {
+            axum::Json(json!({
+                "protocol": 1, "engine": "e", "fingerprint": { "model": "m" }, "state_bytes": 9, "busy": false,
+                "weights": { "digest": "blake3:1" }, "restored": *restored.lock(),
+            }))
+        }
+    };
+    let router = axum::Router::new().route("/lifeboat/v1/info", axum::routing::get(info));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let engine = connect(EngineKind::Http, target(&dir, port)).unwrap();
+    let given = super::Ours { checkpoint_id: "c/1".to_owned(), bytes: 9, engine: Map::new() }.write();
+    for (shown, reuse) in [
+        (json!({ "checkpoint_id": "c/1", "bytes": 9, "tokens": 500 }), "used 500"),
+        (json!({ "checkpoint_id": "c/1", "bytes": 9, "tokens": 0 }), "not used"),
+        (json!({ "checkpoint_id": "c/1", "bytes": 8, "tokens": 500 }), "not used"),
+        (json!({ "checkpoint_id": "c/0", "bytes": 9, "tokens": 500 }), "not used"),
+        (json!({ "checkpoint_id": "c/1", "bytes": 9 }), "not shown"),
+        (json!(null), "not shown"),
+    ] {
+        *restored.lock() = shown.clone();
+        let answer = match engine.verify(&given, within(5000)).await.unwrap() {
+            Reuse::Used { tokens } => format!("used {tokens}"),
+            Reuse::NotUsed { .. } => "not used".to_owned(),
+            Reuse::NotShown { .. } => "not shown".to_owned(),
+        };
+        assert_eq!(answer, reuse, "{shown}");
+    }
+    let evidence = engine.evidence(within(5000)).await.unwrap();
+    assert_eq!(evidence.facts["weights"], "blake3:1");
 }
 
 #[tokio::test]
