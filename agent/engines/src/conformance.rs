@@ -7,9 +7,10 @@
 use super::client::Answer;
 use super::contract::PREFIX;
 use super::http::HttpEngine;
-use super::{Engine, EngineError, EngineTarget, Flushed, Reuse, Scheme};
+use super::{Engine, EngineError, EngineTarget, Flushed, Scheme};
 use checkpoint::folder::Folder;
 use evacuation::effect::FlushKind;
+use evacuation::event::Verification;
 use evacuation::moment::{Moment, Span};
 use host::clock;
 use serde_json::json;
@@ -248,9 +249,9 @@ impl Tester {
         );
         const SHOWN: &str = "info shows what was restored";
         match self.engine.verify(&last.facts, self.deadline()).await {
-            Ok(Reuse::Used { .. }) => report.note(SHOWN, Ok(())),
-            Ok(Reuse::NotUsed { why }) => report.note(SHOWN, Err(why)),
-            Ok(Reuse::NotShown { why }) => {
+            Ok(Verification::Used { .. }) => report.note(SHOWN, Ok(())),
+            Ok(Verification::NotUsed { why }) => report.note(SHOWN, Err(why)),
+            Ok(Verification::NotShown { why }) => {
                 report.skip(SHOWN, &format!("{why}: restores are reported as unverified"))
             }
             Err(error) => report.note(SHOWN, Err(error.to_string())),

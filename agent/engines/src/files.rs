@@ -14,12 +14,13 @@
 //!   too late. Its reference is, as a part of the spec key.
 //! * Whether the engine uses them cannot be shown: the gate says `RestoredUnverified`.
 
-use super::{Engine, EngineError, Flushed, FlushedFile, Looked, Proven, Reuse};
+use super::{Engine, EngineError, Flushed, FlushedFile, Looked, Proven};
 use async_trait::async_trait;
 use checkpoint::chunk::Chunking;
 use checkpoint::fingerprint::Fingerprint;
 use checkpoint::folder::{Folder, FoundFile, WalkLimits};
 use evacuation::effect::FlushKind;
+use evacuation::event::Verification;
 use evacuation::moment::{Moment, Span};
 use host::clock;
 use jiff::Timestamp;
@@ -213,8 +214,12 @@ impl Engine for FilesEngine {
         Ok(None)
     }
 
-    async fn verify(&self, _facts: &Map<String, Value>, _deadline: Moment) -> Result<Reuse, EngineError> {
+    async fn verify(
+        &self,
+        _facts: &Map<String, Value>,
+        _deadline: Moment,
+    ) -> Result<Verification, EngineError> {
         let why = "an engine that only has its files is not asked whether it uses them".to_owned();
-        Ok(Reuse::NotShown { why })
+        Ok(Verification::NotShown { why })
     }
 }

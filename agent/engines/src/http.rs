@@ -6,10 +6,11 @@ mod tests;
 
 use super::client::{Answer, Client, until_ready};
 use super::contract::{Bounded, DoneAnswer, Info, Operation, PREFIX, PROTOCOL, RestoreRequest};
-use super::{Engine, EngineError, EngineTarget, Flushed, Looked, Proven, Reuse};
+use super::{Engine, EngineError, EngineTarget, Flushed, Looked, Proven};
 use async_trait::async_trait;
 use checkpoint::fingerprint::{Fingerprint, Probe};
 use evacuation::effect::FlushKind;
+use evacuation::event::Verification;
 use evacuation::moment::{Moment, Span};
 use host::clock;
 use serde_json::{Map, Value};
@@ -230,10 +231,14 @@ impl Engine for HttpEngine {
     }
 
     /// What it was given, how much of it, and how many tokens of that it uses.
-    async fn verify(&self, facts: &Map<String, Value>, deadline: Moment) -> Result<Reuse, EngineError> {
+    async fn verify(
+        &self,
+        facts: &Map<String, Value>,
+        deadline: Moment,
+    ) -> Result<Verification, EngineError> {
         let facts = Ours::read(facts, self.client.base())?;
-        let not_used = |why: String| Ok(Reuse::NotUsed { why });
-        let not_shown = |why: &str| Ok(Reuse::NotShown { why: why.to_owned() });
+        let not_used = |why: String| Ok(Verification::NotUsed { why });
+        let not_shown = |why: &str| Ok(Verification::NotShown { why: why.to_owned() });
         let Some(restored) = self.info(deadline).await?.restored else {
             return not_shown("info does not tell what was restored");
         };
@@ -249,7 +254,7 @@ impl Engine for HttpEngine {
         }
         match restored.tokens {
             Some(0) => not_used("it uses 0 tokens of what it was given".to_owned()),
-            Some(tokens) => Ok(Reuse::Used { tokens }),
+            Some(tokens) => Ok(Verification::Used { tokens }),
             None => not_shown("info counts no tokens of what was restored"),
         }
     }

@@ -25,6 +25,7 @@ use async_trait::async_trait;
 use checkpoint::chunk::Chunking;
 use checkpoint::fingerprint::Fingerprint;
 use evacuation::effect::FlushKind;
+use evacuation::event::Verification;
 use evacuation::moment::Moment;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -94,28 +95,9 @@ pub trait Engine: Send + Sync {
     /// the engine is left as empty as it can be made.
     ///
     /// # Errors
-    /// [`EngineError`] if it could not be asked, which is no answer: [`Reuse`] has those.
-    async fn verify(&self, facts: &Map<String, Value>, deadline: Moment) -> Result<Reuse, EngineError>;
-}
-
-/// Answer to [`Engine::verify`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reuse {
-    /// It uses it.
-    Used {
-        /// Tokens that it has found in its cache.
-        tokens: u64,
-    },
-    /// It shows that it does not: what was handed over is worth nothing to it.
-    NotUsed {
-        /// What it has shown.
-        why: String,
-    },
-    /// It shows neither.
-    NotShown {
-        /// Why not.
-        why: String,
-    },
+    /// [`EngineError`] if it could not be asked, which is no answer: [`Verification`] has those.
+    async fn verify(&self, facts: &Map<String, Value>, deadline: Moment)
+    -> Result<Verification, EngineError>;
 }
 
 /// Answer to [`Engine::look`].

@@ -22,11 +22,12 @@ mod slot_file;
 mod tests;
 
 use super::client::{Client, until_ready};
-use super::{Engine, EngineError, EngineTarget, Flushed, Looked, Proven, Reuse};
+use super::{Engine, EngineError, EngineTarget, Flushed, Looked, Proven};
 use api::Slot;
 use async_trait::async_trait;
 use checkpoint::fingerprint::Fingerprint;
 use evacuation::effect::FlushKind;
+use evacuation::event::Verification;
 use evacuation::moment::{Moment, Span};
 use first_requests::FirstRequests;
 use host::clock;
@@ -164,7 +165,11 @@ impl Engine for LlamaServer {
         Ok(identity.fingerprint(&self.server.target))
     }
 
-    async fn verify(&self, facts: &Map<String, Value>, deadline: Moment) -> Result<Reuse, EngineError> {
+    async fn verify(
+        &self,
+        facts: &Map<String, Value>,
+        deadline: Moment,
+    ) -> Result<Verification, EngineError> {
         restoring::verify(&self.server, facts, deadline).await
     }
 }

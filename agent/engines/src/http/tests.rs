@@ -89,7 +89,7 @@ async fn state_goes_from_one_sidecar_to_another_byte_for_byte_and_is_shown_to_be
         assert_eq!(tokens, Some(bytes / 16));
         assert_eq!(new.sidecar.state_digest(), old.sidecar.state_digest());
         let reuse = new.engine.verify(&flushed.facts, within(5000)).await.unwrap();
-        assert_eq!(reuse, Reuse::Used { tokens: bytes / 16 });
+        assert_eq!(reuse, Verification::Used { tokens: bytes / 16 });
     }
 }
 
@@ -122,9 +122,9 @@ async fn an_engine_uses_its_state_or_not_or_shows_neither() {
     ] {
         *restored.lock() = shown.clone();
         let answer = match engine.verify(&given, within(5000)).await.unwrap() {
-            Reuse::Used { tokens } => format!("used {tokens}"),
-            Reuse::NotUsed { .. } => "not used".to_owned(),
-            Reuse::NotShown { .. } => "not shown".to_owned(),
+            Verification::Used { tokens } => format!("used {tokens}"),
+            Verification::NotUsed { .. } => "not used".to_owned(),
+            Verification::NotShown { .. } => "not shown".to_owned(),
         };
         assert_eq!(answer, reuse, "{shown}");
     }

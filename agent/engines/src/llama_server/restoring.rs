@@ -3,8 +3,9 @@
 use super::api::Slot;
 use super::facts::{self, SlotFacts};
 use super::{Server, slot_file};
+use crate::EngineError;
 use crate::client::QUICK;
-use crate::{EngineError, Reuse};
+use evacuation::event::Verification;
 use evacuation::moment::Moment;
 use host::{clock, small_file};
 use serde_json::{Map, Value, json};
@@ -66,7 +67,7 @@ pub(super) async fn verify(
     server: &Server,
     facts: &Map<String, Value>,
     deadline: Moment,
-) -> Result<Reuse, EngineError> {
+) -> Result<Verification, EngineError> {
     let slots = facts::read(facts, server.base())?;
     let _alone = server.alone(deadline).await?;
     let (mut used, mut not_used, mut nothing) = (None, Vec::new(), Vec::new());
@@ -79,10 +80,10 @@ pub(super) async fn verify(
     }
     let listed = server.slots(deadline).await;
     let answer = match used {
-        Some(tokens) => Reuse::Used { tokens },
+        Some(tokens) => Verification::Used { tokens },
         None if not_used.is_empty() => {
             let none = "no slot was restored".to_owned();
-            Reuse::NotShown { why: if nothing.is_empty() { none } else { nothing.join("; ") } }
+            Verification::NotShown { why: if nothing.is_empty() { none } else { nothing.join("; ") } }
         }
         None => {
             let idle = |slot: &&SlotFacts| {
@@ -95,7 +96,7 @@ pub(super) async fn verify(
                 }
             }
             let kinds = "models with sliding-window or recurrent layers are restored in name only";
-            return Ok(Reuse::NotUsed { why: format!("{}: {kinds}", not_used.join("; ")) });
+            return Ok(Verification::NotUsed { why: format!("{}: {kinds}", not_used.join("; ")) });
         }
     };
     // Nobody waits for this one; without it the first requests are not counted.

@@ -121,7 +121,7 @@ async fn llama_server_slots_move_to_another_server_which_goes_on_from_its_cache(
         slots.as_array().unwrap().iter().map(|slot| slot["n_prompt_tokens"].as_u64().unwrap()).sum();
     assert_eq!(tokens, saved);
     let shown = engine.verify(&flushed.facts, within(20_000)).await.unwrap();
-    assert_eq!(shown, Reuse::Used { tokens: tokens - 2 }, "all but the last token of each slot");
+    assert_eq!(shown, Verification::Used { tokens: tokens - 2 }, "all but the last token of each slot");
     // Verifying changed nothing: the slot is saved as the same bytes, and the conversation goes on from its cache.
     let again = engine.flush(FlushKind::PreCopy, "2", within(20_000)).await.unwrap();
     for file in &again.files {

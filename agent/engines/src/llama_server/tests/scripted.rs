@@ -230,7 +230,7 @@ async fn a_slot_file_that_is_not_understood_leaves_the_restore_unverified() {
     let reuse = engine.verify(&flushed.facts, within(5000)).await.unwrap();
     let why =
         "slot 0: the format of its file is not understood; slot 1: the format of its file is not understood";
-    assert_eq!(reuse, Reuse::NotShown { why: why.to_owned() });
+    assert_eq!(reuse, Verification::NotShown { why: why.to_owned() });
     assert!(script.asked.lock().unwrap().is_empty());
 }
 
@@ -254,7 +254,7 @@ async fn a_server_that_restores_in_name_only_is_found_out_and_emptied() {
     let facts = restored(&dir);
     let (script, port) = start(with_ten_each(&dir)).await;
     let reuse = engine(dir.path(), port, "a").verify(&facts, within(5000)).await.unwrap();
-    let Reuse::NotUsed { why } = reuse else { panic!("{reuse:?}") };
+    let Verification::NotUsed { why } = reuse else { panic!("{reuse:?}") };
     assert!(why.contains("slot 1 found 0 of its 10 tokens in its cache"), "{why}");
     let asked = script.asked.lock().unwrap().clone();
     assert_eq!(asked[asked.len() - 2..], ["erase 0", "erase 1"], "{asked:?}");
@@ -267,7 +267,7 @@ async fn a_restore_that_one_slot_shows_to_be_used_is_used() {
         let facts = restored(&dir);
         let (script, port) = start(Script { found: HashMap::from(found), ..with_ten_each(&dir) }).await;
         let reuse = engine(dir.path(), port, "a").verify(&facts, within(5000)).await;
-        assert_eq!(reuse, Ok(Reuse::Used { tokens }));
+        assert_eq!(reuse, Ok(Verification::Used { tokens }));
         let asked = script.asked.lock().unwrap().clone();
         assert_eq!(asked, ["complete 0", "restore 0", "complete 1", "restore 1"], "nothing is erased");
     }
@@ -281,7 +281,7 @@ async fn a_restore_of_which_no_slot_answers_for_itself_is_not_shown() {
     script.busy.lock().unwrap().push(1);
     let reuse = engine(dir.path(), port, "a").verify(&facts, within(5000)).await.unwrap();
     let why = "slot 0: slot 1 answered in its place; slot 1: it is busy".to_owned();
-    assert_eq!(reuse, Reuse::NotShown { why });
+    assert_eq!(reuse, Verification::NotShown { why });
     let asked = script.asked.lock().unwrap().clone();
     assert_eq!(asked, ["complete 0", "restore 0", "restore 1"], "what ran a task holds again what was saved");
 }
