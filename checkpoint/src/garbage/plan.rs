@@ -253,7 +253,11 @@ fn going(lineage: &FoundLineage, standing: Retention, inventory: &Inventory, pol
     if age >= after.saturating_add(STAMP_SLACK) {
         return Going::Whole(format!("{what}, and nothing was written for {} s", age.as_secs()));
     }
-    Going::Some(beyond(&lineage.generations, policy.keep.max(1)))
+    let mut gone = beyond(&lineage.generations, policy.keep.max(1));
+    for number in set_aside(&lineage.generations, inventory, policy) {
+        gone.remove(&number);
+    }
+    Going::Some(gone)
 }
 
 /// The generations beyond the last `keep` that can be read. If those are all partial, the newest whole one stays too.
@@ -266,6 +270,33 @@ fn beyond(generations: &[FoundGeneration], keep: usize) -> HashSet<GenerationNum
     };
     let numbers = generations.iter().map(|found| found.number);
     numbers.filter(|number| *number < last.number && Some(*number) != whole).collect()
+}
+
+/// The last generations of what a lineage held before a pod began it anew, without its state: they stay as long as a lineage
+/// that nobody took. A StatefulSet's pod writes on under its name, also where its gate was opened because the store did
+/// not answer.
+fn set_aside(
+    generations: &[FoundGeneration],
+    inventory: &Inventory,
+    policy: &Policy,
+) -> Vec<GenerationNumber> {
+    let readable: Vec<_> =
+        generations.iter().filter_map(|found| Some((found, found.document.as_ref().ok()?))).collect();
+    let anew = readable.windows(2).enumerate().filter(|(_, pair)| {
+        let ((newer, document), (older, _)) = (pair[0], pair[1]);
+        let epoch = newer.number.epoch;
+        // The first of its epoch may be gone: that one would say what it continues. It goes together with what it does.
+        let continues = document.parent.as_ref().is_some_and(|parent| parent.generation.epoch < epoch);
+        older.number.epoch < epoch && !continues
+    });
+    let mut kept = Vec::new();
+    for (at, pair) in anew {
+        if inventory.age(pair[1].0.seen.modified) < policy.retention.saturating_add(STAMP_SLACK) {
+            let last = readable.iter().skip(at + 1).take(policy.keep.max(1));
+            kept.extend(last.map(|(found, _)| found.number));
+        }
+    }
+    kept
 }
 
 fn stand(lineage: &FoundLineage, inventory: &Inventory, policy: &Policy) -> Retention {

@@ -108,6 +108,59 @@ async fn the_last_generations_stay_and_the_newest_whole_one_if_they_are_all_part
     assert_eq!((gone, plan.generations_kept), (vec![3, 1], 4));
 }
 
+/// The generations that a pass would remove.
+async fn gone(world: &World) -> Vec<String> {
+    let number = |step: &GarbageStep| match &step.action {
+        Action::Generation { number, .. } => Some((number.epoch, number.n)),
+        _ => None,
+    };
+    let mut gone: Vec<_> = plan(world).await.steps.iter().filter_map(number).collect();
+    gone.sort_unstable();
+    gone.into_iter().map(|(epoch, n)| format!("{epoch}-{n}")).collect()
+}
+
+/// Four generations of one pod and four of the next, whose first names this one as its parent.
+async fn followed(parent: Option<GenerationNumber>) -> World {
+    let world = World::new();
+    let lineage = LineageId::new("llama-0").unwrap();
+    for n in 1..=8 {
+        let mut manifest = world.manifest(vec![]);
+        manifest.lineage = lineage.clone();
+        manifest.revision = n.to_string();
+        let epoch = if n > 4 { 2 } else { 1 };
+        let before = GenerationNumber { epoch, n: n - 1 };
+        let own = Some(before).filter(|before| ![0, 4].contains(&before.n));
+        manifest.parent = own
+            .or(parent.filter(|_| n == 5))
+            .map(|generation| crate::manifest::Parent { lineage: lineage.clone(), generation });
+        world.commit(&manifest, epoch, &format!("uid-{epoch}")).await.unwrap();
+    }
+    world
+}
+
+#[tokio::test]
+async fn what_a_pod_that_began_without_its_state_found_stays_for_the_retention() {
+    let world = followed(None).await;
+    assert_eq!(gone(&world).await, ["1-1", "2-5"], "the last three of each pod stay");
+    let first = GenerationNumber { epoch: 2, n: 5 };
+    fs::remove_file(
+        &world.objects(&world.workload.generation(&LineageId::new("llama-0").unwrap(), first))[0],
+    )
+    .unwrap();
+    assert_eq!(gone(&world).await, ["1-1"], "also once the first of the second pod is gone");
+    let earlier: Vec<String> = (1..=4)
+        .map(|n| GenerationNumber { epoch: 1, n })
+        .map(|number| world.workload.generation(&LineageId::new("llama-0").unwrap(), number))
+        .collect();
+    earlier.iter().for_each(|key| age(&world, key, 6 * 24 * HOUR));
+    assert_eq!(gone(&world).await, ["1-1"]);
+    earlier.iter().for_each(|key| age(&world, key, 8 * 24 * HOUR));
+    assert_eq!(gone(&world).await, ["1-1", "1-2", "1-3", "1-4"]);
+
+    let continued = followed(Some(GenerationNumber { epoch: 1, n: 4 })).await;
+    assert_eq!(gone(&continued).await, ["1-1", "1-2", "1-3", "1-4", "2-5"], "that pod has its state");
+}
+
 #[tokio::test]
 async fn a_preview_writes_nothing_and_young_remains_of_a_save_wait() {
     let world = World::new();
