@@ -20,7 +20,10 @@ mod rate;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -78,6 +81,8 @@ struct Shared {
     state: Mutex<State>,
     pool: Pool,
     pre_copy_rate: Option<u64>,
+    /// Bytes that have come or gone, of all transfers.
+    moved: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -147,6 +152,7 @@ impl Dispatcher {
             }),
             pool: Pool::default(),
             pre_copy_rate: limits.pre_copy_rate.filter(|rate| *rate > 0),
+            moved: AtomicU64::new(0),
         }))
     }
 
@@ -177,6 +183,12 @@ impl Dispatcher {
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
         self.state().rate.smoothed()
+    }
+
+    /// Bytes that all transfers have moved so far: while it grows, whoever waits for a slot waits for its turn.
+    #[must_use]
+    pub fn bytes_moved(&self) -> u64 {
+        self.0.moved.load(Relaxed)
     }
 
     pub(crate) fn pool(&self) -> &Pool {
@@ -289,6 +301,11 @@ impl Job {
         }
     }
 
+    /// So many bytes have come from the store.
+    pub(crate) fn arrived(&self, bytes: u64) {
+        self.dispatcher.0.moved.fetch_add(bytes, Relaxed);
+    }
+
     /// The store has acknowledged a pack of `bytes`, or given one, `took` after its request.
     pub fn acknowledged(&self, bytes: u64, took: Duration) {
         self.acknowledged_at(bytes, took, Instant::now());
@@ -304,6 +321,7 @@ impl Job {
         if self.class == Class::Fetch {
             return;
         }
+        self.dispatcher.0.moved.fetch_add(bytes, Relaxed);
         // A pre-copy stays below a rate of its own: it shows nothing of what the link could carry.
         if self.class != Class::PreCopy {
             state.rate.add(bytes, now);

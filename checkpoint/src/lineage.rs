@@ -37,6 +37,8 @@ pub struct LineageState {
     pub claim: Option<FoundClaim>,
     /// What could not be read, each with its reason. Such a claim or intent is missing above: be careful with this lineage.
     pub unreadable: Vec<String>,
+    /// Why one of these may be readable a moment later: the store asked for patience, or did not answer.
+    pub unanswered: Option<String>,
 }
 
 /// The parts of a lineage that a listing shows.
@@ -113,7 +115,16 @@ pub(crate) async fn look(
     let claim = async { if claimed { claims.read(workload, &id, deadline).await } else { Ok(None) } };
     let (generations, intent, claim) = futures::join!(generations, intent, claim);
 
-    let mut note = |what: &str, error: ReadError| unreadable.push(format!("{what}: {error}"));
+    let mut unanswered = None;
+    let mut note = |what: &str, error: ReadError| {
+        let text = format!("{what}: {error}");
+        if let ReadError::Store(error) = &error
+            && (error.is_retryable() || matches!(error, StoreError::TimedOut { .. }))
+        {
+            unanswered.get_or_insert_with(|| text.clone());
+        }
+        unreadable.push(text);
+    };
     let mut read = Vec::new();
     for (number, generation) in numbers.iter().zip(generations) {
         match generation {
@@ -143,5 +154,5 @@ pub(crate) async fn look(
         }
     }
     let mut read = read.into_iter();
-    LineageState { head: read.next(), older: read.collect(), id, intent, claim, unreadable }
+    LineageState { head: read.next(), older: read.collect(), id, intent, claim, unreadable, unanswered }
 }

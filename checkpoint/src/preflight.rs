@@ -76,7 +76,7 @@ pub enum PreflightError {
         /// What differed.
         how: String,
     },
-    /// Anything else, in the store's words.
+    /// It answers, and not with what was asked for: in the store's words.
     #[error("the store {store} failed: {why}")]
     Failed {
         /// Which store.
@@ -107,7 +107,7 @@ impl PreflightError {
             StoreError::NoSuchBucket { .. } => Self::NoBucket { store, why },
             StoreError::Denied { .. } => Self::Denied { store, why },
             StoreError::WrongRegion { .. } => Self::WrongRegion { store, why },
-            StoreError::Transient { .. } | StoreError::TimedOut { .. } => Self::Unreachable { store, why },
+            silence if silence.is_silence() => Self::Unreachable { store, why },
             _ => Self::Failed { store, why },
         }
     }

@@ -21,7 +21,7 @@ use std::{
     os::unix::fs::FileExt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -56,6 +56,11 @@ pub struct FetchProgress {
     total: AtomicU64,
     kept: AtomicU64,
     fetched: AtomicU64,
+    came: AtomicU64,
+    /// What is being done needs the disk, and nothing of the store.
+    on_disk: AtomicBool,
+    /// No request is under way: others have all slots.
+    queued: AtomicBool,
 }
 
 impl FetchProgress {
@@ -69,6 +74,28 @@ impl FetchProgress {
     #[must_use]
     pub fn bytes_kept(&self) -> u64 {
         self.kept.load(Relaxed)
+    }
+
+    /// Bytes that came from the store, also of what is not whole or verified yet.
+    #[must_use]
+    pub fn bytes_that_came(&self) -> u64 {
+        self.came.load(Relaxed)
+    }
+
+    /// Nothing is asked of the store at present: what was fetched before is verified, or all of it is written down.
+    #[must_use]
+    pub fn is_on_disk(&self) -> bool {
+        self.on_disk.load(Relaxed)
+    }
+
+    /// Nothing is asked of the store at present: other transfers have all slots.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        self.queued.load(Relaxed)
+    }
+
+    fn came(&self, bytes: u64) {
+        self.came.fetch_add(bytes, Relaxed);
     }
 
     fn arrived(&self, bytes: u64) {
@@ -206,6 +233,7 @@ pub async fn fetch(
         || RestoreError::OutOfTime { done: progress.bytes_kept() + progress.bytes_fetched(), total };
 
     // Staging: one file after another, as it reads what is there.
+    progress.on_disk.store(true, Relaxed);
     let mut missing = Vec::new();
     let kept = earlier.filter(|earlier| earlier.staging != into).map(|earlier| Arc::new(Kept::of(earlier)));
     for (index, file) in manifest.files.iter().enumerate() {
@@ -224,6 +252,7 @@ pub async fn fetch(
         missing.extend(extents.into_iter().map(|extent| (index, extent)));
     }
 
+    progress.on_disk.store(false, Relaxed);
     let work = Work { bytes: total - progress.bytes_kept(), cut_off: deadline };
     let job = Arc::new(dispatcher.enlist(Class::Fetch, rank, work));
     match timeout_at(deadline, fetch_runs(store, &request, &missing, &job, progress)).await {
@@ -231,6 +260,7 @@ pub async fn fetch(
         Ok(done) => done?,
     }
 
+    progress.on_disk.store(true, Relaxed);
     let (folder, into, paths) = (folder.clone(), into.to_owned(), paths(manifest));
     let syncing = blocking(move || {
         for path in paths {
@@ -261,11 +291,13 @@ async fn fetch_runs(
         let granted = job.queue().granted();
         tokio::pin!(granted);
         let permit = loop {
+            progress.queued.store(running.is_empty(), Relaxed);
             tokio::select! {
                 permit = &mut granted => break permit,
                 Some(done) = running.join_next() => settle(done)?,
             }
         };
+        progress.queued.store(false, Relaxed);
         let (store, job, progress) = (Arc::clone(store), Arc::clone(job), Arc::clone(progress));
         let (folder, into) = (request.folder.clone(), request.into.to_owned());
         let key = request.manifest.workload.pack(run.pack);

@@ -75,11 +75,12 @@ where
 {
     let began = Instant::now();
     let mut last: Option<StoreError> = None;
+    let mut answered = false;
     let mut attempt = 0_u32;
     loop {
         let now = Instant::now();
         if now >= deadline {
-            return Err(timed_out(what, began, last));
+            return Err(timed_out(what, began, last, answered));
         }
         let bound = deadline.min(now + patience.limit(attempt));
         let mut given_up_after = None;
@@ -89,15 +90,16 @@ where
             Ok(Err(error)) => error,
             Err(_) => {
                 given_up_after = Some(bound - now);
-                StoreError::transient(format!("{what}: no answer in {} ms", (bound - now).as_millis()))
+                StoreError::unreachable(format!("{what}: no answer in {} ms", (bound - now).as_millis()))
             }
         };
         patience.failed(&failure, given_up_after);
         let pause = spacing(&failure, attempt);
         tracing::debug!(what, attempt, error = %failure, pause_ms = pause.as_millis(), "store request failed");
+        answered |= !failure.is_silence();
         last = Some(failure);
         if Instant::now() + pause >= deadline {
-            return Err(timed_out(what, began, last));
+            return Err(timed_out(what, began, last, answered));
         }
         tokio::time::sleep(pause).await;
         attempt = attempt.saturating_add(1);
@@ -238,11 +240,12 @@ fn spacing(failure: &StoreError, attempt: u32) -> Duration {
     bound.mul_f64(fastrand::f64())
 }
 
-fn timed_out(what: &str, began: Instant, last: Option<StoreError>) -> StoreError {
+fn timed_out(what: &str, began: Instant, last: Option<StoreError>, answered: bool) -> StoreError {
     StoreError::TimedOut {
         what: what.to_owned(),
         waited: began.elapsed(),
         last: last.map(|error| error.to_string()),
+        answered,
     }
 }
 

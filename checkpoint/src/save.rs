@@ -351,7 +351,7 @@ fn settle(done: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Resul
 }
 
 fn out_of_time() -> StoreError {
-    StoreError::TimedOut { what: "save".to_owned(), waited: Duration::ZERO, last: None }
+    StoreError::TimedOut { what: "save".to_owned(), waited: Duration::ZERO, last: None, answered: false }
 }
 
 /// Tells the reader that nobody listens any more.

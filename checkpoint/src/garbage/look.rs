@@ -212,7 +212,12 @@ async fn name_packs(
                 Err(RestoreError::Store(error)) => return Err(error),
                 Err(RestoreError::OutOfTime { .. }) => {
                     let what = format!("manifest {manifest}");
-                    return Err(StoreError::TimedOut { what, waited: Duration::ZERO, last: None });
+                    return Err(StoreError::TimedOut {
+                        what,
+                        waited: Duration::ZERO,
+                        last: None,
+                        answered: false,
+                    });
                 }
                 Err(error) => Err(error.to_string()),
             };

@@ -1,10 +1,11 @@
-use std::fs;
+use std::{fs, sync::Arc};
 
 use super::*;
 use crate::{
     fixture::{World, soon},
     intent::{self, Intent, IntentState},
     lineage::{self, survey},
+    store::faulty::{FaultPlan, FaultyStore},
 };
 
 #[tokio::test]
@@ -203,4 +204,23 @@ async fn a_commit_between_the_list_and_the_intent_is_found_by_the_intent_that_na
     let found =
         lineage::look(world.store.as_ref(), &world.claims(), &world.workload, lineage, listed, soon()).await;
     assert_eq!(found.head.as_ref(), Some(&committed));
+}
+
+#[tokio::test]
+async fn what_the_store_would_not_give_now_is_told_from_what_cannot_be_read() {
+    let world = World::new();
+    world.commit(&world.manifest(vec![]), 1, "uid-0").await.unwrap();
+    let look = async |faults: &str| {
+        let faulty = FaultyStore::new(Arc::clone(&world.store), FaultPlan::parse(faults).unwrap());
+        let until = Instant::now() + std::time::Duration::from_millis(300);
+        let found = survey(&faulty, &world.claims(), &world.workload, until).await.unwrap();
+        let [state] = &found[..] else { panic!("{found:?}") };
+        (state.head.is_some(), state.unreadable.len(), state.unanswered.clone())
+    };
+    assert_eq!(look("").await, (true, 0, None));
+    for (faults, why) in [("get:gen=503", "fewer requests"), ("get:gen=hang", "no answer")] {
+        let (head, unreadable, unanswered) = look(faults).await;
+        assert!(!head && unreadable == 1 && unanswered.unwrap().contains(why), "{faults}");
+    }
+    assert_eq!(look("get:gen=torn").await, (false, 1, None), "what is torn stays so");
 }

@@ -96,8 +96,8 @@ async fn one_answer(
     let Some(range) = place.as_mut().and_then(Assembly::begin) else { return Ok(Ended::Whole) };
     let began = Instant::now();
     let asked = timeout(FIRST_BYTE, store.get_range(key, range)).await;
-    let mut frames = asked
-        .map_err(|_| StoreError::Transient { message: format!("{key}: no answer in {FIRST_BYTE:?}") })??;
+    let mut frames =
+        asked.map_err(|_| StoreError::unreachable(format!("{key}: no answer in {FIRST_BYTE:?}")))??;
     let (mut batch, mut len, mut received) = (Vec::new(), 0, 0);
     loop {
         let frame = timeout(STALLED, frames.next())
@@ -108,6 +108,8 @@ async fn one_answer(
         if let Some(frame) = frame {
             len += frame.len();
             received += frame.len() as u64;
+            job.arrived(frame.len() as u64);
+            progress.came(frame.len() as u64);
             batch.push(frame);
         }
         if len >= STEP || (over && len > 0) {

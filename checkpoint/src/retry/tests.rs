@@ -72,3 +72,25 @@ fn the_spacing_is_full_jitter_and_at_most_a_second() {
     let shortest = (0..2000).map(|_| spacing(&throttled, 9)).min().unwrap();
     assert!(shortest < Duration::from_millis(50), "{shortest:?}");
 }
+
+#[tokio::test]
+async fn what_answers_once_is_there_and_what_never_does_is_silence() {
+    let ends = async |answers: &[StoreError]| {
+        let deadline = within(300);
+        let nth = |attempt: u32| answers[answers.len().min(attempt as usize + 1) - 1].clone();
+        let ended = with_retries("it", deadline, |attempt| {
+            let error = nth(attempt);
+            async move { Err::<(), _>(error) }
+        });
+        ended.await.unwrap_err()
+    };
+    let refused = StoreError::Unreachable { message: "refused".into() };
+    let later = StoreError::Throttled { message: "503".into() };
+    assert!(ends(std::slice::from_ref(&refused)).await.is_silence());
+    assert!(!ends(std::slice::from_ref(&later)).await.is_silence());
+    assert!(!ends(&[later, refused]).await.is_silence(), "it answered the first time");
+    let hangs = with_retries("it", within(200), |_| std::future::pending::<Result<(), StoreError>>());
+    assert!(hangs.await.unwrap_err().is_silence());
+    let late = with_retries("it", Instant::now(), |_| std::future::ready(Ok::<(), _>(())));
+    assert!(!late.await.unwrap_err().is_silence(), "nothing was asked");
+}

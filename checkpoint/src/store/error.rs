@@ -29,7 +29,13 @@ pub enum StoreError {
         /// What the store said.
         message: String,
     },
-    /// Network, timeout or server trouble that may pass. Try again.
+    /// Nothing answered: refused, no such name, no TLS, no credentials, or no answer in time. Try again.
+    #[error("the store does not answer: {message}")]
+    Unreachable {
+        /// What happened.
+        message: String,
+    },
+    /// Network or server trouble that may pass, after an answer has begun. Try again.
     #[error("the store did not answer properly: {message}")]
     Transient {
         /// What happened.
@@ -72,6 +78,8 @@ pub enum StoreError {
         waited: Duration,
         /// The last failure before the deadline, if there was one.
         last: Option<String>,
+        /// The store has answered one of the tries at least.
+        answered: bool,
     },
 }
 
@@ -79,7 +87,19 @@ impl StoreError {
     /// Whether the same request may succeed when it is sent again.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Conflict { .. } | Self::Throttled { .. } | Self::Transient { .. })
+        matches!(
+            self,
+            Self::Conflict { .. }
+                | Self::Throttled { .. }
+                | Self::Transient { .. }
+                | Self::Unreachable { .. }
+        )
+    }
+
+    /// Whether nothing came from the store at all: then there may be none.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TimedOut { answered: false, last: Some(_), .. })
     }
 
     /// A fixed word per variant, for metric labels.
@@ -91,6 +111,7 @@ impl StoreError {
             Self::Conflict { .. } => "conflict",
             Self::Throttled { .. } => "throttled",
             Self::Transient { .. } => "transient",
+            Self::Unreachable { .. } => "unreachable",
             Self::Denied { .. } => "denied",
             Self::NoSuchBucket { .. } => "no_such_bucket",
             Self::WrongRegion { .. } => "wrong_region",
@@ -105,5 +126,9 @@ impl StoreError {
 
     pub(crate) fn transient(message: impl Into<String>) -> Self {
         Self::Transient { message: message.into() }
+    }
+
+    pub(crate) fn unreachable(message: impl Into<String>) -> Self {
+        Self::Unreachable { message: message.into() }
     }
 }

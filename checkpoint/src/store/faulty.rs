@@ -107,7 +107,9 @@ impl<S: ObjectStore + ?Sized> FaultyStore<S> {
                     let message = "503 SlowDown (injected)".to_owned();
                     verdict.refused = Some(StoreError::Throttled { message });
                 }
-                Fault::Gone => verdict.refused = Some(StoreError::transient("connection refused (injected)")),
+                Fault::Gone => {
+                    verdict.refused = Some(StoreError::unreachable("connection refused (injected)"));
+                }
                 Fault::Denied => {
                     let message = "403 AccessDenied (injected)".to_owned();
                     verdict.refused = Some(StoreError::Denied { key: key.to_owned(), message });

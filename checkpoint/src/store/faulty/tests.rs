@@ -61,7 +61,7 @@ async fn faults_strike_where_and_when_they_should() {
     assert_eq!(put(&store, "v1/pack/1").await.unwrap_err().category(), "throttled");
     assert_eq!(put(&store, "v1/pack/2").await.unwrap_err().category(), "throttled");
     put(&store, "v1/pack/3").await.unwrap();
-    assert_eq!(put(&store, "v1/pack/4").await.unwrap_err().category(), "transient");
+    assert_eq!(put(&store, "v1/pack/4").await.unwrap_err().category(), "unreachable");
     put(&store, "v1/pack/5").await.unwrap();
     assert_eq!(store.struck().iter().map(|(_, count)| *count).collect::<Vec<_>>(), [2, 1]);
 }

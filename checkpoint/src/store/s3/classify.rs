@@ -23,7 +23,7 @@ where
             by_answer(status, &code, message, bucket, key)
         }
         // Timeouts, refused and broken connections, and credentials that could not be fetched: all of them may pass.
-        SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) => StoreError::transient(message),
+        SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) => StoreError::unreachable(message),
         _ => StoreError::permanent(message),
     }
 }
