@@ -65,6 +65,8 @@ pub enum RestoreOutcome {
     Corrupt,
     /// It took too long.
     TimedOut,
+    /// The store did not answer at all: nobody knows whether there was something to restore.
+    StoreUnreachable,
     /// The claim was lost to another pod.
     Fenced,
     /// The store or the engine failed.

@@ -52,6 +52,11 @@ pub enum Event {
         /// How it ended.
         outcome: Outcome,
     },
+    /// Something of what this effect fetches has come since that was last said. Not an answer.
+    BytesCame {
+        /// Which effect.
+        id: EffectId,
+    },
     /// The uplink carries this much, as last measured.
     LinkMeasured {
         /// Bytes per second.
@@ -115,6 +120,8 @@ pub enum FailureKind {
     Refused,
     /// The server asks for fewer requests.
     Throttled,
+    /// Nothing answered: refused, no such name, no TLS, no credentials, or no answer in time.
+    Unreachable,
     /// It may work the next time.
     Transient,
     /// It will not work the next time either.

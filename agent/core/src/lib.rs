@@ -66,6 +66,7 @@ mod reload_local;
 pub mod report;
 mod saves;
 pub mod status;
+mod store_contact;
 mod uplink;
 
 pub use machine::Machine;

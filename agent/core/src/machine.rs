@@ -18,6 +18,7 @@ use crate::policy::{Policy, RebalancePolicy};
 use crate::report::Report;
 use crate::saves::Saves;
 use crate::status::{Status, StatusSource};
+use crate::store_contact::StoreContact;
 
 /// How long after an evacuation's deadline a new notice starts a new one: the node is still alive.
 const REARM: Span = Span::from_secs(60);
@@ -39,6 +40,7 @@ pub struct Machine {
     evacuation: Option<Evacuation>,
     saves: Saves,
     effects: OpenEffects,
+    store: StoreContact,
     wakeup: Option<Moment>,
     repeated: u64,
 }
@@ -49,6 +51,7 @@ macro_rules! context {
             now: $self.now,
             policy: &$self.policy,
             effects: &mut $self.effects,
+            store: $self.store,
             wakeup: &mut $self.wakeup,
         }
     };
@@ -74,6 +77,7 @@ impl Machine {
             evacuation: None,
             saves: Saves::default(),
             effects: OpenEffects::default(),
+            store: StoreContact::default(),
             wakeup: None,
             repeated: 0,
         }
@@ -156,6 +160,7 @@ impl Machine {
                 self.notice_withdrawn(&id, is_over);
             }
             Event::Answered { id, outcome } => self.answered(id, outcome),
+            Event::BytesCame { id } => self.bytes_came(id),
             Event::LinkMeasured { bytes_per_second } => self.saves.uplink.rate = Some(bytes_per_second),
             // Under a notice everything is saved in any case, and a hibernating instance has no time for more.
             Event::PreCopyRequested if self.evacuation.is_none() => {

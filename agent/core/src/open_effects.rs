@@ -7,6 +7,7 @@ use crate::effect::{Action, Effect, EffectId};
 use crate::moment::{Moment, Span};
 use crate::pod::PodUid;
 use crate::policy::Policy;
+use crate::store_contact::{Asks, StoreContact};
 use std::collections::BTreeMap;
 
 /// Where an answer goes.
@@ -44,7 +45,7 @@ pub(crate) enum Purpose {
 #[derive(Debug, Default)]
 pub(crate) struct OpenEffects {
     next: u64,
-    open: BTreeMap<EffectId, Purpose>,
+    open: BTreeMap<EffectId, (Purpose, Asks)>,
     out: Vec<Effect>,
     /// Answers to effects that were superseded.
     pub(crate) late_answers: u64,
@@ -61,18 +62,23 @@ impl OpenEffects {
     ) -> EffectId {
         self.next += 1;
         let id = EffectId(self.next);
-        self.open.insert(id, purpose);
+        self.open.insert(id, (purpose, Asks::of(&action)));
         self.out.push(Effect { id, deadline, attempt, action });
         id
     }
 
     /// Takes the purpose of an answered effect; `None` if nobody waits for it any more.
-    pub(crate) fn answered(&mut self, id: EffectId) -> Option<Purpose> {
-        let purpose = self.open.remove(&id);
-        if purpose.is_none() {
+    pub(crate) fn answered(&mut self, id: EffectId) -> Option<(Purpose, Asks)> {
+        let open = self.open.remove(&id);
+        if open.is_none() {
             self.late_answers += 1;
         }
-        purpose
+        open
+    }
+
+    /// The purpose of an effect that is open.
+    pub(crate) fn purpose(&self, id: EffectId) -> Option<&Purpose> {
+        self.open.get(&id).map(|(purpose, _)| purpose)
     }
 
     /// Forgets an open effect and asks the shell to end its work. Its answer will be late.
@@ -84,7 +90,7 @@ impl OpenEffects {
 
     /// How many effects are open for which somebody waits.
     pub(crate) fn waiting(&self) -> usize {
-        self.open.values().filter(|purpose| **purpose != Purpose::FireAndForget).count()
+        self.open.values().filter(|(purpose, _)| *purpose != Purpose::FireAndForget).count()
     }
 
     /// Hands out what was asked for since the last call.
@@ -101,6 +107,8 @@ pub(crate) struct Context<'a> {
     pub(crate) policy: &'a Policy,
     /// The effects.
     pub(crate) effects: &'a mut OpenEffects,
+    /// Whether the store answers.
+    pub(crate) store: StoreContact,
     /// The earliest moment at which something is to be looked at again.
     pub(crate) wakeup: &'a mut Option<Moment>,
 }

@@ -18,8 +18,10 @@ use crate::pod::{PodFacts, RestoreMode};
 
 mod answer;
 mod choice;
+mod patience;
 
 use choice::choose;
+use patience::{Limit, Patience};
 
 /// An engine's own state is a warm-up if it is less than one part in so many of the checkpoint: 5 %.
 const WARM_UP_SHARE: u64 = 20;
@@ -48,7 +50,7 @@ enum RestoreStep {
 pub(crate) struct PodRestore {
     step: RestoreStep,
     tries: Attempts,
-    began: Moment,
+    patience: Patience,
     looks: u32,
     /// Why a lineage that is taken will be free soon.
     waits_for: Option<String>,
@@ -91,7 +93,15 @@ impl PodRestore {
     }
 
     fn cancel_open(&mut self, ctx: &mut Context<'_>) {
-        let open = [self.tries.open.take(), self.renewal.open.take(), self.prefetch.open.take()];
+        self.cancel_looks(ctx);
+        if let Some(open) = self.renewal.open.take() {
+            ctx.effects.cancel(open, ctx.now + ctx.policy.call_timeout);
+        }
+    }
+
+    /// What it waits for next is no longer what it has asked for. Its claim is renewed all the same.
+    fn cancel_looks(&mut self, ctx: &mut Context<'_>) {
+        let open = [self.tries.open.take(), self.prefetch.open.take()];
         for open in open.into_iter().flatten() {
             ctx.effects.cancel(open, ctx.now + ctx.policy.call_timeout);
         }
@@ -146,7 +156,7 @@ impl PodRestore {
             if pod.restore_decided {
                 return self.go(RestoreStep::Decided);
             }
-            self.began = ctx.now;
+            self.patience = Patience::new(ctx.now);
             if engine.restore == RestoreMode::Off {
                 self.open(RestoreOutcome::NothingToRestore, "lifeboat.dev/restore is off", ctx);
             } else {
@@ -162,23 +172,12 @@ impl PodRestore {
         if self.step == RestoreStep::Decided {
             return;
         }
-        let by = self.began + ctx.policy.restore_timeout;
-        if self.step == RestoreStep::Finish && ctx.reached_or_wake(by) {
-            // How it went is known already.
-            self.finish(ctx);
-        }
-        if !self.is_over() && ctx.reached_or_wake(by) {
-            let waited_for = self.waiting_for().to_owned();
-            self.open(
-                RestoreOutcome::TimedOut,
-                format!("gave up after {}: {waited_for}", by.since(self.began)),
-                ctx,
-            );
-        }
+        self.give_up(ctx);
         if let Some(lineage) = self.gives_back.take() {
             let action = RestoreAction::GiveBackClaim { lineage };
             ctx.fire(Action::Restore { uid: pod.uid.clone(), action });
         }
+        let by = self.patience.began() + ctx.policy.restore_timeout;
         self.renew(pod, ctx);
         self.prefetch(pod, by, ctx);
         if !self.tries.may_start(ctx) {
@@ -229,6 +228,30 @@ impl PodRestore {
         self.tries.open = Some(ctx.ask(span, by, attempt, Purpose::Restore(pod.uid.clone()), action));
     }
 
+    /// Waits no longer, if it has waited for long enough.
+    fn give_up(&mut self, ctx: &mut Context<'_>) {
+        let over = |restore: &Self, ctx: &mut Context<'_>| {
+            let limit = restore.patience.limit(&restore.step, ctx);
+            (!restore.is_over() && ctx.reached_or_wake(limit.by)).then_some(limit)
+        };
+        let mut limit = over(self, ctx);
+        let earlier = self.step == RestoreStep::AwaitCommit && self.generation.is_some();
+        if limit.is_some() && earlier && self.patience.is_overdue(ctx.now) {
+            // As if it were abandoned: what was committed before it is taken.
+            self.cancel_looks(ctx);
+            self.go(RestoreStep::Fetch);
+            limit = over(self, ctx);
+        }
+        if limit.is_some() && self.step == RestoreStep::Finish {
+            // How it went is known already.
+            return self.finish(ctx);
+        }
+        if let Some(Limit { by, outcome }) = limit {
+            let after = by.since(self.patience.began());
+            self.open(outcome, format!("gave up after {after}: {}", self.waiting_for()), ctx);
+        }
+    }
+
     /// The source has pre-copied: most of the generation that it committed last will be in the announced one.
     fn prefetch(&mut self, pod: &PodFacts, by: Moment, ctx: &mut Context<'_>) {
         if self.step != RestoreStep::AwaitCommit || self.prefetched || !self.prefetch.may_start(ctx) {
@@ -249,9 +272,10 @@ impl PodRestore {
     pub(crate) fn prefetched(&mut self, outcome: &Outcome, now: Moment) {
         self.prefetched = match outcome {
             Outcome::Done(_) => true,
-            Outcome::Failed { kind: FailureKind::Transient | FailureKind::Throttled, .. } => {
-                self.prefetch.made >= 3
-            }
+            Outcome::Failed {
+                kind: FailureKind::Transient | FailureKind::Throttled | FailureKind::Unreachable,
+                ..
+            } => self.prefetch.made >= 3,
             Outcome::Failed { .. } | Outcome::TimedOut | Outcome::Panicked => true,
         };
         self.prefetch.failed(now, Span::from_secs(1));
@@ -291,12 +315,21 @@ impl PodRestore {
         }
     }
 
+    /// Something of what it fetches has come.
+    pub(crate) fn bytes_came(&mut self, now: Moment) {
+        self.patience.bytes_came(now);
+    }
+
     fn waiting_for(&self) -> &str {
         match self.step {
             RestoreStep::Find if let Some(why) = &self.waits_for => why,
-            RestoreStep::Idle | RestoreStep::Find | RestoreStep::Claim => "the store did not answer",
-            RestoreStep::AwaitCommit => "the announced checkpoint did not come",
-            RestoreStep::Fetch => "the state was not fetched in time",
+            RestoreStep::Idle | RestoreStep::Find | RestoreStep::Claim => {
+                self.patience.failure().unwrap_or("the store did not answer")
+            }
+            RestoreStep::AwaitCommit => {
+                self.patience.failure().unwrap_or("the announced checkpoint did not come")
+            }
+            RestoreStep::Fetch => "nothing more of the state came",
             RestoreStep::CheckFingerprint => "the engine did not answer",
             RestoreStep::ImportState | RestoreStep::Verify => "the engine did not take the state in time",
             RestoreStep::Finish => "the claim could not be finished",

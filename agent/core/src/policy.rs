@@ -92,6 +92,15 @@ pub struct Policy {
     pub hold_every: Span,
     /// The longest a replacement's gate stays closed.
     pub restore_timeout: Span,
+    /// How long a replacement whose looks nobody answers keeps its gate closed. A store that has answered nobody for so
+    /// long is taken for away.
+    pub find_timeout: Span,
+    /// The same where the store is known to be away.
+    pub find_timeout_known_away: Span,
+    /// How long a replacement keeps its gate closed that is answered "later", and finds nothing that it may take.
+    pub find_patience: Span,
+    /// How long a replacement that has its claim waits while nothing of its state comes.
+    pub restore_stall: Span,
     /// After how long a replacement that found nothing looks once more.
     pub second_look: Span,
     /// How often a replacement looks whether the announced checkpoint has come.
@@ -128,6 +137,10 @@ impl Default for Policy {
             hold_ahead: Span::from_secs(5),
             hold_every: Span::from_secs(1),
             restore_timeout: Span::from_secs(900),
+            find_timeout: Span::from_secs(30),
+            find_timeout_known_away: Span::from_secs(5),
+            find_patience: Span::from_secs(120),
+            restore_stall: Span::from_secs(60),
             second_look: Span::from_secs(2),
             intent_poll: Span::from_millis(500),
             claim_renewal: Span::from_secs(10),

@@ -281,6 +281,7 @@ impl Host<'_> {
             ("precopy-interval", policy.precopy_interval),
             ("margin", policy.margin),
             ("restore-timeout", policy.restore_timeout),
+            ("find-timeout", policy.find_timeout),
         ] {
             flag(name, &fault_plan::drill::show_span(span));
         }

@@ -198,7 +198,7 @@ fn failed(error: &ClusterError) -> StoreError {
     }
     match error.failure_kind() {
         FailureKind::Throttled => StoreError::Throttled { message },
-        FailureKind::Transient => StoreError::Transient { message },
+        FailureKind::Transient | FailureKind::Unreachable => StoreError::Transient { message },
         _ => StoreError::Permanent { message },
     }
 }

@@ -15,7 +15,7 @@ use crate::imds::{FaultKind, Faults, ImdsEvent, LifeCycle};
 use crate::kube::ClusterEvent;
 use crate::kube::drill_request::DrillRequest;
 use crate::node::drill_requests::DrillRequests;
-use crate::node::executor::{EffectAnswer, Executor};
+use crate::node::executor::{EffectNews, Executor};
 use crate::runtime::drill_scope::DrillScope;
 use crate::runtime::journal::Journal;
 use crate::runtime::metrics::Metrics;
@@ -129,7 +129,7 @@ impl EventLoop {
         mut self,
         mut imds: mpsc::Receiver<ImdsEvent>,
         mut cluster: mpsc::Receiver<ClusterEvent>,
-        mut answers: mpsc::Receiver<EffectAnswer>,
+        mut answers: mpsc::Receiver<EffectNews>,
         mut rehearsals: mpsc::Receiver<DrillRequest>,
         mut signals: Signals,
     ) {
@@ -145,7 +145,7 @@ impl EventLoop {
             tokio::select! {
                 // Answers first: they free slots, and the core is to know the newest.
                 biased;
-                Some(answer) = answers.recv() => self.answered(answer),
+                Some(answer) = answers.recv() => self.heard(answer),
                 Some(event) = imds.recv() => self.imds(event),
                 Some(event) = cluster.recv() => self.cluster(event),
                 Some(asked) = rehearsals.recv() => self.rehearse(asked),
@@ -311,8 +311,11 @@ impl EventLoop {
         }
     }
 
-    fn answered(&mut self, answer: EffectAnswer) {
-        self.tell(Event::Answered { id: answer.id, outcome: answer.outcome });
+    fn heard(&mut self, news: EffectNews) {
+        match news {
+            EffectNews::BytesCame(id) => self.tell(Event::BytesCame { id }),
+            EffectNews::Ended { id, outcome } => self.tell(Event::Answered { id, outcome }),
+        }
     }
 
     /// Hands one event to the core and starts what it answers with.

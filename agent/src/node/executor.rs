@@ -43,13 +43,33 @@ use tracing::Instrument;
 /// reserve, and each event is journaled.
 const LINK_CHANGES: u64 = 20;
 
-/// What became of an effect.
+/// What is heard of an effect.
 #[derive(Debug)]
-pub struct EffectAnswer {
-    /// Which effect.
-    pub id: EffectId,
-    /// How it ended.
-    pub outcome: Outcome,
+pub enum EffectNews {
+    /// Something of what it fetches has come.
+    BytesCame(EffectId),
+    /// It has ended: its one answer.
+    Ended {
+        /// Which effect.
+        id: EffectId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+/// By which a task tells that it goes on.
+#[derive(Clone)]
+pub(crate) struct ProgressTeller {
+    id: EffectId,
+    news: mpsc::Sender<EffectNews>,
+}
+
+impl ProgressTeller {
+    /// Something of what its effect fetches has come.
+    pub(crate) async fn bytes_came(&self) {
+        // The loop has ended: nobody is left to know.
+        let _ = self.news.send(EffectNews::BytesCame(self.id)).await;
+    }
 }
 
 /// What every task needs.
@@ -84,7 +104,7 @@ pub struct Executor {
     clients: Arc<Clients>,
     contexts: BTreeMap<PodUid, Arc<PodContext>>,
     running: Arc<Mutex<BTreeMap<EffectId, AbortHandle>>>,
-    answers: mpsc::Sender<EffectAnswer>,
+    answers: mpsc::Sender<EffectNews>,
     failures: Failures,
     /// The rate to the store that was last found to have changed.
     rate: Option<u64>,
@@ -98,7 +118,7 @@ impl Executor {
         store: StoreHandle,
         metrics: Metrics,
         earlier: EarlierReports,
-        answers: mpsc::Sender<EffectAnswer>,
+        answers: mpsc::Sender<EffectNews>,
     ) -> Self {
         let clients = Clients {
             earlier,
@@ -208,8 +228,9 @@ impl Executor {
             }
             Action::Restore { uid, action } => {
                 let Some(context) = self.known(id, &uid) else { return };
+                let teller = ProgressTeller { id, news: self.answers.clone() };
                 self.supervise(head, Some(Arc::clone(&context)), async move {
-                    let done = restore::perform(&clients, &context, action, deadline).await;
+                    let done = restore::perform(&clients, &context, action, deadline, &teller).await;
                     context.close_memory();
                     done
                 });
@@ -271,7 +292,7 @@ impl Executor {
                 measure(&metrics, &head, engine, &outcome, took);
                 log(&failures, key, &outcome, took);
                 // The loop has ended: nobody is left to know.
-                let _ = answers.send(EffectAnswer { id: head.id, outcome }).await;
+                let _ = answers.send(EffectNews::Ended { id: head.id, outcome }).await;
             }
             .instrument(span),
         );
@@ -280,7 +301,7 @@ impl Executor {
     fn answer_now(&self, id: EffectId, outcome: Outcome) {
         let answers = self.answers.clone();
         tokio::spawn(async move {
-            let _ = answers.send(EffectAnswer { id, outcome }).await;
+            let _ = answers.send(EffectNews::Ended { id, outcome }).await;
         });
     }
 }

@@ -13,9 +13,10 @@ use crate::runtime::metrics::Metrics;
 use checkpoint::claim::Claims;
 use checkpoint::preflight::{self, Conditions, PreflightError};
 use checkpoint::store::{self, Store, StoreOptions};
+use evacuation::event::FailureKind;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -54,14 +55,18 @@ pub struct Opened {
 pub struct Unusable {
     /// For people.
     pub why: Arc<str>,
-    /// It may be usable a moment later: it was not reached, or did not answer. Otherwise it is waited for by
-    /// nobody: pods leave at once, with their state reported as lost.
-    pub passing: bool,
+    /// In which way an effect that needs it fails. What is permanent is waited for by nobody: pods leave at once, with
+    /// their state reported as lost.
+    pub kind: FailureKind,
 }
 
 /// Shared access to the store.
 #[derive(Clone, Debug)]
-pub struct StoreHandle(watch::Receiver<StoreState>);
+pub struct StoreHandle {
+    standing: watch::Receiver<StoreState>,
+    /// Somebody waits for it.
+    wanted: Arc<Notify>,
+}
 
 impl StoreHandle {
     /// Begins to open the configured store.
@@ -73,6 +78,7 @@ impl StoreHandle {
         cancel: CancellationToken,
     ) -> Self {
         let (out, standing) = watch::channel(StoreState::Opening);
+        let wanted = Arc::new(Notify::new());
         match config.store.clone() {
             Some(url) => {
                 metrics.store_usable(false);
@@ -83,6 +89,7 @@ impl StoreHandle {
                     cluster,
                     metrics,
                     readiness,
+                    wanted: Arc::clone(&wanted),
                 };
                 tokio::spawn(async move {
                     tokio::select! {
@@ -95,10 +102,10 @@ impl StoreHandle {
                 tracing::warn!("no store: nothing is saved and nothing restored; set --store");
                 readiness.latch(Latch::Store);
                 let why = "no store is configured: set --store".into();
-                let _ = out.send(StoreState::Unusable(Unusable { why, passing: false }));
+                let _ = out.send(StoreState::Unusable(Unusable { why, kind: FailureKind::Permanent }));
             }
         }
-        Self(standing)
+        Self { standing, wanted }
     }
 
     /// The store, once it is known whether there is one.
@@ -109,25 +116,29 @@ impl StoreHandle {
         self.opened().await.map(|opened| opened.store)
     }
 
-    /// The store with its claims, once it is known whether there is one.
+    /// The store with its claims, once it is known whether there is one. Whoever gets none ends the pause before the next
+    /// attempt to open it.
     ///
     /// # Errors
     /// Why it cannot be used, for people.
     pub async fn opened(&self) -> Result<Opened, Unusable> {
-        let mut standing = self.0.clone();
+        let mut standing = self.standing.clone();
         let opened = standing.wait_for(|standing| !matches!(standing, StoreState::Opening)).await;
         match opened.as_deref() {
             Ok(StoreState::Ready(opened)) => Ok(opened.clone()),
-            Ok(StoreState::Unusable(unusable)) => Err(unusable.clone()),
+            Ok(StoreState::Unusable(unusable)) => {
+                self.wanted.notify_one();
+                Err(unusable.clone())
+            }
             Ok(StoreState::Opening) | Err(_) => {
-                Err(Unusable { why: "the agent is stopping".into(), passing: false })
+                Err(Unusable { why: "the agent is stopping".into(), kind: FailureKind::Permanent })
             }
         }
     }
 
     /// For `/status`.
     pub fn describe(&self) -> String {
-        match &*self.0.borrow() {
+        match &*self.standing.borrow() {
             StoreState::Opening => "opening".to_owned(),
             StoreState::Ready(opened) => opened.store.describe(),
             StoreState::Unusable(unusable) => format!("unusable: {}", unusable.why),
@@ -136,9 +147,45 @@ impl StoreHandle {
 
     /// For `/status`: where the claims are and why; `None` until that is known.
     pub fn describe_claims(&self) -> Option<String> {
-        match &*self.0.borrow() {
+        match &*self.standing.borrow() {
             StoreState::Ready(opened) => Some(opened.why.to_string()),
             StoreState::Opening | StoreState::Unusable(_) => None,
+        }
+    }
+}
+
+/// In which way effects fail while a store cannot be opened for this.
+const fn kind(error: &PreflightError) -> FailureKind {
+    match error {
+        PreflightError::Unreachable { .. } => FailureKind::Unreachable,
+        PreflightError::Failed { .. } => FailureKind::Transient,
+        PreflightError::NoBucket { .. }
+        | PreflightError::Denied { .. }
+        | PreflightError::WrongRegion { .. }
+        | PreflightError::IgnoresConditions { .. }
+        | PreflightError::Inconsistent { .. } => FailureKind::Permanent,
+    }
+}
+
+/// The pause between two attempts to open the store.
+struct OpeningPause {
+    next: Duration,
+}
+
+impl Default for OpeningPause {
+    fn default() -> Self {
+        Self { next: RETRY.0 }
+    }
+}
+
+impl OpeningPause {
+    /// Waits until the next attempt is due, or somebody wants the store. Never less than the first pause: one attempt does
+    /// not follow the other at once, however many wait.
+    async fn rest(&mut self, wanted: &Notify) {
+        tokio::time::sleep(RETRY.0).await;
+        let rest = tokio::time::timeout(self.next.saturating_sub(RETRY.0), wanted.notified());
+        if rest.await.is_err() {
+            self.next = (self.next * 2).min(RETRY.1);
         }
     }
 }
@@ -151,23 +198,24 @@ struct Opening {
     cluster: Cluster,
     metrics: Metrics,
     readiness: Readiness,
+    wanted: Arc<Notify>,
 }
 
 impl Opening {
     async fn keep_trying(self, out: &watch::Sender<StoreState>) {
         let url = self.url.as_str();
-        let (mut pause, most) = RETRY;
+        let mut pause = OpeningPause::default();
         let mut said = String::new();
         // One handle for all attempts: a fault plan counts its occurrences there.
         let mut opened: Option<Store> = None;
         loop {
-            let (why, passing) = match &opened {
+            let (why, kind) = match &opened {
                 None => match store::open(url, self.options.clone()).await {
                     Ok(store) => {
                         opened = Some(store);
                         continue;
                     }
-                    Err(error) => (error.to_string(), false),
+                    Err(error) => (error.to_string(), FailureKind::Permanent),
                 },
                 Some(store) => match self.prove(store).await {
                     Ok(opened) => {
@@ -176,19 +224,15 @@ impl Opening {
                         let _ = out.send(StoreState::Ready(opened));
                         return;
                     }
-                    Err(error) => (
-                        error.to_string(),
-                        matches!(error, PreflightError::Unreachable { .. } | PreflightError::Failed { .. }),
-                    ),
+                    Err(error) => (error.to_string(), kind(&error)),
                 },
             };
             if why != said {
                 tracing::error!(url, error = %why, "the store cannot be used: no state will be saved or restored");
                 said.clone_from(&why);
             }
-            let _ = out.send(StoreState::Unusable(Unusable { why: why.into(), passing }));
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(most);
+            let _ = out.send(StoreState::Unusable(Unusable { why: why.into(), kind }));
+            pause.rest(&self.wanted).await;
         }
     }
 
@@ -212,5 +256,49 @@ impl Opening {
         self.metrics.claims(place, reason);
         let why = format!("{}: {}", claims.describe(), reason.in_words(&conditions)).into();
         Ok(Opened { store: Arc::clone(store), claims, conditions, why })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How long a pause of 30 s takes.
+    async fn rests(wanted: &Notify) -> Duration {
+        let began = Instant::now();
+        OpeningPause { next: RETRY.1 }.rest(wanted).await;
+        began.elapsed()
+    }
+
+    #[tokio::test]
+    async fn whoever_wants_the_store_ends_the_pause_before_the_next_attempt() {
+        let wanted = Notify::new();
+        let asks = async {
+            tokio::time::sleep(RETRY.0 * 2).await;
+            wanted.notify_one();
+        };
+        let (took, ()) = tokio::join!(rests(&wanted), asks);
+        assert!(took >= RETRY.0 * 2 && took < RETRY.1 / 2, "{took:?}");
+        // It was wanted while an attempt was under way.
+        wanted.notify_one();
+        let took = rests(&wanted).await;
+        assert!(took >= RETRY.0 && took < RETRY.1 / 2, "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn where_nobody_wants_the_store_the_pauses_become_longer() {
+        let mut pause = OpeningPause::default();
+        pause.rest(&Notify::new()).await;
+        assert_eq!(pause.next, RETRY.0 * 2);
+    }
+
+    #[test]
+    fn only_a_store_that_did_not_answer_is_called_unreachable() {
+        let (store, why) = (String::new(), String::new());
+        let unreachable = PreflightError::Unreachable { store: store.clone(), why: why.clone() };
+        assert_eq!(kind(&unreachable), FailureKind::Unreachable);
+        let failed = PreflightError::Failed { store: store.clone(), why: why.clone() };
+        assert_eq!(kind(&failed), FailureKind::Transient);
+        assert_eq!(kind(&PreflightError::Denied { store, why }), FailureKind::Permanent);
     }
 }

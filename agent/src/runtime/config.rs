@@ -24,6 +24,9 @@ use std::time::Duration;
 /// The shortest secret for manifests, in bytes.
 const MAC_SECRET_MIN: usize = 16;
 
+/// The shortest patience with a store that answers nobody.
+const FIND_TIMEOUT_MIN: Span = Span::from_secs(1);
+
 /// The most transfers at once, whatever the memory: each has a connection.
 const SLOTS_MAX: usize = 256;
 
@@ -135,6 +138,9 @@ pub struct RunArgs {
     /// The longest a replacement's readiness gate stays closed
     #[arg(long, env = "LIFEBOAT_RESTORE_TIMEOUT", default_value = "15m", value_parser = crate::runtime::values::span, help_heading = "Restore")]
     restore_timeout: Span,
+    /// How long it stays closed while the store answers nobody: nothing is known to come
+    #[arg(long, env = "LIFEBOAT_FIND_TIMEOUT", default_value = "30s", value_parser = crate::runtime::values::span, help_heading = "Restore")]
+    find_timeout: Span,
 
     /// A kubeconfig; without it the pod's service account
     #[arg(long, env = "KUBECONFIG", help_heading = "API server")]
@@ -389,6 +395,12 @@ impl RunArgs {
         if self.imds_poll < Span::from_millis(100) {
             wrong.push(format!("--imds-poll {}: give 100ms or more, IMDS throttles", self.imds_poll));
         }
+        if self.find_timeout < FIND_TIMEOUT_MIN {
+            wrong.push(format!(
+                "--find-timeout {}: give {FIND_TIMEOUT_MIN} or more, one lost packet takes as long",
+                self.find_timeout
+            ));
+        }
         if self.claims != ClaimsPolicy::Auto && self.store.url().is_none() {
             wrong.push(format!(
                 "--claims {}: there is nothing to claim without --store",
@@ -444,6 +456,7 @@ impl RunArgs {
                 precopy_interval: self.precopy_interval,
                 precopy_share: self.precopy_share,
                 restore_timeout: self.restore_timeout,
+                find_timeout: self.find_timeout,
                 ..Policy::default()
             },
         })
@@ -480,6 +493,7 @@ mod tests {
             "--store-mac-key-file=/nowhere",
             "--store-fault=nonsense",
             "--claims=lease",
+            "--find-timeout=10ms",
         ])
         .unwrap_err()
         .to_string();
@@ -492,6 +506,7 @@ mod tests {
             "--store-mac-key-file",
             "--store-fault",
             "--claims",
+            "--find-timeout",
         ] {
             assert!(error.contains(flag), "{flag} is not named in:\n{error}");
         }
@@ -501,6 +516,12 @@ mod tests {
     fn an_encryption_that_there_is_not_is_refused_with_what_there_is() {
         let error = validate(&["--node-name=a", "--store-encryption=rot13"]).unwrap_err().to_string();
         assert!(error.contains("--store-encryption") && error.contains("kms:<key>"), "{error}");
+    }
+
+    #[test]
+    fn the_patience_with_a_store_that_answers_nobody_is_the_operator_s() {
+        let config = validate(&["--node-name=a", "--find-timeout=7s"]).unwrap();
+        assert_eq!(config.policy.find_timeout, Span::from_secs(7));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod link;
 mod node;
 mod notices;
 mod order;
+mod patience;
 mod pod;
 mod reports;
 mod restores;
@@ -86,6 +87,7 @@ pub struct Checker {
     open: BTreeMap<EffectId, OpenEffect>,
     reports: Reports,
     rates: link::Rates,
+    silence: patience::Silence,
     last_id: u64,
     second: (u64, usize),
     wakeup: Option<Moment>,
@@ -123,6 +125,7 @@ impl Checker {
             open: BTreeMap::new(),
             reports: Reports::default(),
             rates: link::Rates::default(),
+            silence: patience::Silence::default(),
             last_id: 0,
             second: (0, 0),
             wakeup: None,
@@ -198,6 +201,7 @@ impl Checker {
         self.notices.starts();
         self.reports = Reports::default();
         self.rates = link::Rates::default();
+        self.silence = patience::Silence::default();
         self.last_id = 0;
         self.second = (0, 0);
         self.wakeup = None;
@@ -237,7 +241,11 @@ impl Checker {
             {
                 self.rates.flushed(*bytes, now.saturating_sub(open.asked));
             }
+            self.hears_of_the_store(&open.action, outcome);
             self.answered(&open.action, outcome);
+        }
+        if let Event::BytesCame { id } = event {
+            self.bytes_came(*id);
         }
         if self.notices.event(now, event) {
             self.reports = Reports::default();
@@ -267,6 +275,7 @@ impl Checker {
             | Event::NoticeReceived(_)
             | Event::NoticeWithdrawn { .. }
             | Event::Answered { .. }
+            | Event::BytesCame { .. }
             | Event::PreCopyRequested
             | Event::TimerFired => {}
         }

@@ -8,8 +8,18 @@ use crate::event::Outcome;
 use crate::open_effects::{Context, Purpose};
 
 impl Machine {
+    /// Something of what an open effect fetches has come.
+    pub(super) fn bytes_came(&mut self, id: EffectId) {
+        let Some(Purpose::Restore(uid)) = self.effects.purpose(id) else { return };
+        self.store.bytes_came();
+        if let Some(pod) = self.pods.get_mut(uid) {
+            pod.restore.bytes_came(self.now);
+        }
+    }
+
     pub(super) fn answered(&mut self, id: EffectId, outcome: Outcome) {
-        let Some(purpose) = self.effects.answered(id) else { return };
+        let Some((purpose, asks)) = self.effects.answered(id) else { return };
+        self.store.answered(asks, &outcome, self.now);
         let mut ctx = context!(self);
         match purpose {
             Purpose::MarkNode | Purpose::ClearNodeMark => self.mark.answered(&outcome, &mut ctx),

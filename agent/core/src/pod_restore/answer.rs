@@ -15,6 +15,9 @@ impl PodRestore {
     pub(crate) fn answered(&mut self, pod: &PodUid, outcome: Outcome, ctx: &mut Context<'_>) {
         self.tries.open = None;
         let step = self.step.clone();
+        if matches!(step, RestoreStep::Find | RestoreStep::Claim | RestoreStep::AwaitCommit) {
+            self.patience.looked(&outcome, ctx.now);
+        }
         match (step, outcome) {
             (RestoreStep::Find, Outcome::Done(Done::Lineages { candidates, worth_waiting_for })) => {
                 self.found(&candidates, worth_waiting_for, ctx);
@@ -123,6 +126,7 @@ impl PodRestore {
         self.looks += 1;
         if let Some(chosen) = chosen {
             self.generation = chosen.generations.first().cloned();
+            self.patience.announced(chosen, ctx.now);
             self.chosen = Some(chosen.clone());
             self.go(RestoreStep::Claim);
         } else if self.looks < 2 {
@@ -140,6 +144,7 @@ impl PodRestore {
         let Some(now) = now else {
             return self.tries.failed(ctx.now, Span::from_secs(1));
         };
+        self.patience.announced(now, ctx.now);
         if matches!(now.intent, IntentState::Coming { .. }) {
             self.tries = Attempts { not_before: ctx.now + ctx.policy.intent_poll, ..Attempts::default() };
             return;
@@ -162,6 +167,7 @@ impl PodRestore {
         let Some(chosen) = &self.chosen else {
             return self.open(RestoreOutcome::Corrupt, why, ctx);
         };
+        self.patience.bytes_came(ctx.now);
         let bad = self.generation.take().unwrap_or_default();
         let note = format!("generation {bad} of lineage {} is refused: {why}", chosen.lineage);
         let event = KubeEvent::warning("CheckpointRefused", note);

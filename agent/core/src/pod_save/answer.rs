@@ -150,7 +150,10 @@ impl PodSave {
 /// Whether the same request may succeed later.
 fn retryable(kind: FailureKind) -> bool {
     match kind {
-        FailureKind::Throttled | FailureKind::Transient | FailureKind::Endangered => true,
+        FailureKind::Throttled
+        | FailureKind::Unreachable
+        | FailureKind::Transient
+        | FailureKind::Endangered => true,
         FailureKind::Refused | FailureKind::Permanent | FailureKind::NotFound | FailureKind::Mismatch => {
             false
         }

@@ -59,7 +59,16 @@ pub const TABLE: &[Entry] = &[
         outcome: "gone",
         example: "store=gone@1s+6s",
         what: "the store cannot be reached (for +duration, or for ever)",
-        tries: "4: pods still leave in time, and the report is in the journal",
+        tries: "11 and 4: gates open half a minute later, pods still leave in time, and the report is in the journal",
+        ..STORE
+    },
+    Entry {
+        name: "store-refuses",
+        outcome: "refuses",
+        example: "store=refuses@1s+6s",
+        what: "the store refuses every connection (for +duration, or for ever)",
+        tries: "11: a gate opens half a minute later, and says why",
+        unknown_to: not_drilled("store=gone refuses there"),
         ..STORE
     },
     Entry {

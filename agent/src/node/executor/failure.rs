@@ -83,8 +83,7 @@ impl From<KeyError> for EffectFailure {
 
 impl From<Unusable> for EffectFailure {
     fn from(unusable: Unusable) -> Self {
-        let kind = if unusable.passing { FailureKind::Transient } else { FailureKind::Permanent };
-        Self::new(kind, unusable.why.as_ref())
+        Self::new(unusable.kind, unusable.why.as_ref())
     }
 }
 
@@ -92,6 +91,7 @@ fn store_kind(error: &StoreError) -> FailureKind {
     match error {
         StoreError::NotFound { .. } => FailureKind::NotFound,
         StoreError::Throttled { .. } => FailureKind::Throttled,
+        silence if silence.is_silence() => FailureKind::Unreachable,
         other if other.is_retryable() => FailureKind::Transient,
         StoreError::TimedOut { .. } | StoreError::ConditionFailed { .. } => FailureKind::Transient,
         _ => FailureKind::Permanent,
@@ -159,5 +159,31 @@ impl From<RestoreError> for EffectFailure {
             RestoreError::Store(store) => store_kind(store),
         };
         Self::of(kind, &error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_store_that_did_not_answer_fails_otherwise_than_one_that_says_later() {
+        let message = || "why".to_owned();
+        let timed_out = |answered| StoreError::TimedOut {
+            what: "LIST".into(),
+            waited: Duration::from_secs(9),
+            last: Some(message()),
+            answered,
+        };
+        for (error, kind) in [
+            (StoreError::Unreachable { message: message() }, FailureKind::Unreachable),
+            (timed_out(false), FailureKind::Unreachable),
+            (timed_out(true), FailureKind::Transient),
+            (StoreError::Throttled { message: message() }, FailureKind::Throttled),
+            (StoreError::Transient { message: message() }, FailureKind::Transient),
+        ] {
+            assert_eq!(EffectFailure::from(error.clone()).kind, kind, "{error}");
+        }
     }
 }

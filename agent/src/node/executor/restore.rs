@@ -8,17 +8,18 @@
 //! ```
 
 use crate::kube::{About, ClusterError, NamedPod};
-use crate::node::executor::Clients;
 use crate::node::executor::commit::claim_request;
 use crate::node::executor::failure::EffectFailure;
 use crate::node::executor::pod::{opened, store};
 use crate::node::executor::pod_context::{Baseline, FetchedGeneration, Material, PodContext, Prefetched};
+use crate::node::executor::{Clients, ProgressTeller};
 use crate::node::store::Opened;
 use crate::pods::reader::PodRecord;
 use crate::runtime::metrics::labels::TokenStage;
 use crate::volume::kept::Kept;
 use crate::volume::restored;
 use checkpoint::claim::ClaimState;
+use checkpoint::dispatcher::Dispatcher;
 use checkpoint::generation;
 use checkpoint::intent::IntentState as Intent;
 use checkpoint::key::{GenerationNumber, LineageId};
@@ -31,13 +32,16 @@ use evacuation::effect::{RestoreAction, RestoreOutcome};
 use evacuation::event::{Candidate, Done, FailureKind, IntentState, Source, Verification};
 use evacuation::moment::{Moment, Span};
 use host::{clock, small_file};
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) async fn perform(
     clients: &Clients,
     context: &PodContext,
     action: RestoreAction,
     deadline: Moment,
+    teller: &ProgressTeller,
 ) -> Result<Done, EffectFailure> {
     match action {
         RestoreAction::FindLineage => find(clients, context, deadline).await,
@@ -50,11 +54,12 @@ pub(super) async fn perform(
         }
         RestoreAction::Prefetch { lineage, generation } => {
             let wanted = WantedGeneration::read(clients, context, &lineage, &generation, deadline).await?;
-            prefetch(clients, context, wanted).await
+            prefetch(clients, context, wanted, teller).await
         }
         RestoreAction::Fetch { lineage, generation } => {
             let wanted = WantedGeneration::read(clients, context, &lineage, &generation, deadline).await?;
-            fetch(clients, context, wanted).await
+            teller.bytes_came().await;
+            fetch(clients, context, wanted, teller).await
         }
         RestoreAction::ReloadLocal => recall(clients, context).await,
         RestoreAction::CheckFingerprint => prove(clients, context, deadline).await,
@@ -130,15 +135,21 @@ async fn tell_the_pod(clients: &Clients, context: &PodContext, outcome: &str, me
     }
 }
 
+/// So long before its deadline a look ends by itself.
+const TOLD_BEFORE: Span = Span::from_millis(250);
+
 /// The lineages of the pod's workload.
 async fn find(clients: &Clients, context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {
     announce(clients, context).await;
     let Opened { store, claims, .. } = opened(clients).await?;
     let workload = context.workload(clients)?;
-    let states = lineage::survey(store.as_ref(), &claims, &workload, clock::instant(deadline)).await?;
+    // Before the effect's own deadline: what the store did is told in its words, not as a timeout.
+    let until = clock::instant(deadline - TOLD_BEFORE);
+    let states = lineage::survey(store.as_ref(), &claims, &workload, until).await?;
     let record = context.record();
     let mut candidates = Vec::with_capacity(states.len());
     let mut fitting = Vec::new();
+    let mut worth_waiting_for = None;
     for found in states {
         let own_name = record.workload.named && found.id.as_str() == record.workload.lineage;
         // What this very pod wrote is in this very pod.
@@ -148,6 +159,11 @@ async fn find(clients: &Clients, context: &PodContext, deadline: Moment) -> Resu
         }
         for unreadable in &found.unreadable {
             tracing::warn!(lineage = %found.id, unreadable, "passed over");
+        }
+        if let Some(why) = &found.unanswered {
+            // What it holds is not known: it is neither taken nor given up yet.
+            worth_waiting_for.get_or_insert_with(|| format!("lineage {} cannot be read: {why}", found.id));
+            continue;
         }
         let spec_matches = spec_key(&found) == Some(record.workload.spec_key.as_str());
         candidates.push(Candidate {
@@ -167,13 +183,12 @@ async fn find(clients: &Clients, context: &PodContext, deadline: Moment) -> Resu
             fitting.push(found);
         }
     }
-    let mut worth_waiting_for = None;
     // A replacement died in the middle of its restore. Its claim runs out soon: until then there is something to wait for.
     for found in &fitting {
-        worth_waiting_for = orphan(clients, found, &record, deadline).await;
         if worth_waiting_for.is_some() {
             break;
         }
+        worth_waiting_for = orphan(clients, found, &record, deadline).await;
     }
     Ok(Done::Lineages { candidates, worth_waiting_for })
 }
@@ -345,6 +360,7 @@ impl WantedGeneration {
         context: &PodContext,
         before: Option<&Prefetched>,
         announced: bool,
+        teller: &ProgressTeller,
     ) -> Result<(), EffectFailure> {
         let folder = context.folder(clients)?;
         let request = FetchRequest {
@@ -358,11 +374,36 @@ impl WantedGeneration {
             deadline: self.until,
         };
         let progress = Arc::new(FetchProgress::default());
-        let done = state::fetch(&self.store, request, &clients.dispatcher, &progress).await;
+        let done = tokio::select! {
+            done = state::fetch(&self.store, request, &clients.dispatcher, &progress) => done,
+            never = tell_progress(&clients.dispatcher, &progress, teller) => match never {},
+        };
         let (fetched, kept) = (progress.bytes_fetched(), progress.bytes_kept());
         tracing::info!(generation = %self.number, announced, fetched, kept, "fetched");
         clients.metrics.fetched(announced, fetched);
         Ok(done?)
+    }
+}
+
+/// How often the core is told that bytes come: it gives a fetch up after a minute without any.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+
+/// Tells, for as long as a fetch is not stuck: something came, or what it waits for is the disk, or its turn while others'
+/// bytes move.
+async fn tell_progress(
+    dispatcher: &Dispatcher,
+    progress: &FetchProgress,
+    teller: &ProgressTeller,
+) -> Infallible {
+    let mut told = (0, dispatcher.bytes_moved());
+    loop {
+        tokio::time::sleep(TOLD_EVERY).await;
+        let now = (progress.bytes_that_came(), dispatcher.bytes_moved());
+        let turn_comes = progress.is_queued() && now.1 != told.1;
+        if now.0 != told.0 || turn_comes || progress.is_on_disk() {
+            teller.bytes_came().await;
+        }
+        told = now;
     }
 }
 
@@ -371,11 +412,12 @@ async fn prefetch(
     clients: &Clients,
     context: &PodContext,
     wanted: WantedGeneration,
+    teller: &ProgressTeller,
 ) -> Result<Done, EffectFailure> {
     let (manifest, staging) = (Arc::clone(&wanted.manifest), state::staging(wanted.number));
     // Before it begins: a part of it counts too.
     *context.prefetched.lock().await = Some(Prefetched { manifest, staging });
-    wanted.fetch(clients, context, None, true).await?;
+    wanted.fetch(clients, context, None, true, teller).await?;
     Ok(Done::Fetched { bytes: wanted.manifest.bytes_total() })
 }
 
@@ -383,9 +425,10 @@ async fn fetch(
     clients: &Clients,
     context: &PodContext,
     wanted: WantedGeneration,
+    teller: &ProgressTeller,
 ) -> Result<Done, EffectFailure> {
     let before = context.prefetched.lock().await.clone();
-    wanted.fetch(clients, context, before.as_ref(), false).await?;
+    wanted.fetch(clients, context, before.as_ref(), false, teller).await?;
     let WantedGeneration { lineage, number, manifest, .. } = wanted;
     let bytes = manifest.bytes_total();
     *context.restore.lock().await = Some(Material {

@@ -88,10 +88,10 @@ fn small_counters_are_there_at_zero_and_large_ones_and_gauges_are_not() {
         text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name)).collect::<Vec<_>>()
     };
     assert_eq!(series("lifeboat_late_answers_total"), ["lifeboat_late_answers_total 0"]);
-    assert_eq!(series("lifeboat_engine_errors_total").len(), 3 * 7);
+    assert_eq!(series("lifeboat_engine_errors_total").len(), 3 * 8);
     assert_eq!(series("lifeboat_fleet_evacuations_total").len(), 5 * 4);
     assert!(series("lifeboat_fleet_evacuations_total").iter().all(|line| line.ends_with(" 0")));
-    assert_eq!(EffectLabels::every().len(), 31 * 10);
+    assert_eq!(EffectLabels::every().len(), 31 * 11);
     for absent in
         ["effects_total", "kube_requests_total", "store_usable", "fleet_leader", "pods", "plan_state_bytes"]
     {

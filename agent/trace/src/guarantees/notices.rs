@@ -55,7 +55,7 @@ pub(super) struct Notices {
     /// Since when the node is known to this life, and IMDS answers it; whether every pod of the node was seen.
     node_read: Option<u64>,
     imds_since: Option<u64>,
-    pub(super) listed: bool,
+    pub(super) listed: Option<u64>,
     /// The notice found on the node that IMDS has not shown yet.
     unconfirmed: Option<(String, NoticeKind)>,
     /// Every deadline an evacuation of this boot has had: a mark may still be on its way at a crash.
@@ -75,7 +75,7 @@ impl Notices {
             waiting: Vec::new(),
             node_read: None,
             imds_since: None,
-            listed: false,
+            listed: None,
             unconfirmed: None,
             deadlines: BTreeSet::new(),
             nothing_since: Some(0),
@@ -90,7 +90,7 @@ impl Notices {
         self.rehearsed.clear();
         self.evacuated = None;
         self.waiting.clear();
-        (self.node_read, self.imds_since, self.listed, self.unconfirmed) = (None, None, false, None);
+        (self.node_read, self.imds_since, self.listed, self.unconfirmed) = (None, None, None, None);
     }
 
     /// An agent finds this on its node. One absolute deadline across its lives; the `first` of a trace
@@ -165,7 +165,7 @@ impl Notices {
                 self.waiting.retain(|notice| notice.id != *id);
                 self.standing.retain(|it| it.id != *id);
             }
-            Event::PodsListed => self.listed = true,
+            Event::PodsListed => self.listed = self.listed.or(Some(now)),
             Event::ImdsReachable { reachable } => {
                 self.imds_since = reachable.then(|| self.imds_since.unwrap_or(now));
             }
@@ -182,7 +182,7 @@ impl Notices {
     fn takes_in(&mut self, now: u64) {
         let Some(node_read) = self.node_read else { return };
         let first = self.waiting.first().map(|notice| notice.seen.as_millis());
-        if first.is_some_and(|seen| self.listed || now >= seen + 3_000) {
+        if first.is_some_and(|seen| self.listed.is_some() || now >= seen + 3_000) {
             for notice in std::mem::take(&mut self.waiting) {
                 self.noticed(now, &notice);
             }

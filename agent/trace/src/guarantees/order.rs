@@ -38,10 +38,7 @@ impl Checker {
     /// Open saves of which every byte goes before those of this pod: of a higher PriorityClass value, or of the same one
     /// and either with a successor, where this one has none, or of a role that counts more. One that may not fit before its cut-off may stand behind.
     pub(super) fn bytes_before(&self, then: &JudgedPod, evacuation: &ExpectedEvacuation) -> u64 {
-        let tier = |pod: &JudgedPod| {
-            let has_no_successor = pod.facts.stays().is_some() && pod.facts.terminating.is_none();
-            (Reverse(pod.facts.priority), has_no_successor, pod.facts.role)
-        };
+        let tier = |pod: &JudgedPod| (Reverse(pod.facts.priority), pod.runs_on(), pod.facts.role);
         let open = self.open.values().filter_map(|open| match &open.action {
             Action::Pod { uid: pod, action: PodAction::Save { kind: FlushKind::Final, .. } } => {
                 self.pods.get(pod)

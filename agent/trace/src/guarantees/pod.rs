@@ -2,6 +2,7 @@
 //!
 //! Judges nothing by itself. It must not know other pods.
 
+use super::patience::Wait;
 use super::restores::Progress;
 use evacuation::effect::{Action, FlushKind, Hold, PodAction};
 use evacuation::event::{Done, FailureKind, Outcome};
@@ -64,6 +65,8 @@ pub(super) struct JudgedPod {
     /// What this life has written to its hold file, ms; 0 for released or nothing.
     pub(super) held_until: u64,
     pub(super) restore: Progress,
+    /// Its gate is closed, and nothing but its restore keeps it so.
+    pub(super) wait: Option<Wait>,
 }
 
 impl JudgedPod {
@@ -104,6 +107,7 @@ impl JudgedPod {
             hold_failed: false,
             held_until: 0,
             restore: Progress::default(),
+            wait: None,
         }
     }
 
@@ -213,6 +217,13 @@ impl JudgedPod {
 
     pub(super) fn is_shed(&self, policy: &Policy) -> bool {
         self.facts.role.is_shed() || self.facts.priority < policy.shed_below
+    }
+
+    /// It is not evicted, and its processes run until the node ends.
+    pub(super) fn runs_on(&self) -> bool {
+        matches!(self.facts.owner, Owner::Bare { .. } | Owner::Daemon { .. })
+            && self.facts.stays().is_some()
+            && self.facts.terminating.is_none()
     }
 
     /// It can wait inside its own eviction for its save.

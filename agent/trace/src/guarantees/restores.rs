@@ -1,4 +1,4 @@
-//! The replacement's side: one claim, nothing handed over unproven (guarantee 6), and the gate always opens (11).
+//! The replacement's side: one claim, and nothing handed over unproven (guarantee 6).
 //!
 //! Knows a restore by its answers. It must not know what is in a lineage.
 
@@ -26,10 +26,14 @@ pub(super) struct Progress {
     /// The engine was restarted, and its state is read from its own volume.
     restarted: bool,
     reloads: bool,
-    free_since: Option<u64>,
 }
 
 impl Progress {
+    /// The lineage whose claim it has.
+    pub(super) fn lineage(&self) -> Option<&str> {
+        self.claimed.as_deref()
+    }
+
     /// Another life of the engine: what the one before it was shown to be counts no more.
     pub(super) fn restarted(&mut self) {
         (self.restarted, self.reloads, self.fingerprint_matches) = (true, false, false);
@@ -85,6 +89,13 @@ impl Checker {
             .open
             .values()
             .any(|open| open.action.pod() == Some(uid) && open.action.name() == action.name());
+        match action {
+            Action::Restore { action: RestoreAction::OpenGate { outcome, .. }, .. } => {
+                self.given_up(uid, *outcome);
+            }
+            Action::Restore { action: RestoreAction::Fetch { .. }, .. } => self.fetches(uid),
+            _ => {}
+        }
         let Some(pod) = self.pods.get_mut(uid) else {
             return self.wrong(6, format!("{action:?} for a pod that was never seen"));
         };
@@ -183,26 +194,5 @@ impl Checker {
             _ => {}
         }
         self.all_wrong(format!("{action:?}"), wrong);
-    }
-
-    /// Every gate is opened in time, unless the pod leaves.
-    pub(super) fn gates(&mut self) {
-        let now = self.now;
-        let evacuation = self.notices.evacuation.as_ref();
-        let stays_for_now = evacuation.is_none_or(|it| it.hibernates || it.withdrawn.is_some());
-        let limit = self.policy.restore_timeout.as_millis() + 1_000;
-        let mut wrong = Vec::new();
-        for pod in self.pods.values_mut() {
-            let waits = pod.facts.engine.is_some() && !pod.restored && !pod.gone && !pod.asked;
-            let free = waits && stays_for_now && pod.facts.terminating.is_none() && pod.began.is_none();
-            if !free {
-                pod.restore.free_since = None;
-            } else if now > *pod.restore.free_since.get_or_insert(now) + limit {
-                wrong.push(format!("the gate of {} is still closed", pod.name()));
-            }
-        }
-        for what in wrong {
-            self.wrong(11, what);
-        }
     }
 }

@@ -125,9 +125,7 @@ impl Checker {
         let deadline = ends.map(|it| it.deadline);
         let mut wrong = Vec::new();
         for pod in self.pods.values_mut() {
-            let runs_on = matches!(pod.facts.owner, Owner::Bare { .. } | Owner::Daemon { .. })
-                && pod.facts.stays().is_some()
-                && pod.facts.terminating.is_none();
+            let runs_on = pod.runs_on();
             let has_state = pod.facts.engine.is_some() && pod.restored && !pod.is_shed(&self.policy);
             if !(runs_on && has_state) || pod.gone {
                 pod.could_save = None;
@@ -168,9 +166,7 @@ impl Checker {
             say(2, "although it is shed");
         }
         if matches!(action, Action::Pod { action: PodAction::Quiesce, .. })
-            && pod.facts.stays().is_some()
-            && pod.facts.owner != Owner::Finished
-            && pod.facts.terminating.is_none()
+            && pod.runs_on()
         {
             say(2, "although it serves to the end");
         }

@@ -139,7 +139,8 @@ impl Teller {
             Event::PreCopyRequested => {
                 self.say(at, "drill", "save every state once, while it serves".into());
             }
-            Event::PodsListed | Event::ImdsReachable { .. } | Event::TimerFired => {}
+            Event::BytesCame { .. } | Event::PodsListed | Event::ImdsReachable { .. } | Event::TimerFired => {
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod departures;
 mod evacuations;
+mod patience;
 mod pen;
 mod reports;
 mod restores;

@@ -171,11 +171,11 @@ fn a_restore_into_a_pod_that_was_never_seen_is_a_violation_of_guarantee_6() {
 
 #[test]
 fn a_gate_that_stays_closed_is_a_violation_of_guarantee_11() {
-    let mut pen = Pen::new(Policy::default(), &[new_pod()]);
+    let mut pen = fetched();
     pen.woke(902_000);
     pen.is_good();
     pen.woke(902_001);
-    pen.breaks(11, "the gate of ns/new (new) is still closed");
+    pen.breaks(11, "the gate of ns/new (new) is still closed: its restore has taken too long");
 }
 
 /// Its restore is decided, and its engine was restarted.

@@ -6,7 +6,7 @@ use crate::scenario::Scenario;
 use evacuation::effect::{Action, Effect, NodeAction, RestoreAction, RestoreOutcome};
 use evacuation::event::{Event, FailureKind, Outcome};
 use evacuation::report::{DepartureOutcome, StateOutcome};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Counts, by table and name.
 #[derive(Debug, Default)]
@@ -99,6 +99,11 @@ impl Coverage {
         facts.into_iter().for_each(|fact| self.count("start", fact));
     }
 
+    /// How the store took the looks of new pods in a run, where it was not well.
+    pub fn met(&mut self, how: &BTreeSet<&'static str>) {
+        how.iter().for_each(|how| self.count("look", how));
+    }
+
     pub fn fault(&mut self, name: &'static str) {
         self.count("fault", name);
     }
@@ -138,6 +143,12 @@ impl Coverage {
             self.counts.get(&("partial flush", *name)).copied().unwrap_or(0) * 100 < self.runs
         });
         missing.extend(parts.map(|name| format!("a {name} flush of a part, in one of a hundred runs")));
+        let rare = ["hangs", "refuses", "throttles"]
+            .into_iter()
+            .filter(|how| self.counts.get(&("look", *how)).copied().unwrap_or(0) * 100 < self.runs);
+        missing.extend(
+            rare.map(|how| format!("a look of a new pod where the store {how}, in one of a hundred runs")),
+        );
         let states = StateOutcome::ALL.iter().copied().filter(|state| !self.states.contains_key(state));
         missing.extend(states.map(|state| format!("state {state:?}")));
         let ways = DepartureOutcome::ALL.iter().copied().filter(|way| !self.departures.contains_key(way));

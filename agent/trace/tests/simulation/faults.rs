@@ -17,6 +17,9 @@ pub fn plain(name: &str) -> Fault {
     Fault::of(named(name).expect("a name of the catalogue"))
 }
 
+/// A store that keeps new pods waiting.
+const AWAY: [&str; 3] = ["store-gone", "store-refuses", "store-503"];
+
 /// In how many runs of a hundred, or for how many pods of a hundred.
 fn chance(name: &str) -> u8 {
     match name {
@@ -35,9 +38,9 @@ fn chance(name: &str) -> u8 {
         | "api-forbidden"
         | "maintenance-near"
         | "maintenance-far"
-        | "store-gone"
         | "pdb-two" => 3,
         "engine-boasts" | "engine-denies" | "engine-busy" => 4,
+        away if AWAY.contains(&away) => 12,
         "maintenance-also" => 15,
         _ => 7,
     }
@@ -108,6 +111,8 @@ fn one(kind: &'static Entry, rng: &mut Rng) -> Fault {
         When::NeedsTime | When::NeedsTimeOrStep => at,
         // What holds from the start on is the harder case for what the agent prepares.
         When::Time if kind.object == Object::Pod && rng.bool() => Start::Notice,
+        // A store that is away before a new pod comes, also for those that come later.
+        When::Time if AWAY.contains(&kind.name) && rng.bool() => Start::Notice,
         When::Time if kind.default_lasts.is_some() => Start::After(ms(rng, 0, 100_000)),
         When::Time => at,
     };
@@ -118,6 +123,8 @@ fn one(kind: &'static Entry, rng: &mut Rng) -> Fault {
         "api-lost" | "store-lost" | "store-torn" | "task-panics" => {
             fault.count = if rng.bool() { Count::First(rng.u32(1..3)) } else { Count::Only(rng.u32(1..4)) };
         }
+        // From the start of the run to its end.
+        name if AWAY.contains(&name) && fault.start == Start::Notice => {}
         _ if kind.default_lasts.is_some() || kind.name == "store-slow" => fault.lasts = Some(spell),
         _ if kind.lasting && rng.bool() => fault.lasts = Some(spell * 3),
         _ => {}

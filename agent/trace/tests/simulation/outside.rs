@@ -4,9 +4,13 @@ use crate::restores::{Past, Restores, failed};
 use crate::scenario::pick;
 use crate::world::{Happening, World};
 use evacuation::effect::{Action, Effect, FlushKind, NodeAction, PodAction, RestoreAction};
-use evacuation::event::{Done, FailureKind, Outcome, Verification};
+use evacuation::event::{Done, Event, FailureKind, Outcome, Verification};
 use evacuation::moment::Span;
 use evacuation::pod::PodUid;
+use std::collections::BTreeSet;
+
+/// How often a fetch tells that bytes come, ms.
+const BYTES_TOLD: u64 = 1_500;
 
 /// Which of the three an action speaks to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -158,10 +162,19 @@ impl World<'_> {
                 }
             }
             Side::Store => {
+                let looks =
+                    matches!(effect.action, Action::Restore { action: RestoreAction::FindLineage, .. });
+                let met = |met: &mut BTreeSet<_>, how| _ = looks && met.insert(how);
                 if self.strikes("store-gone", "").is_some() {
+                    met(&mut self.met, "hangs");
                     return Some(None);
                 }
+                if self.strikes("store-refuses", "").is_some() {
+                    met(&mut self.met, "refuses");
+                    return fail(FailureKind::Unreachable, "connection refused");
+                }
                 if self.strikes("store-503", "").is_some() {
+                    met(&mut self.met, "throttles");
                     return fail(FailureKind::Throttled, "503 SlowDown");
                 }
                 if let Some(slow) = self.strikes("store-slow", "") {
@@ -294,7 +307,12 @@ impl World<'_> {
                     | RestoreAction::FinishClaim { .. }
                     | RestoreAction::GiveBackClaim { .. },
                 ..
-            } => self.restore(&effect.action, &pod),
+            } => {
+                if matches!(effect.action, Action::Restore { action: RestoreAction::Fetch { .. }, .. }) {
+                    self.bytes_come(life, effect, &pod);
+                }
+                self.restore(&effect.action, &pod)
+            }
             Action::Restore { action: RestoreAction::ReloadLocal, .. } => {
                 let Some(engine) = self.cluster.pods.get_mut(&pod) else {
                     return at_once(failed(FailureKind::NotFound, "no such pod"));
@@ -305,6 +323,17 @@ impl World<'_> {
                     bytes => Outcome::Done(Done::Fetched { bytes }),
                 })
             }
+        }
+    }
+
+    /// While it fetches the core is told that bytes come, up to the moment at which they stop.
+    fn bytes_come(&mut self, life: u32, effect: &Effect, pod: &str) {
+        let Some(actor) = self.scenario.actors.iter().find(|actor| actor.facts.uid.0 == pod) else { return };
+        let mut at = BYTES_TOLD;
+        while at < actor.past.fetch_takes {
+            let event = Box::new(Event::BytesCame { id: effect.id });
+            self.later(at, Happening::Deliver(life, event));
+            at += BYTES_TOLD;
         }
     }
 
@@ -343,7 +372,7 @@ impl World<'_> {
             Action::Restore {
                 action: RestoreAction::Prefetch { generation, .. } | RestoreAction::Fetch { generation, .. },
                 ..
-            } => Some((past.fetch_takes, Restores::fetch(past, generation))),
+            } => Restores::fetch(past, generation).map(|outcome| (past.fetch_takes, outcome)),
             Action::Restore { action: RestoreAction::CheckFingerprint, .. } if other_weights => Some((
                 past.starts_after + 1,
                 failed(FailureKind::Mismatch, "the probe's first token differs"),

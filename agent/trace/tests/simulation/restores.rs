@@ -37,6 +37,8 @@ pub enum Flaw {
     ClaimIsLost,
     Fenced,
     NoAccess,
+    /// Bytes stop coming in the middle of a fetch.
+    Stalls,
 }
 
 /// The past of one workload.
@@ -57,7 +59,7 @@ impl Past {
     pub fn draw(rng: &mut Rng) -> Self {
         use Flaw::{
             ClaimIsLost, Fenced, HangsAtTheEnd, HasState, NeverStarts, NoAccess, None, OtherWeights,
-            RefusesState, ShowsNothing, UsesNothing, WarmedUp,
+            RefusesState, ShowsNothing, Stalls, UsesNothing, WarmedUp,
         };
         use Lineage::{
             Coming, ComingThenAbandoned, Committed, Living, Nothing, Orphaned, OtherSpec, Shared, Taken,
@@ -104,6 +106,7 @@ impl Past {
                     ClaimIsLost,
                     Fenced,
                     NoAccess,
+                    Stalls,
                 ],
             ),
         }
@@ -234,17 +237,20 @@ impl Restores {
         outcome
     }
 
-    pub fn fetch(past: &Past, generation: &str) -> Outcome {
+    pub fn fetch(past: &Past, generation: &str) -> Option<Outcome> {
+        if past.flaw == Flaw::Stalls {
+            return None;
+        }
         let number = generation.rsplit('-').next().and_then(|number| number.parse::<usize>().ok());
         let count = match past.lineage {
             Lineage::Coming => past.generations + 1,
             Lineage::ComingThenAbandoned => past.generations,
             _ => past.generations.max(1),
         };
-        match number {
+        Some(match number {
             Some(number) if number + past.corrupt < count => Outcome::Done(Done::Fetched { bytes: 1_000 }),
             _ => failed(FailureKind::Mismatch, "a checksum differs"),
-        }
+        })
     }
 
     pub fn prove(&self, pod: &str, past: &Past) -> Option<Outcome> {

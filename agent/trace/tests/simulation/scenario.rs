@@ -118,6 +118,10 @@ fn policy(seed: u64) -> Policy {
         shed_below: pick(&mut rng, &[0, 0, 0, -100, 50]),
         undo_after: Span::from_millis(rng.u64(15_000..60_000)),
         restore_timeout: Span::from_millis(rng.u64(20_000..90_000)),
+        find_timeout: Span::from_millis(rng.u64(3_000..30_000)),
+        find_timeout_known_away: Span::from_millis(rng.u64(500..5_000)),
+        find_patience: Span::from_millis(rng.u64(10_000..60_000)),
+        restore_stall: Span::from_millis(rng.u64(4_000..20_000)),
         precopy_interval: Span::from_millis(rng.u64(4_000..20_000)),
         claim_renewal: Span::from_millis(rng.u64(2_000..10_000)),
         ..Policy::default()

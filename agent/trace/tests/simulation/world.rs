@@ -23,7 +23,7 @@ use evacuation::Machine;
 use evacuation::effect::{Effect, EffectId};
 use evacuation::event::{Event, Outcome};
 use evacuation::moment::Moment;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use trace::Step;
 
 /// The node was booted this long ago when a run starts.
@@ -87,6 +87,8 @@ pub struct World<'a> {
     /// Every event and what it was answered with, where it is kept: one list a life.
     pub journal: Vec<Vec<Step>>,
     pub crashes: Crashes,
+    /// How the store took the looks of new pods, where it was not well.
+    pub met: BTreeSet<&'static str>,
     pub troubles: Troubles<'a>,
     pub traced: bool,
     queue: BTreeMap<(u64, u64), Happening>,
@@ -130,6 +132,7 @@ impl<'a> World<'a> {
             delivered: 0,
             journal: Vec::new(),
             crashes,
+            met: BTreeSet::new(),
             troubles: Troubles::new(&scenario.faults),
             traced: false,
             queue: BTreeMap::new(),
@@ -196,6 +199,7 @@ impl<'a> World<'a> {
             self.coverage.late_answers += machine.status().late_answers;
         }
         self.coverage.events += u64::from(self.delivered);
+        self.coverage.met(&self.met);
         self
     }
 

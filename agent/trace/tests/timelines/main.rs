@@ -19,6 +19,7 @@ mod others;
 mod progress;
 mod restarts;
 mod restore_limits;
+mod restore_patience;
 mod restores;
 mod shortage;
 mod stage;

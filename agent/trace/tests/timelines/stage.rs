@@ -328,6 +328,12 @@ impl Stage {
         self.answers_now(name, pod, failed(kind));
     }
 
+    /// Something of what is open of this name has come.
+    pub fn bytes_come(&mut self, name: &str, pod: &str) {
+        let id = self.open_id(name, pod).expect("it is open");
+        self.hear(Event::BytesCame { id });
+    }
+
     fn open_id(&self, name: &str, pod: &str) -> Option<EffectId> {
         let wanted = if pod.is_empty() { name.to_owned() } else { format!("{name} {pod}") };
         self.open.values().find(|open| key(&open.action) == wanted).map(|open| open.id)

@@ -163,6 +163,7 @@ impl Course {
             | Event::PodsListed
             | Event::ImdsReachable { .. }
             | Event::LinkMeasured { .. }
+            | Event::BytesCame { .. }
             | Event::PreCopyRequested
             | Event::TimerFired => {}
         }
