@@ -170,8 +170,33 @@ impl World {
         Ok(sidecar)
     }
 
+    /// A new pod with an engine and a closed gate. Nobody listens there: its state is looked for all the same.
+    pub fn new_pod(&self, name: &str) -> Result<()> {
+        let annotations = json!({
+            "lifeboat.dev/engine": "http",
+            "lifeboat.dev/port": "1",
+            "lifeboat.dev/state-volume": "state",
+        });
+        let mut made = pod(name, annotations, json!([{"name": "state", "emptyDir": {}}]), "127.0.0.1");
+        made["spec"]["readinessGates"] = json!([{"conditionType": "lifeboat.dev/restored"}]);
+        made["status"]["conditions"] = json!([]);
+        create(&self.storage, "pods", NAMESPACE, made)
+    }
+
+    /// The condition by which a pod's gate is open.
+    pub fn gate(&self, name: &str) -> Option<Value> {
+        let pod = self.storage.get("pods", NAMESPACE, name)?;
+        let conditions = pod["status"]["conditions"].as_array()?;
+        conditions.iter().find(|condition| condition["type"] == "lifeboat.dev/restored").cloned()
+    }
+
     /// The agent, with these arguments besides the ordinary ones.
     pub fn agent(&self, imds: &str, arguments: &[&str]) -> Result<Process> {
+        self.agent_in(imds, arguments, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub fn agent_in(&self, imds: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Process> {
         let at = |name: &str| self.folder.path().join(name);
         let mut command = Command::new(lifeboat()?);
         command
@@ -185,7 +210,8 @@ impl World {
             .arg(at("boot_id"))
             .arg("--allow-loopback-pods")
             .args(arguments)
-            .env("AWS_EC2_METADATA_DISABLED", "true");
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .envs(environment.iter().copied());
         for (flag, ordinary) in [
             ("--admin-addr", "127.0.0.1:0".to_owned()),
             ("--state-dir", at("state").display().to_string()),

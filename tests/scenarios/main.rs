@@ -9,4 +9,5 @@ mod fleet;
 mod lifecycle;
 mod observability;
 mod starts;
+mod store_away;
 mod timelines;
