@@ -118,6 +118,12 @@ impl Fingerprint {
         }
     }
 
+    /// Something in it can show that another engine has the same weights, or its owner vouches for that.
+    #[must_use]
+    pub fn has_evidence(&self) -> bool {
+        self.probe.is_some() || self.compat_key.is_some() || self.facts.contains_key(WEIGHTS)
+    }
+
     /// A short name for this fingerprint, in hex. Log-probabilities are left out: they differ by rounding.
     #[must_use]
     pub fn digest(&self) -> String {

@@ -70,7 +70,9 @@ impl Bench {
                     Action::Pod { action: PodAction::WriteIntent { .. }, .. } => {
                         Done::IntentWritten { committed: None }
                     }
-                    Action::Pod { action: PodAction::Flush { .. }, .. } => Done::Flushed { bytes },
+                    Action::Pod { action: PodAction::Flush { .. }, .. } => {
+                        Done::Flushed { bytes, evidence: true }
+                    }
                     Action::Pod { action: PodAction::Save { .. }, .. } if !saves => {
                         later.push(effect);
                         continue;

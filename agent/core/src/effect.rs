@@ -181,6 +181,8 @@ pub enum PodAction {
     Resume,
     /// The engine writes its state to its volume.
     Flush { kind: FlushKind },
+    /// The engine shows its weights, which it had no time for before, in a part of it whose content was just flushed.
+    ProbeEngine,
     /// What was flushed goes to the store, before everything of a higher `rank`.
     Save { kind: FlushKind, rank: u64 },
     /// The save of the pod that is under way goes on under another `rank`.

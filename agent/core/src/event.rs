@@ -144,6 +144,10 @@ impl FailureKind {
     }
 }
 
+const fn yes() -> bool {
+    true
+}
+
 /// What a successful effect found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -167,6 +171,9 @@ pub enum Done {
     Flushed {
         /// Bytes of state in the volume.
         bytes: u64,
+        /// Something shows with which weights it was made: without that no other engine may be given it.
+        #[serde(default = "yes")]
+        evidence: bool,
     },
     /// Answer to `Save`.
     Saved {
@@ -181,6 +188,8 @@ pub enum Done {
         #[serde(default)]
         newest: Option<(String, u64)>,
     },
+    /// Answer to `ProbeEngine`: the engine has shown its weights.
+    Probed,
     /// Answer to `Commit`.
     Committed {
         /// `lineage/epoch-n`.

@@ -25,6 +25,8 @@ pub(crate) enum Purpose {
     Inspect(PodUid),
     /// The save of a departing pod.
     Save(PodUid),
+    /// The probe of an engine whose state is being saved.
+    Probe(PodUid),
     /// The eviction of a departing pod.
     Evict(PodUid),
     /// A pod's pre-copy.

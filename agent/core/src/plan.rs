@@ -272,6 +272,12 @@ impl<'a> PlannedPod<'a> {
             match outcome {
                 StateOutcome::Saved => return done(Fate::Safe, "it is in the store"),
                 StateOutcome::Partial => return done(Fate::AtRisk, "a part of it is in the store"),
+                StateOutcome::SavedWithoutEvidence => {
+                    return done(
+                        Fate::AtRisk,
+                        "it is in the store, and nothing shows with which weights it was made",
+                    );
+                }
                 StateOutcome::Earlier => {
                     return done(Fate::AtRisk, "only an earlier generation is in the store");
                 }

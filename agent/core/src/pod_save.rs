@@ -10,8 +10,9 @@
 //! ```
 
 use crate::budget;
-use crate::effect::{Action, FlushKind, PodAction};
+use crate::effect::{Action, EffectId, FlushKind, PodAction};
 use crate::engine_inspection::EngineInspection;
+use crate::event::{Done, Outcome};
 use crate::forecast::Fit;
 use crate::moment::{Moment, Span};
 use crate::open_effects::{Attempts, Context, Purpose};
@@ -21,6 +22,10 @@ mod answer;
 
 /// Why nothing is saved of an engine that flushed nothing.
 const NO_STATE: &str = "the engine had no state to flush";
+
+/// What is said of a state that nobody may use.
+pub(crate) const NO_EVIDENCE: &str = "the engine was busy at every look, so nothing shows its weights, and no engine is given \
+    this state: leave a slot idle now and then, or set lifeboat.dev/compat-key before the next save";
 
 /// Why a commit is partial that had no time for more.
 const CUT_OFF: &str = "its cut-off came before all of it was in the store";
@@ -33,6 +38,9 @@ const RERANK: Span = Span::from_secs(1);
 
 /// How old what is known of an engine that serves to the end may be, while its last moment is waited for.
 const FRESH: Span = Span::from_secs(5);
+
+/// The longest that a probe beside the upload may take.
+const PROBE: Span = Span::from_secs(2);
 
 /// How far the save has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +63,19 @@ pub(crate) enum SaveStep {
     Safe { generation: String, bytes: u64, at: Moment },
     /// Given up.
     Lost { why: String },
+}
+
+/// What shows with which weights a state was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Evidence {
+    /// Something does, as far as is known.
+    Shown,
+    /// The engine was never idle when it was looked at, and is to be probed now.
+    Wanted,
+    /// It is being probed.
+    Probing(EffectId),
+    /// Nothing does: no other engine is given the state.
+    Missing,
 }
 
 /// The save of one departing pod.
@@ -84,6 +105,8 @@ pub(crate) struct PodSave {
     resaves: u32,
     /// There is no time to save it again: what lies on such packs is left out.
     without_endangered: bool,
+    /// What shows with which weights the state was made.
+    evidence: Evidence,
     /// Why it was not expected to be whole, when its save began or was last looked at.
     shortage: Option<(Span, Span)>,
 }
@@ -149,6 +172,7 @@ impl PodSave {
             last_problem: None,
             resaves: 0,
             without_endangered: false,
+            evidence: Evidence::Shown,
             shortage: None,
         }
     }
@@ -211,6 +235,29 @@ impl PodSave {
         if let Some(open) = self.tries.open.take() {
             ctx.effects.cancel(open, ctx.now + ctx.policy.call_timeout);
         }
+        if let Evidence::Probing(open) = self.evidence {
+            ctx.effects.cancel(open, ctx.now + ctx.policy.call_timeout);
+            self.evidence = Evidence::Missing;
+        }
+    }
+
+    /// Nothing shows with which weights the state was made: it is in the store, and nobody may use it.
+    pub(crate) fn lacks_evidence(&self) -> bool {
+        self.evidence == Evidence::Missing && matches!(self.step, SaveStep::Safe { .. })
+    }
+
+    /// Has the engine probed, once, while its bytes are sent: they are opened, and what it computes changes none of them.
+    fn probe(&mut self, pod: &PodUid, times: Times, ctx: &mut Context<'_>) {
+        let span = PROBE.min(times.cutoff.left(ctx.now).div(10));
+        let action = Action::Pod { uid: pod.clone(), action: PodAction::ProbeEngine };
+        self.evidence =
+            Evidence::Probing(ctx.ask(span, times.cutoff, 1, Purpose::Probe(pod.clone()), action));
+    }
+
+    /// Takes the answer to a probe.
+    pub(crate) fn probed(&mut self, outcome: &Outcome) {
+        let shown = matches!(outcome, Outcome::Done(Done::Probed));
+        self.evidence = if shown { Evidence::Shown } else { Evidence::Missing };
     }
 
     /// The cut-off moved nearer: a save that is under way is asked for again with less time, and sends
@@ -255,6 +302,9 @@ impl PodSave {
             Fit::Not { needs, has } => Some((needs, has)),
             Fit::By(_) | Fit::Unknown => None,
         };
+        if self.evidence == Evidence::Wanted {
+            self.probe(&pod.uid, times, ctx);
+        }
         let purpose = || Purpose::Save(pod.uid.clone());
         if self.tries.open.is_some() {
             self.move_to(around, &pod.uid, ctx);
@@ -345,7 +395,8 @@ impl PodSave {
                 self.tries.open = Some(ctx.ask(left, times.cutoff, self.tries.next(), purpose(), action));
             }
             SaveStep::Commit => {
-                if !self.tries.may_start(ctx) {
+                // The manifest is to hold what the probe shows; it is not waited for longer than it was given.
+                if matches!(self.evidence, Evidence::Probing(_)) || !self.tries.may_start(ctx) {
                     return;
                 }
                 let partial = self.partial.is_some();

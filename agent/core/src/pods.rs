@@ -13,7 +13,7 @@ use crate::open_effects::Context;
 use crate::pod::{OnDelete, Owner, PodFacts, PodUid};
 use crate::pod_eviction::{EvictionState, PodEviction};
 use crate::pod_restore::PodRestore;
-use crate::pod_save::{PodSave, SaveContext, SaveStep, Times};
+use crate::pod_save::{NO_EVIDENCE, PodSave, SaveContext, SaveStep, Times};
 use crate::precopy::PreCopy;
 use crate::reload_local::LocalReload;
 use crate::{budget, order};
@@ -265,6 +265,10 @@ impl TrackedPod {
         if departure.save.is_over() && !departure.announced {
             departure.announced = true;
             let (reason, note, warning) = match &departure.save.step {
+                SaveStep::Safe { generation, bytes, .. } if departure.save.lacks_evidence() => {
+                    let note = format!("{bytes} bytes in {generation}: {NO_EVIDENCE}");
+                    ("SavedWithoutEvidence", note, true)
+                }
                 SaveStep::Safe { generation, bytes, .. } if departure.save.partial.is_some() => {
                     let why = departure.save.partial.as_deref().unwrap_or_default();
                     ("StatePartlySaved", format!("{bytes} bytes in {generation}, not all of it: {why}"), true)

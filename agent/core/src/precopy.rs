@@ -163,7 +163,7 @@ impl PreCopy {
         self.tries = Attempts::default();
         self.learns(&outcome);
         match &outcome {
-            Outcome::Done(Done::Flushed { bytes }) if self.step == PreCopyStep::Flush => {
+            Outcome::Done(Done::Flushed { bytes, .. }) if self.step == PreCopyStep::Flush => {
                 inspection.flushed(*bytes, ctx.now.since(self.began));
             }
             Outcome::Done(Done::Saved { sent, .. }) if self.step == PreCopyStep::Save => {
@@ -179,7 +179,7 @@ impl PreCopy {
         }
         self.step = match (self.step, outcome) {
             // A restarted engine has nothing: that must not hide what was copied before.
-            (PreCopyStep::Flush, Outcome::Done(Done::Flushed { bytes: 0 })) => PreCopyStep::Idle,
+            (PreCopyStep::Flush, Outcome::Done(Done::Flushed { bytes: 0, .. })) => PreCopyStep::Idle,
             (PreCopyStep::Flush, Outcome::Done(_)) => PreCopyStep::Save,
             // What is newer and less must not hide what holds more.
             (PreCopyStep::Save, Outcome::Done(Done::Saved { bytes, left_out: Some(_), .. }))

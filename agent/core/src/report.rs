@@ -116,6 +116,8 @@ pub enum StateOutcome {
     Saved,
     /// Committed in part.
     Partial,
+    /// Committed, whole or in part, and nothing shows with which weights it was made: no engine is given it.
+    SavedWithoutEvidence,
     /// Only an earlier generation is in the store.
     Earlier,
     /// Nothing of it is in the store.

@@ -337,6 +337,7 @@ impl EffectClass {
                 PodAction::InspectEngine
                 | PodAction::Quiesce
                 | PodAction::Resume
+                | PodAction::ProbeEngine
                 | PodAction::Flush { .. } => EffectClass::Engine,
                 PodAction::SetHold { .. }
                 | PodAction::WriteIntent { .. }

@@ -236,7 +236,7 @@ impl Checker {
         {
             if let (
                 Action::Pod { action: PodAction::Flush { .. }, .. },
-                Outcome::Done(Done::Flushed { bytes }),
+                Outcome::Done(Done::Flushed { bytes, .. }),
             ) = (&open.action, outcome)
             {
                 self.rates.flushed(*bytes, now.saturating_sub(open.asked));
@@ -397,6 +397,7 @@ impl Checker {
                     PodAction::WriteIntent { .. }
                     | PodAction::Quiesce
                     | PodAction::Flush { .. }
+                    | PodAction::ProbeEngine
                     | PodAction::Save { .. }
                     | PodAction::Commit { .. },
             } => self.keeps(pod, &effect.action),

@@ -55,6 +55,11 @@ impl Machine {
                     );
                 }
             }
+            Purpose::Probe(uid) => {
+                if let Some(departure) = self.pods.get_mut(&uid).and_then(|pod| pod.departure.as_mut()) {
+                    departure.save.probed(&outcome);
+                }
+            }
             Purpose::Evict(uid) => {
                 if let Some(departure) = self.pods.get_mut(&uid).and_then(|pod| pod.departure.as_mut()) {
                     departure.eviction.answered(outcome, &mut ctx);

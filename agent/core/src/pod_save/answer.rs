@@ -2,7 +2,7 @@
 //!
 //! Decides whether the step is done, tried again, or the state given up. It must not know how the next step is asked for.
 
-use super::{CUT_OFF, NO_STATE, PodSave, RESAVES_MAX, SaveStep, Times};
+use super::{CUT_OFF, Evidence, NO_STATE, PodSave, RESAVES_MAX, SaveStep, Times};
 use crate::effect::Action;
 use crate::engine_inspection::EngineInspection;
 use crate::event::{Done, FailureKind, Outcome};
@@ -46,12 +46,15 @@ impl PodSave {
             // An engine that cannot be quiesced is flushed as it is.
             (SaveStep::Quiesce, _) => self.go(SaveStep::Flush),
             // It was restarted, or never had any: nothing of it may hide what was saved before.
-            (SaveStep::Flush, Outcome::Done(Done::Flushed { bytes: 0 })) => {
+            (SaveStep::Flush, Outcome::Done(Done::Flushed { bytes: 0, .. })) => {
                 self.lose(&pod.uid, NO_STATE.into(), ctx);
             }
             (SaveStep::Flush, Outcome::Done(done)) => {
-                if let (Done::Flushed { bytes }, Some(began)) = (&done, self.flush_began) {
-                    inspection.flushed(*bytes, ctx.now.since(began));
+                if let Done::Flushed { bytes, evidence } = done {
+                    if let Some(began) = self.flush_began {
+                        inspection.flushed(bytes, ctx.now.since(began));
+                    }
+                    self.evidence = if evidence { Evidence::Shown } else { Evidence::Wanted };
                 }
                 self.go(SaveStep::Save);
             }

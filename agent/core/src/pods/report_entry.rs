@@ -5,7 +5,7 @@
 use super::TrackedPod;
 use crate::moment::Moment;
 use crate::pod_eviction::EvictionState;
-use crate::pod_save::SaveStep;
+use crate::pod_save::{NO_EVIDENCE, SaveStep};
 use crate::report::{DepartureOutcome, PodReport, StateOutcome};
 
 impl TrackedPod {
@@ -54,8 +54,14 @@ impl TrackedPod {
             SaveStep::Nothing => {}
             SaveStep::Safe { generation, bytes, at } => {
                 report.state_reason.clone_from(&departure.save.partial);
-                let whole = departure.save.partial.is_none();
-                report.state = if whole { StateOutcome::Saved } else { StateOutcome::Partial };
+                report.state = match (departure.save.lacks_evidence(), &departure.save.partial) {
+                    (true, _) => StateOutcome::SavedWithoutEvidence,
+                    (false, Some(_)) => StateOutcome::Partial,
+                    (false, None) => StateOutcome::Saved,
+                };
+                if departure.save.lacks_evidence() {
+                    report.state_reason.get_or_insert_with(|| NO_EVIDENCE.to_owned());
+                }
                 report.generation = Some(generation.clone());
                 report.bytes = *bytes;
                 report.committed = Some(*at);

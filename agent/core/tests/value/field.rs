@@ -149,7 +149,7 @@ impl Field<'_> {
         self.flushes.remove(&id);
         let pod = self.open.get(&id).and_then(|open| self.pod(&open.action));
         let bytes = pod.and_then(|pod| self.draw.pods.get(pod)).map_or(0, |pod| pod.bytes);
-        self.answer(id, Outcome::Done(Done::Flushed { bytes }));
+        self.answer(id, Outcome::Done(Done::Flushed { bytes, evidence: true }));
     }
 
     fn link_is_free_at(&self) -> Option<Moment> {

@@ -133,7 +133,7 @@ fn summary(report: &Report) -> String {
     let departed = |outcome| report.pods.iter().filter(|pod| pod.departure == outcome).count();
     let state = |outcome| report.pods.iter().filter(|pod| pod.state == outcome).count();
     format!(
-        "{} notice: {} pods gone, {} leaving, {} deleted at their cut-off, {} abandoned; states {} saved, {} partial, {} earlier, {} lost; \
+        "{} notice: {} pods gone, {} leaving, {} deleted at their cut-off, {} abandoned; states {} saved, {} partial, {} without evidence, {} earlier, {} lost; \
          {} after the notice",
         report.kind.as_str(),
         departed(DepartureOutcome::Gone),
@@ -142,6 +142,7 @@ fn summary(report: &Report) -> String {
         departed(DepartureOutcome::Abandoned),
         state(StateOutcome::Saved),
         state(StateOutcome::Partial),
+        state(StateOutcome::SavedWithoutEvidence),
         state(StateOutcome::Earlier),
         state(StateOutcome::Lost),
         report.written.since(report.noticed),

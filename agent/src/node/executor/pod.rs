@@ -45,6 +45,7 @@ pub(super) async fn perform(
         PodAction::Quiesce => context.engine(clients).await?.quiesce(deadline).await?,
         PodAction::Resume => context.engine(clients).await?.resume(deadline).await?,
         PodAction::Flush { kind } => return flush(clients, context, kind, deadline).await,
+        PodAction::ProbeEngine => return probe(clients, context, deadline).await,
         PodAction::Save { kind, rank } => {
             context.rank.set(rank);
             return save(clients, context, kind, deadline).await;
@@ -235,7 +236,18 @@ async fn flush(
     side.saved = None;
     side.flushed = Some(FlushedState { files, facts: flushed.facts, missing: flushed.missing });
     context.set_unsaved(kind == FlushKind::Final);
-    Ok(Done::Flushed { bytes })
+    let evidence = context.fingerprint().is_some_and(|fingerprint| fingerprint.has_evidence());
+    Ok(Done::Flushed { bytes, evidence })
+}
+
+/// The state is opened and the pod leaves: its engine may compute in what was flushed.
+async fn probe(clients: &Clients, context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {
+    let fingerprint = context.engine(clients).await?.evidence(deadline).await?;
+    if !fingerprint.has_evidence() {
+        return Err(EffectFailure::new(FailureKind::NotFound, "the engine shows nothing of its weights"));
+    }
+    context.set_fingerprint(fingerprint);
+    Ok(Done::Probed)
 }
 
 async fn save(

@@ -79,7 +79,7 @@ only_labels! {
     /// What a report was taken in as.
     AdoptedAs { Evacuation = "adopted", Drill = "drill", Unreadable = "unreadable" }
     /// State that is in the store.
-    StoredState { Saved = "saved", Partial = "partial", Earlier = "earlier" }
+    StoredState { Saved = "saved", Partial = "partial", SavedWithoutEvidence = "saved_without_evidence", Earlier = "earlier" }
     /// This build.
     BuildVersion { This = env!("CARGO_PKG_VERSION") }
 }
@@ -101,6 +101,7 @@ impl StoredState {
         match outcome {
             StateOutcome::Saved => Some(Self::Saved),
             StateOutcome::Partial => Some(Self::Partial),
+            StateOutcome::SavedWithoutEvidence => Some(Self::SavedWithoutEvidence),
             StateOutcome::Earlier => Some(Self::Earlier),
             StateOutcome::None | StateOutcome::Pending | StateOutcome::Lost => None,
         }

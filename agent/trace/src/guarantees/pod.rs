@@ -50,6 +50,9 @@ pub(super) struct JudgedPod {
     pub(super) committed: bool,
     /// The commit said that it is partial; `None` where an earlier life made it.
     pub(super) partial: Option<bool>,
+    /// Whether anything shows the weights of what was flushed last, and whether a probe was asked for since.
+    pub(super) evidence: bool,
+    pub(super) probed: bool,
     pub(super) given_up: bool,
     pub(super) over_since: Option<u64>,
     /// It was first seen to be deleted at this moment.
@@ -96,6 +99,8 @@ impl JudgedPod {
             resaves: 0,
             committed: false,
             partial: None,
+            evidence: true,
+            probed: false,
             given_up: false,
             over_since: None,
             deleted_since: None,
@@ -138,6 +143,7 @@ impl JudgedPod {
         (self.committed, self.partial, self.given_up) = (false, None, false);
         (self.over_since, self.began) = (None, None);
         (self.endangered, self.resaves) = (false, 0);
+        (self.evidence, self.probed) = (true, false);
     }
 
     pub(super) fn answered(&mut self, now: u64, action: &Action, outcome: &Outcome) {
@@ -164,10 +170,12 @@ impl JudgedPod {
                 Outcome::Done(done),
             ) => {
                 self.flushed = true;
-                if let Done::Flushed { bytes } = done {
+                if let Done::Flushed { bytes, evidence } = done {
                     self.bytes = *bytes;
+                    (self.evidence, self.probed) = (*evidence, false);
                 }
             }
+            (Action::Pod { action: PodAction::ProbeEngine, .. }, _) => self.evidence |= done,
             (
                 Action::Pod { action: PodAction::Save { kind, .. }, .. },
                 Outcome::Done(Done::Saved { bytes, left_out, newest, .. }),

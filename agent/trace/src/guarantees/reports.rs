@@ -98,13 +98,23 @@ impl Checker {
         if pod.state == StateOutcome::Lost && !given(&pod.state_reason) {
             say(4, "lost without a reason");
         }
-        let claims = matches!(pod.state, StateOutcome::Saved | StateOutcome::Partial | StateOutcome::Earlier);
+        let claims = matches!(
+            pod.state,
+            StateOutcome::Saved
+                | StateOutcome::Partial
+                | StateOutcome::SavedWithoutEvidence
+                | StateOutcome::Earlier
+        );
         if claims && !self.commits.holds(&pod.uid, pod.generation.as_deref()) {
             say(5, "a generation that is not in the store");
         }
         let seen = self.pods.get(&PodUid(pod.uid.clone()));
         if pod.state == StateOutcome::Saved && seen.is_some_and(|seen| seen.partial == Some(true)) {
             say(5, "whole, although its commit is partial");
+        }
+        let usable = matches!(pod.state, StateOutcome::Saved | StateOutcome::Partial);
+        if usable && seen.is_some_and(|seen| seen.partial.is_some() && !seen.evidence) {
+            say(5, "saved, although no engine may use it");
         }
         if decided && pod.departure == DepartureOutcome::Pending {
             say(4, "undecided at the deadline");

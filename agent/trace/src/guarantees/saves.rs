@@ -35,8 +35,14 @@ impl Checker {
                 Some(whole) if (whole && !without_endangered) == *partial => {
                     say(5, "with the wrong word on whether it is whole");
                 }
+                Some(_) if !(pod.evidence || pod.probed) => {
+                    say(5, "before its engine was asked for evidence")
+                }
                 Some(_) => {}
             },
+            Action::Pod { action: PodAction::ProbeEngine, .. } if !pod.flushed => {
+                say(2, "before its state was flushed");
+            }
             Action::Pod { action: PodAction::Commit { kind: FlushKind::PreCopy, partial, .. }, .. } => {
                 match pod.copied {
                     None => say(5, "before its save"),
@@ -67,6 +73,7 @@ impl Checker {
                 Action::Pod { action: PodAction::Flush { kind: FlushKind::Final, .. }, .. } => {
                     pod.flush_asked = true
                 }
+                Action::Pod { action: PodAction::ProbeEngine, .. } => pod.probed = true,
                 Action::Pod { action: PodAction::Save { kind: FlushKind::Final, .. }, .. }
                     if pod.endangered =>
                 {
@@ -165,9 +172,7 @@ impl Checker {
         if last && pod.is_shed(&self.policy) {
             say(2, "although it is shed");
         }
-        if matches!(action, Action::Pod { action: PodAction::Quiesce, .. })
-            && pod.runs_on()
-        {
+        if matches!(action, Action::Pod { action: PodAction::Quiesce, .. }) && pod.runs_on() {
             say(2, "although it serves to the end");
         }
         let stays = pod.facts.terminating.is_none() && pod.began.is_none();

@@ -164,7 +164,7 @@ impl Teller {
         };
         let known = self.known(action.pod()?);
         match outcome {
-            Outcome::Done(Done::Flushed { bytes }) if *bytes > 0 => None,
+            Outcome::Done(Done::Flushed { bytes, .. }) if *bytes > 0 => None,
             Outcome::Done(Done::Saved { .. }) => {
                 known.copied = Some(text);
                 None

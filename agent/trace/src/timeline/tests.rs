@@ -109,7 +109,7 @@ fn a_round_of_pre_copy_is_one_line_and_rounds_that_send_the_same_are_one_too() {
         let (at, id) = (1_000 + round * 30_000, 1 + round * 3);
         trace = trace
             .ask(at, id, 1, Action::Pod { uid: pod(), action: PodAction::Flush { kind: FlushKind::PreCopy } })
-            .done(at + 500, id, Done::Flushed { bytes: 4 << 20 })
+            .done(at + 500, id, Done::Flushed { bytes: 4 << 20, evidence: true })
             .ask(
                 at + 500,
                 id + 1,

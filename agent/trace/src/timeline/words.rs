@@ -102,6 +102,7 @@ pub(super) fn asked(action: &Action, held: bool, zero: Moment) -> String {
             ..
         } => "pre-copy".into(),
         Action::Pod { action: PodAction::Flush { .. }, .. } => "flush".into(),
+        Action::Pod { action: PodAction::ProbeEngine, .. } => "probe the weights".into(),
         Action::Pod { action: PodAction::Save { rank, .. }, .. } => format!("save{}", place(*rank)),
         Action::Pod { action: PodAction::Reprioritise { rank, .. }, .. } => {
             format!("its save goes on{}", place(*rank))
@@ -178,8 +179,8 @@ pub(super) fn answered(action: &Action, outcome: &Outcome, took: Span) -> (Strin
         Done::Inspected { state_bytes, busy } => {
             format!("{} of state, {}", bytes(*state_bytes), if *busy { "busy" } else { "idle" })
         }
-        Done::Flushed { bytes: 0 } => "no state".into(),
-        Done::Flushed { bytes: size } | Done::Fetched { bytes: size } => bytes(*size),
+        Done::Flushed { bytes: 0, .. } => "no state".into(),
+        Done::Flushed { bytes: size, .. } | Done::Fetched { bytes: size } => bytes(*size),
         Done::Saved { bytes: size, sent, left_out, .. } => saved(*size, *sent, left_out.as_deref()),
         Done::Committed { bytes: size, .. } => format!("{} committed", bytes(*size)),
         Done::Lineages { candidates, .. } if candidates.is_empty() => "none".into(),
@@ -204,6 +205,7 @@ pub(super) fn answered(action: &Action, outcome: &Outcome, took: Span) -> (Strin
             "accepted".into()
         }
         Done::Nothing
+        | Done::Probed
         | Done::Claimed { .. }
         | Done::IntentWritten { committed: None }
         | Done::Tokens { count: None } => "done".into(),
@@ -252,6 +254,7 @@ pub const fn state_word(state: StateOutcome) -> &'static str {
         StateOutcome::Pending => "state not decided",
         StateOutcome::Saved => "saved",
         StateOutcome::Partial => "saved in part",
+        StateOutcome::SavedWithoutEvidence => "saved, and no engine may use it",
         StateOutcome::Earlier => "only an earlier generation",
         StateOutcome::Lost => "LOST",
     }

@@ -232,7 +232,11 @@ impl Pen {
     pub fn saved(&mut self, pod: &str, at: u64, left_out: Option<&str>) {
         self.quiesced(pod, at);
         self.flushes(pod);
-        self.answer(&format!("flush {pod}"), at + 10, Outcome::Done(Done::Flushed { bytes: 100 }));
+        self.answer(
+            &format!("flush {pod}"),
+            at + 10,
+            Outcome::Done(Done::Flushed { bytes: 100, evidence: true }),
+        );
         self.saves(pod, 0);
         let left_out = left_out.map(str::to_owned);
         let saved = Done::Saved { bytes: 100, sent: 100, left_out, newest: None };

@@ -127,7 +127,7 @@ fn a_save_that_is_still_open_after_the_deadline_is_a_violation_of_guarantee_4() 
     let mut pen = Pen::cordoned(&[engine("gold")]);
     pen.quiesced("gold", 3_000);
     pen.flushes("gold");
-    pen.answer("flush gold", 3_100, Outcome::Done(Done::Flushed { bytes: 100 }));
+    pen.answer("flush gold", 3_100, Outcome::Done(Done::Flushed { bytes: 100, evidence: true }));
     pen.saves("gold", 0);
     pen.woke(DEADLINE - 10);
     let mut entry = crate::pen::entry("gold");
@@ -295,7 +295,11 @@ fn bytes_that_do_not_wait_for_those_of_a_higher_tier_are_a_violation_of_guarante
             pen.quiesced(pod, at);
             pen.flushes(pod);
             let bytes = if pod == "high" { 500_000_000 } else { 1_000 };
-            pen.answer(&format!("flush {pod}"), at + 50, Outcome::Done(Done::Flushed { bytes }));
+            pen.answer(
+                &format!("flush {pod}"),
+                at + 50,
+                Outcome::Done(Done::Flushed { bytes, evidence: true }),
+            );
             pen.saves(pod, if pod == "high" { 0 } else { rank });
         }
         pen
@@ -370,4 +374,24 @@ fn a_pod_that_is_held_after_its_save_is_over_is_a_violation_of_guarantee_11() {
     pen.holds("gold", 0);
     pen.woke(5_531);
     pen.is_good();
+}
+
+/// Flushed and saved, by an engine that has shown nothing of its weights.
+fn saved_unproven() -> Pen {
+    let mut pen = Pen::cordoned(&[engine("gold")]);
+    pen.intends("gold");
+    pen.quiesced("gold", 3_000);
+    pen.flushes("gold");
+    pen.answer("flush gold", 3_100, Outcome::Done(Done::Flushed { bytes: 100, evidence: false }));
+    pen
+}
+
+#[test]
+fn an_engine_that_is_not_asked_for_evidence_violates_guarantee_5() {
+    let mut pen = saved_unproven();
+    pen.saves("gold", 0);
+    let saved = Done::Saved { bytes: 100, sent: 100, left_out: None, newest: None };
+    pen.answer("save gold", 3_200, Outcome::Done(saved));
+    pen.commits("gold", false);
+    pen.breaks(5, "before its engine was asked for evidence");
 }

@@ -53,7 +53,11 @@ const fn side(action: &Action) -> Side {
         } => Side::Store,
         Action::Pod {
             action:
-                PodAction::InspectEngine | PodAction::Quiesce | PodAction::Resume | PodAction::Flush { .. },
+                PodAction::InspectEngine
+                | PodAction::Quiesce
+                | PodAction::Resume
+                | PodAction::ProbeEngine
+                | PodAction::Flush { .. },
             ..
         }
         | Action::Restore {
@@ -254,6 +258,13 @@ impl World<'_> {
                 self.cluster.pods.get_mut(&pod)?.quiesced = quiesced;
                 at_once(nothing)
             }
+            Action::Pod { action: PodAction::ProbeEngine, .. } => {
+                match self.dice.of(&format!("{pod}/probe")).u8(..4) {
+                    0 => None,
+                    1 => at_once(failed(FailureKind::Throttled, "every slot is busy")),
+                    _ => Some((700, Outcome::Done(Done::Probed))),
+                }
+            }
             Action::Pod { action: PodAction::Flush { .. }, .. } => {
                 let engine = self.cluster.pods.get(&pod)?;
                 let takes = 20 + engine.state / engine.flush_rate;
@@ -447,6 +458,8 @@ impl World<'_> {
 
     pub fn flushed(&mut self, life: u32, effect: Effect, start: u32) {
         let pod = effect.action.pod().map_or("", |PodUid(uid)| uid.as_str());
+        let is_final =
+            matches!(effect.action, Action::Pod { action: PodAction::Flush { kind: FlushKind::Final }, .. });
         let outcome = match self.cluster.pods.get_mut(pod) {
             None => failed(FailureKind::NotFound, "the pod is gone"),
             Some(engine) if engine.engine_start != start => {
@@ -454,14 +467,16 @@ impl World<'_> {
             }
             Some(engine) => {
                 engine.flushed = engine.state;
-                Outcome::Done(Done::Flushed { bytes: engine.state })
+                // An engine that is busy at every look has shown nothing of its weights.
+                let evidence = !is_final || self.dice.of(&format!("{pod}/evidence")).u8(..100) >= 15;
+                Outcome::Done(Done::Flushed { bytes: engine.state, evidence })
             }
         };
         let outcome = match outcome {
-            Outcome::Done(Done::Flushed { bytes }) => {
+            Outcome::Done(Done::Flushed { bytes, evidence }) => {
                 let (bytes, left_out) = self.leaves_out(pod, bytes, &effect.action);
                 self.opened.insert((life, pod.to_owned()), (bytes, left_out));
-                Outcome::Done(Done::Flushed { bytes: self.claims(pod, bytes) })
+                Outcome::Done(Done::Flushed { bytes: self.claims(pod, bytes), evidence })
             }
             outcome => outcome,
         };

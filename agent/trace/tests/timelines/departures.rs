@@ -362,3 +362,50 @@ fn the_most_important_engine_flushes_alone_first_and_a_hanging_one_is_not_waited
     stage.until(60_000);
     assert_eq!(stage.times("flush", "silver"), [5_000], "it hangs: five seconds, no more");
 }
+
+/// A final flush of an engine that has shown nothing of its weights.
+fn unproven() -> Stage {
+    let mut stage = Stage::with(&[stateful("gold")]);
+    let flushed = Outcome::Done(Done::Flushed { bytes: 1 << 30, evidence: false });
+    stage.answers.insert("flush gold".into(), flushed);
+    stage
+}
+
+#[test]
+fn an_engine_without_evidence_is_probed_while_its_state_is_sent() {
+    let mut stage = unproven().by_hand(&["save", "probe_engine"]);
+    stage.notice(TERMINATE, "n", 120);
+    assert_eq!((stage.times("save", "gold"), stage.times("probe_engine", "gold")), (vec![0], vec![0]));
+    assert_eq!(stage.due("probe_engine", "gold"), Some(2_000), "two seconds at most");
+    stage.done("save", "gold");
+    assert!(stage.times("commit", "gold").is_empty(), "the manifest is to hold what it shows");
+    stage.answers_now("probe_engine", "gold", Outcome::Done(Done::Probed));
+    assert_eq!(stage.times("commit", "gold"), [0]);
+    stage.until(120_000);
+    assert_eq!(stage.entry("gold").unwrap().state, StateOutcome::Saved);
+}
+
+#[test]
+fn a_state_without_evidence_is_never_called_saved() {
+    let mut stage = unproven().by_hand(&["probe_engine"]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(1_999);
+    assert!(stage.times("commit", "gold").is_empty());
+    stage.until(2_001);
+    assert_eq!(stage.times("commit", "gold").len(), 1, "what has no answer is not waited for longer");
+    stage.until(120_000);
+    let entry = stage.entry("gold").unwrap();
+    assert_eq!(entry.state, StateOutcome::SavedWithoutEvidence);
+    assert!(entry.state_reason.unwrap().contains("lifeboat.dev/compat-key"));
+    let told = |action: &Action| matches!(action, Action::Pod { action: PodAction::Publish(event), .. } if event.reason == "SavedWithoutEvidence" && event.warning);
+    assert!(stage.asked.iter().any(|(_, action)| told(action)));
+}
+
+#[test]
+fn a_probe_takes_a_tenth_of_what_is_left_at_most() {
+    let mut stage = unproven().by_hand(&["probe_engine"]);
+    stage.notice(TERMINATE, "n", 15);
+    assert_eq!(stage.times("probe_engine", "gold"), [0]);
+    let due = stage.due("probe_engine", "gold").unwrap();
+    assert!(due <= 1_000, "{due}");
+}

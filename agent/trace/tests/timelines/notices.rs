@@ -49,7 +49,7 @@ fn an_engine_that_lost_its_state_does_not_hide_what_was_copied_before() {
     let mut stage = Stage::with(&[stateful("gold")]);
     stage.notice(NoticeKind::Rebalance, "r", 0);
     stage.until(10_000);
-    let nothing = Outcome::Done(Done::Flushed { bytes: 0 });
+    let nothing = Outcome::Done(Done::Flushed { bytes: 0, evidence: true });
     stage.answers.insert("flush gold".into(), nothing);
     stage.until(40_000);
     stage.notice(TERMINATE, "n", 120);

@@ -276,7 +276,10 @@ impl Stage {
             Action::Pod { action: PodAction::InspectEngine, .. } => {
                 Done::Inspected { state_bytes: 1 << 30, busy: false }
             }
-            Action::Pod { action: PodAction::Flush { .. }, .. } => Done::Flushed { bytes: 1 << 30 },
+            Action::Pod { action: PodAction::ProbeEngine, .. } => Done::Probed,
+            Action::Pod { action: PodAction::Flush { .. }, .. } => {
+                Done::Flushed { bytes: 1 << 30, evidence: true }
+            }
             Action::Pod { action: PodAction::Save { .. }, .. } => {
                 Done::Saved { bytes: 1 << 30, sent: 1 << 30, left_out: None, newest: None }
             }

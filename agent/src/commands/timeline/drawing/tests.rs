@@ -158,7 +158,7 @@ fn steps() -> Vec<Step> {
         9_000,
         12_000,
         Action::Pod { uid: gold(), action: PodAction::Flush { kind: last } },
-        Done::Flushed { bytes: 3 << 30 },
+        Done::Flushed { bytes: 3 << 30, evidence: true },
     );
     life.done(
         12_000,

@@ -69,7 +69,7 @@ fn work_lasts_from_its_question_to_its_answer_and_a_failure_is_one() {
         .ask(11_000, 2, 1, flush())
         .answer(12_000, 2, refused())
         .ask(12_500, 3, 2, flush())
-        .done(14_000, 3, Done::Flushed { bytes: 1 << 20 });
+        .done(14_000, 3, Done::Flushed { bytes: 1 << 20, evidence: true });
     let chart = one(&trace);
     assert_eq!(bars(&chart, 0), ["flush 1000-2000 Failed", "flush 2500-4000 Done"]);
     assert_eq!(chart.rows[0].bars[1].told, "1.0 MiB");
@@ -86,8 +86,8 @@ fn what_a_killed_agent_had_asked_for_has_no_end_and_its_successors_answers_are_n
         .event(14_010, seen("u", "ns", "gold"))
         // The same number in another life is another effect.
         .ask(14_020, 1, 1, flush())
-        .done(15_000, 2, Done::Flushed { bytes: 1 })
-        .done(16_000, 1, Done::Flushed { bytes: 1 });
+        .done(15_000, 2, Done::Flushed { bytes: 1, evidence: true })
+        .done(16_000, 1, Done::Flushed { bytes: 1, evidence: true });
     let chart = one(&trace);
     assert_eq!(bars(&chart, 0), ["flush 1000-2000 Open", "flush 4020-6000 Done"]);
     assert!(chart.marks.iter().any(|mark| mark.what == "the agent starts again"), "{:?}", chart.marks);
@@ -155,7 +155,7 @@ fn the_picture_goes_from_the_notice_to_the_deadline_with_the_marks_between() {
 fn each_evacuation_has_its_own_picture_and_what_is_long_over_is_in_none() {
     let trace = evacuating()
         .ask(11_000, 2, 1, flush())
-        .done(12_000, 2, Done::Flushed { bytes: 1 })
+        .done(12_000, 2, Done::Flushed { bytes: 1, evidence: true })
         .event(5_000_000, noticed(5_000_000, "later", 120_000))
         .ask(
             5_000_000,
@@ -164,7 +164,7 @@ fn each_evacuation_has_its_own_picture_and_what_is_long_over_is_in_none() {
             Action::Node(NodeAction::MarkNode(active_notice("later", 5_000_000, 5_115_000))),
         )
         .ask(5_001_000, 4, 1, flush())
-        .done(5_003_000, 4, Done::Flushed { bytes: 1 });
+        .done(5_003_000, 4, Done::Flushed { bytes: 1, evidence: true });
     let charts = Chart::all(&trace.0);
     assert_eq!(charts.len(), 2);
     assert_eq!(

@@ -89,7 +89,10 @@ impl World {
             }
             Action::Pod { action: PodAction::Flush { .. }, .. } => {
                 let now = self.now;
-                Done::Flushed { bytes: self.actors.get_mut(&name).map_or(0, |actor| actor.flush(now)) }
+                Done::Flushed {
+                    bytes: self.actors.get_mut(&name).map_or(0, |actor| actor.flush(now)),
+                    evidence: true,
+                }
             }
             Action::Restore { action: RestoreAction::FindLineage, .. } => {
                 Done::Lineages { candidates: Vec::new(), worth_waiting_for: None }
