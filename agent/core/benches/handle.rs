@@ -122,7 +122,7 @@ fn run(
         open: Vec::new(),
     };
     let node = NodeFacts { name: "node".into(), unschedulable: false, tainted: false, active_notice: None };
-    bench.hear(Event::AgentStarted { boot: "boot".into() });
+    bench.hear(Event::AgentStarted { boot: "boot".into(), slept: Span::ZERO });
     bench.hear(Event::NodeRead(node));
     for index in 0..PODS {
         bench.hear(Event::PodUpdated(Box::new(pod(index))));

@@ -9,9 +9,10 @@ use crate::facts::AnnouncedNotice;
 use crate::moment::{Moment, Span};
 use crate::notice::{ActiveNotice, InstanceAction, Notice, NoticeKind};
 use crate::policy::{Policy, RebalancePolicy};
+use crate::running::Running;
 use std::collections::BTreeMap;
 
-/// An event that began before this boot, and that somebody else's restart may not have completed, is waited for so long
+/// An event that began before the instance began to run again, and that this may not have completed, is waited for so long
 /// before the node is emptied for it.
 const LEFT_OPEN: Span = Span::from_secs(600);
 
@@ -24,6 +25,8 @@ pub(crate) struct Announcements {
     standing: BTreeMap<String, Announcement>,
     /// Drills that were played: each once, however often it is asked for.
     played: Vec<String>,
+    /// By what each is judged to have happened.
+    pub(crate) running: Running,
 }
 
 /// One of them.
@@ -45,8 +48,8 @@ pub(crate) enum Meaning {
     Nothing,
 }
 
-/// What a notice means now.
-pub(crate) fn meaning(notice: &Notice, policy: &Policy, now: Moment) -> Meaning {
+/// What a notice means now, of an instance that runs since this moment.
+pub(crate) fn meaning(notice: &Notice, policy: &Policy, since: Moment, now: Moment) -> Meaning {
     match notice.kind {
         NoticeKind::Drill | NoticeKind::Interruption(_) => Meaning::Hard(notice.ends()),
         NoticeKind::Rebalance => {
@@ -60,37 +63,40 @@ pub(crate) fn meaning(notice: &Notice, policy: &Policy, now: Moment) -> Meaning 
                 RebalancePolicy::Drain => Meaning::Hard(notice.seen + policy.drain_window + policy.margin),
             }
         }
-        // It began before this boot, and nobody knows whether this boot was it.
-        NoticeKind::Maintenance if notice.is_before_boot() && now < near(notice, policy) => {
-            Meaning::Soft(near(notice, policy))
+        NoticeKind::Maintenance => {
+            let near = near(notice, policy, since);
+            match (notice.is_before(since), now < near) {
+                // It began before the instance began to run again, and nobody knows whether that was it.
+                (true, true) => Meaning::Soft(near),
+                (true, false) => Meaning::Hard(near + policy.drain_window + policy.margin),
+                (false, true) => Meaning::Soft(notice.ends()),
+                (false, false) => Meaning::Hard(notice.ends()),
+            }
         }
-        NoticeKind::Maintenance if notice.is_before_boot() => {
-            Meaning::Hard(near(notice, policy) + policy.drain_window + policy.margin)
-        }
-        NoticeKind::Maintenance if now >= near(notice, policy) => Meaning::Hard(notice.ends()),
-        NoticeKind::Maintenance => Meaning::Soft(notice.ends()),
     }
 }
 
 /// When a maintenance event becomes as urgent as an interruption.
-pub(crate) fn near(notice: &Notice, policy: &Policy) -> Moment {
-    if notice.is_before_boot() { notice.seen + LEFT_OPEN } else { notice.ends() - policy.drain_window }
+pub(crate) fn near(notice: &Notice, policy: &Policy, since: Moment) -> Moment {
+    if notice.is_before(since) {
+        notice.seen.max(since) + LEFT_OPEN
+    } else {
+        notice.ends() - policy.drain_window
+    }
 }
 
-/// What it announces has happened: the instance was started since, and that was it, or its window is over. IMDS goes on
-/// showing such an event as active for a while. `evacuated`: the notice for which this node was emptied before this boot.
-pub(crate) fn has_happened(notice: &Notice, evacuated: Option<&str>, now: Moment) -> bool {
-    match notice.kind {
-        NoticeKind::Interruption(InstanceAction::Stop | InstanceAction::Hibernate) => notice.is_before_boot(),
-        NoticeKind::Maintenance => {
-            let completed = notice.event.is_some_and(|event| event.restart_completes);
-            let ours = evacuated == Some(notice.id.as_str());
-            notice.is_before_boot() && (completed || ours || notice.is_past_window(now))
-        }
-        NoticeKind::Interruption(InstanceAction::Terminate) | NoticeKind::Rebalance | NoticeKind::Drill => {
-            false
-        }
-    }
+/// The notice of which a mark on the node speaks.
+pub(crate) fn found(active_notice: &ActiveNotice, policy: &Policy) -> Notice {
+    let ActiveNotice { kind, began, deadline, .. } = active_notice;
+    let ms = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
+    let to_deadline = ms(deadline.as_millis()) - ms(began.as_millis());
+    let left_ms = match kind {
+        NoticeKind::Rebalance => to_deadline - ms(policy.undo_after.as_millis()),
+        NoticeKind::Interruption(_) | NoticeKind::Drill => to_deadline + ms(policy.margin.as_millis()),
+        NoticeKind::Maintenance if active_notice.is_hard() => to_deadline + ms(policy.margin.as_millis()),
+        NoticeKind::Maintenance => to_deadline,
+    };
+    Notice { kind: *kind, id: active_notice.notice.clone(), seen: *began, left_ms, event: None }
 }
 
 const fn hibernates(notice: &Notice) -> bool {
@@ -129,17 +135,7 @@ impl Announcements {
 
     /// What an earlier life has put on the node was announced to it.
     pub(crate) fn resume(&mut self, active_notice: &ActiveNotice, policy: &Policy) {
-        let ActiveNotice { kind, began, deadline, .. } = active_notice;
-        let ms = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
-        let to_deadline = ms(deadline.as_millis()) - ms(began.as_millis());
-        let left_ms = match kind {
-            NoticeKind::Rebalance => to_deadline - ms(policy.undo_after.as_millis()),
-            NoticeKind::Interruption(_) | NoticeKind::Drill => to_deadline + ms(policy.margin.as_millis()),
-            NoticeKind::Maintenance if active_notice.is_hard() => to_deadline + ms(policy.margin.as_millis()),
-            NoticeKind::Maintenance => to_deadline,
-        };
-        let notice =
-            Notice { kind: *kind, id: active_notice.notice.clone(), seen: *began, left_ms, event: None };
+        let notice = found(active_notice, policy);
         let taken = active_notice.is_hard();
         self.standing.insert(notice.id.clone(), Announcement { notice, taken });
     }
@@ -147,6 +143,15 @@ impl Announcements {
     /// It is over.
     pub(crate) fn remove(&mut self, id: &str) {
         self.standing.remove(id);
+    }
+
+    /// Those that have happened by now. With `emptied`, so has each for which the node was being emptied.
+    pub(crate) fn happened(&mut self, emptied: bool, now: Moment) -> Vec<String> {
+        for it in self.standing.values().filter(|it| emptied && it.taken) {
+            self.running.was_emptied_for(&it.notice.id);
+        }
+        let happened = self.standing.values().filter(|it| self.running.has_happened(&it.notice, now));
+        happened.map(|it| it.notice.id.clone()).collect()
     }
 
     /// An evacuation takes it into account.
@@ -161,8 +166,14 @@ impl Announcements {
         if self.standing.values().any(|it| hibernates(&it.notice)) {
             return;
         }
+        self.begin_anew(policy, now);
+    }
+
+    /// What is hard has been taken into account by nothing yet.
+    pub(crate) fn begin_anew(&mut self, policy: &Policy, now: Moment) {
+        let since = self.running.since();
         for it in self.standing.values_mut() {
-            it.taken &= !matches!(meaning(&it.notice, policy, now), Meaning::Hard(_));
+            it.taken &= !matches!(meaning(&it.notice, policy, since, now), Meaning::Hard(_));
         }
     }
 
@@ -181,7 +192,8 @@ impl Announcements {
 
     /// The soft one that rules where nothing hard does, and until when it counts.
     pub(crate) fn softest(&self, policy: &Policy, now: Moment) -> Option<(&Notice, Moment)> {
-        let soft = self.standing.values().filter_map(|it| match meaning(&it.notice, policy, now) {
+        let since = self.running.since();
+        let soft = self.standing.values().filter_map(|it| match meaning(&it.notice, policy, since, now) {
             Meaning::Soft(until) if until > now => Some((&it.notice, until)),
             Meaning::Soft(_) | Meaning::Hard(_) | Meaning::Nothing => None,
         });
@@ -190,8 +202,9 @@ impl Announcements {
 
     /// When one of them begins to mean something else by itself.
     pub(crate) fn next_change(&self, policy: &Policy, now: Moment) -> Option<Moment> {
+        let since = self.running.since();
         let changes = self.standing.values().map(|it| match it.notice.kind {
-            NoticeKind::Maintenance => near(&it.notice, policy),
+            NoticeKind::Maintenance => near(&it.notice, policy, since),
             NoticeKind::Rebalance => it.notice.after(policy.undo_after),
             NoticeKind::Interruption(_) | NoticeKind::Drill => Moment::default(),
         });
@@ -212,7 +225,8 @@ impl Announcements {
     }
 
     fn hard(&self, policy: &Policy, now: Moment) -> impl Iterator<Item = (&Announcement, Moment)> {
-        self.standing.values().filter_map(move |it| match meaning(&it.notice, policy, now) {
+        let since = self.running.since();
+        self.standing.values().filter_map(move |it| match meaning(&it.notice, policy, since, now) {
             Meaning::Hard(ends) => Some((it, ends)),
             Meaning::Soft(_) | Meaning::Nothing => None,
         })

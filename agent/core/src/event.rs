@@ -19,6 +19,15 @@ pub enum Event {
     AgentStarted {
         /// The kernel's boot id (`/proc/sys/kernel/random/boot_id`).
         boot: String,
+        /// How long the instance has slept in this boot: it woke at some moment before this one.
+        #[serde(default)]
+        slept: Span,
+    },
+    /// The instance was frozen (hibernated) and runs again, in the same boot: noticed before anything else that happens
+    /// after it, at most a heartbeat of the shell late.
+    Resumed {
+        /// For how long its boot clock counted and its timers stood still.
+        slept: Span,
     },
     /// The node object was read for the first time in this life.
     NodeRead(NodeFacts),

@@ -88,6 +88,11 @@ impl Intake {
         self.imds_answers_since = reachable.then(|| self.imds_answers_since.unwrap_or(now));
     }
 
+    /// The instance was frozen until now: no answer of IMDS came meanwhile.
+    pub(crate) fn resumed(&mut self, now: Moment) {
+        self.imds_answers_since = self.imds_answers_since.map(|_| now);
+    }
+
     /// The notices that have waited for long enough, in the order in which they came.
     pub(crate) fn due_notices(&mut self, ctx: &mut Context<'_>) -> Vec<Notice> {
         let Some(first) = self.notices.first().filter(|_| self.node_read.is_some()) else {

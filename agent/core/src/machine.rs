@@ -4,7 +4,7 @@
 //! `machine/notices.rs`. It must not know how a pod is saved, evicted or restored. See the crate's documentation for
 //! the contract.
 
-use crate::announcements::Announcements;
+use crate::announcements::{self, Announcements};
 use crate::effect::{Action, Effect};
 use crate::evacuation::Evacuation;
 use crate::event::{Event, NodeFacts};
@@ -32,8 +32,6 @@ pub struct Machine {
     boot: Option<String>,
     intake: Intake,
     announcements: Announcements,
-    /// The notice for which the node was emptied before this boot.
-    evacuated: Option<String>,
     node: Option<NodeFacts>,
     mark: NodeMark,
     pods: Pods,
@@ -70,7 +68,6 @@ impl Machine {
             boot: None,
             intake: Intake::default(),
             announcements: Announcements::default(),
-            evacuated: None,
             node: None,
             mark: NodeMark::default(),
             pods: Pods::new(),
@@ -137,7 +134,11 @@ impl Machine {
             return context!(self).fire(Action::Anomaly { what });
         }
         match event {
-            Event::AgentStarted { boot } => self.boot = Some(boot),
+            Event::AgentStarted { boot, slept } => {
+                self.boot = Some(boot);
+                self.announcements.running.starts(slept, self.now);
+            }
+            Event::Resumed { .. } => self.resumed(),
             Event::NodeRead(node) => self.node_read(node),
             Event::NodeUpdated(node) => {
                 self.mark.seen(&node, self.now);
@@ -174,7 +175,14 @@ impl Machine {
     fn node_read(&mut self, node: NodeFacts) {
         let mut standing = None;
         if let Some(active_notice) = node.active_notice.clone() {
-            if Some(&active_notice.boot) == self.boot.as_ref() {
+            let of_this_boot = Some(&active_notice.boot) == self.boot.as_ref();
+            let notice = announcements::found(&active_notice, &self.policy);
+            let running = &mut self.announcements.running;
+            // Before it began to run again the node was emptied for it.
+            if active_notice.is_hard() && (!of_this_boot || notice.is_before(running.since())) {
+                running.was_emptied_for(&active_notice.notice);
+            }
+            if of_this_boot && !running.has_happened(&notice, self.now) {
                 let marked = node.tainted && (node.unschedulable || !active_notice.is_hard());
                 self.mark.resume(active_notice.clone(), marked, self.now);
                 self.announcements.resume(&active_notice, &self.policy);
@@ -183,8 +191,7 @@ impl Machine {
                 }
                 standing = Some(active_notice);
             } else {
-                // Another boot is another life: the instance was stopped and came back.
-                self.evacuated = active_notice.is_hard().then(|| active_notice.notice.clone());
+                // Another boot is another life: the instance was stopped and came back. Or it has woken.
                 self.mark.take_back(active_notice);
             }
         }

@@ -81,15 +81,18 @@ pub struct ScheduledEvent {
     /// Any restart of the instance completes it, whoever made it: a reboot of the instance, or a stop or retirement, after
     /// which it runs on other hardware.
     pub restart_completes: bool,
+    /// So does a hibernation from which the instance wakes, which is no new boot: a reboot of the instance.
+    #[serde(default)]
+    pub resume_completes: bool,
     /// Milliseconds from `seen` to its `NotAfter`, if it has one.
     pub window_left_ms: Option<i64>,
 }
 
 impl Notice {
-    /// The time in it lies before this boot.
-    pub fn is_before_boot(&self) -> bool {
-        let seen = i64::try_from(self.seen.as_millis()).unwrap_or(i64::MAX);
-        seen.saturating_add(self.left_ms) <= 0
+    /// The time in it lies before this moment; the boot is at zero.
+    pub fn is_before(&self, moment: Moment) -> bool {
+        let signed = |at: Moment| i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+        signed(self.seen).saturating_add(self.left_ms) <= signed(moment)
     }
 
     /// Its window has passed at `now`.

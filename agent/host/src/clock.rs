@@ -16,7 +16,18 @@ pub fn now() -> Moment {
     Moment::from_millis(u64::try_from(since_boot.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The same moment for tokio's timers.
+/// How long the instance has slept in this boot: by so much the boot clock is ahead of `CLOCK_MONOTONIC`, on which all
+/// timers run. The boot clock is read first: a wait between the two readings makes it less, never more.
+pub fn slept() -> Span {
+    let since_boot = now();
+    // CLOCK_MONOTONIC exists since Linux 2.0; where it could not be read nothing has slept.
+    let awake = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::MAX, Duration::from);
+    let awake = Span::from_millis(u64::try_from(awake.as_millis()).unwrap_or(u64::MAX));
+    Span::from_millis(since_boot.as_millis()).less(awake)
+}
+
+/// The same moment for tokio's timers. They stand still while the instance sleeps: a timer alone ends nothing by a moment
+/// that passed meanwhile, so the event loop looks at both clocks before each event ([`slept`]).
 pub fn instant(moment: Moment) -> tokio::time::Instant {
     tokio::time::Instant::now() + duration(moment.left(now()))
 }

@@ -150,6 +150,7 @@ impl DocumentContent {
         let until = event.not_after.as_deref().and_then(mail_date);
         let scheduled = ScheduledEvent {
             restart_completes: restart_completes(&event.code),
+            resume_completes: event.code == "instance-reboot",
             window_left_ms: until.map(|until| left(until, given)),
         };
         self.notices.push(Notice {

@@ -203,7 +203,10 @@ async fn an_on_demand_node_is_asked_for_maintenance_and_no_more_for_interruption
     let seen = notice(run.next().await);
     assert_eq!((seen.kind, seen.left_ms), (NoticeKind::Maintenance, 3_600_000));
     let event = seen.event.unwrap();
-    assert!(!event.restart_completes, "a reboot of the host is not one of the instance");
+    assert!(
+        !event.restart_completes && !event.resume_completes,
+        "a reboot of the host is not one of the instance"
+    );
     assert_eq!(event.window_left_ms, Some(((365 + 20) * 24 * 3600 + 57 * 60 + 23) * 1_000));
     assert_eq!(run.next().await, ImdsEvent::LifeCycle(LifeCycle::OnDemand));
     assert!(run.next_reachable().await.0, "404 is what such a node answers");

@@ -28,6 +28,7 @@ use evacuation::moment::{Moment, Span};
 use evacuation::notice::{InstanceAction, Notice, NoticeKind};
 use evacuation::plan::Plan;
 use evacuation::report::DepartureOutcome;
+use evacuation::sleep::SleepWatch;
 use evacuation::status::Status;
 use host::clock;
 use std::sync::Arc;
@@ -76,6 +77,8 @@ pub(super) struct EventLoop {
     link_rate: Option<u64>,
     imds_faults: Arc<Faults>,
     drill_requests: DrillRequests,
+    /// Whether the instance was hibernated, and woke.
+    sleep: SleepWatch,
     /// Requests to IMDS that the metrics know already.
     polls_told: u64,
     /// Late answers that the metrics know already.
@@ -117,6 +120,7 @@ impl EventLoop {
             link_rate,
             imds_faults,
             drill_requests,
+            sleep: SleepWatch::new(clock::slept()),
             polls_told: 0,
             late_told: 0,
             imds_faults_told: [0; FaultKind::ALL.len()],
@@ -134,7 +138,7 @@ impl EventLoop {
         mut signals: Signals,
     ) {
         let boot = std::mem::take(&mut self.boot);
-        self.tell(Event::AgentStarted { boot });
+        self.hand_over(Event::AgentStarted { boot, slept: self.sleep.slept() });
         if let Some(bytes_per_second) = self.link_rate {
             self.tell(Event::LinkMeasured { bytes_per_second });
         }
@@ -167,6 +171,7 @@ impl EventLoop {
     }
 
     fn beat(&mut self) {
+        self.look_for_sleep();
         self.heartbeat.beat(clock::now());
         let polls = self.imds_faults.polls();
         for _ in self.polls_told..polls {
@@ -318,8 +323,22 @@ impl EventLoop {
         }
     }
 
-    /// Hands one event to the core and starts what it answers with.
+    /// Tells the core of one event; before it, if the instance has slept since the last one, of that: else deadlines that
+    /// passed meanwhile would count as missed.
     fn tell(&mut self, event: Event) {
+        self.look_for_sleep();
+        self.hand_over(event);
+    }
+
+    fn look_for_sleep(&mut self) {
+        if let Some(slept) = self.sleep.measure(clock::slept()) {
+            tracing::warn!(%slept, "the instance was hibernated and is awake");
+            self.hand_over(Event::Resumed { slept });
+        }
+    }
+
+    /// Hands one event to the core and starts what it answers with.
+    fn hand_over(&mut self, event: Event) {
         let now = clock::now();
         self.metrics.event(&event);
         // Every event, also one that leads to nothing now: each may change what the core decides later.

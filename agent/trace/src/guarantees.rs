@@ -25,7 +25,7 @@ mod saves;
 use crate::Step;
 use evacuation::effect::{Action, Effect, EffectId, NodeAction, PodAction, RestoreAction};
 use evacuation::event::{Done, Event, FailureKind, NodeFacts, Outcome};
-use evacuation::moment::Moment;
+use evacuation::moment::{Moment, Span};
 use evacuation::notice::ActiveNotice;
 use evacuation::pod::{PodFacts, PodUid};
 use evacuation::policy::Policy;
@@ -142,7 +142,7 @@ impl Checker {
     pub fn step(&mut self, step: &Step, wakeup: Option<Moment>) {
         self.now = step.at.as_millis();
         match &step.event {
-            Event::AgentStarted { boot } => self.starts(boot),
+            Event::AgentStarted { boot, slept } => self.starts(boot, *slept),
             Event::NodeRead(node) => self.reads_node(node),
             _ => {}
         }
@@ -187,7 +187,7 @@ impl Checker {
     }
 
     /// A new life: it knows nothing, and ids begin anew.
-    fn starts(&mut self, boot: &str) {
+    fn starts(&mut self, boot: &str, slept: Span) {
         if self.boot.as_ref().is_some_and(|before| before != boot) {
             // The instance was stopped and came back: no notice stands, no file of a pod is left.
             self.notices = Notices::new(self.policy.clone());
@@ -198,7 +198,7 @@ impl Checker {
         self.unread.clear();
         self.pods.clear();
         self.open.clear();
-        self.notices.starts();
+        self.notices.starts(self.now, slept.as_millis());
         self.reports = Reports::default();
         self.rates = link::Rates::default();
         self.silence = patience::Silence::default();
@@ -214,7 +214,7 @@ impl Checker {
         let ours = |active_notice: &&ActiveNotice| Some(&active_notice.boot) == self.boot.as_ref();
         let active_notice = node.active_notice.as_ref().filter(ours);
         let before = node.active_notice.as_ref().filter(|it| it.hard && active_notice.is_none());
-        self.notices.evacuated = before.map(|it| it.notice.clone());
+        self.notices.evacuated.extend(before.map(|it| it.notice.clone()));
         if let Err(what) = self.notices.resume(now, active_notice, first) {
             self.wrong(7, what);
         }
@@ -273,6 +273,7 @@ impl Checker {
             | Event::PodsListed
             | Event::ImdsReachable { .. }
             | Event::NoticeReceived(_)
+            | Event::Resumed { .. }
             | Event::NoticeWithdrawn { .. }
             | Event::Answered { .. }
             | Event::BytesCame { .. }

@@ -183,7 +183,7 @@ impl TimelineLine {
 fn zero<'s>(steps: impl Iterator<Item = &'s Step> + Clone) -> (Moment, &'static str) {
     let mut life = None;
     let hard = steps.clone().find_map(|step| {
-        if let Event::AgentStarted { boot } = &step.event {
+        if let Event::AgentStarted { boot, .. } = &step.event {
             life = Some(boot);
         }
         if let Event::NodeRead(node) = &step.event

@@ -20,7 +20,7 @@ impl Machine {
         if notice.kind == NoticeKind::Drill && !self.may_rehearse(&notice) {
             return;
         }
-        if announcements::has_happened(&notice, self.evacuated.as_deref(), self.now) {
+        if self.announcements.running.has_happened(&notice, self.now) {
             return self.announcements.remove(&notice.id);
         }
         let again = self.announcements.contains(&notice.id);
@@ -30,9 +30,29 @@ impl Machine {
         }
     }
 
+    fn meaning(&self, notice: &Notice) -> Meaning {
+        announcements::meaning(notice, &self.policy, self.announcements.running.since(), self.now)
+    }
+
+    /// The instance was hibernated and is awake. What led to that is over at once, and nothing is done by a deadline that
+    /// passed while it was frozen: what still stands begins anew.
+    pub(super) fn resumed(&mut self) {
+        self.intake.resumed(self.now);
+        self.announcements.running.resumes(self.now);
+        let emptied = self.evacuation.as_ref().is_some_and(|it| it.takes_all() && !it.is_rehearsed());
+        for id in self.announcements.happened(emptied, self.now) {
+            self.notice_withdrawn(&id, true);
+        }
+        let passed = |it: &Evacuation| it.takes_all() && it.active_notice.deadline <= self.now;
+        if self.evacuation.as_ref().is_some_and(passed) {
+            self.end_evacuation();
+            self.announcements.begin_anew(&self.policy, self.now);
+        }
+    }
+
     /// IMDS shows the notice under which the node is evacuated once more: it stands, whatever was heard meanwhile.
     fn shown_again(&mut self, notice: &Notice) {
-        if let Meaning::Hard(ends) = announcements::meaning(notice, &self.policy, self.now)
+        if let Meaning::Hard(ends) = self.meaning(notice)
             && self.evacuation.is_some()
         {
             self.repeated(notice, ends);
@@ -69,7 +89,7 @@ impl Machine {
 
     /// A hard notice that is new: it begins an evacuation, or moves the end of the one that is under way.
     fn begin_or_tighten(&mut self, notice: &Notice) {
-        let Meaning::Hard(ends) = announcements::meaning(notice, &self.policy, self.now) else { return };
+        let Meaning::Hard(ends) = self.meaning(notice) else { return };
         if self.evacuation.is_some() {
             if notice.kind == NoticeKind::Drill {
                 return;
@@ -81,8 +101,9 @@ impl Machine {
         }
         let Some(boot) = self.boot.clone() else { return };
         let (deadline, short) = evacuation::deadline(ends, &self.policy, self.now);
+        let since = self.announcements.running.since();
         let urgent = match notice.kind {
-            NoticeKind::Maintenance => announcements::near(notice, &self.policy).max(notice.seen),
+            NoticeKind::Maintenance => announcements::near(notice, &self.policy, since).max(notice.seen),
             NoticeKind::Interruption(_) | NoticeKind::Rebalance | NoticeKind::Drill => notice.seen,
         };
         let active_notice = ActiveNotice {

@@ -36,7 +36,7 @@ pub fn run(draw: &Draw) -> Vec<bool> {
         settled: NOTICED,
         whole: vec![false; draw.pods.len()],
     };
-    field.hear(Event::AgentStarted { boot: "boot".into() });
+    field.hear(Event::AgentStarted { boot: "boot".into(), slept: Span::ZERO });
     field.hear(Event::NodeRead(node));
     for pod in &draw.pods {
         field.hear(Event::PodUpdated(Box::new(pod.facts.clone())));

@@ -73,7 +73,7 @@ mod tests {
         let notice =
             Notice { kind, id: "n".into(), seen: Moment::from_millis(2_000), left_ms: 30_000, event: None };
         vec![
-            step(1_000, Event::AgentStarted { boot: "boot".into() }),
+            step(1_000, Event::AgentStarted { boot: "boot".into(), slept: Span::ZERO }),
             step(1_000, Event::NodeRead(node)),
             step(1_000, Event::PodUpdated(Box::new(pod))),
             step(1_000, Event::PodsListed),

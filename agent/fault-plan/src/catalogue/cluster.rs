@@ -1,7 +1,7 @@
 //! The API server that refuses, stalls, forgets; budgets; a watch that is late and out of order; other people.
 
 use super::{PLAIN, SPELL, not_drilled};
-use crate::entry::{Entry, Object, When};
+use crate::entry::{Argument, Entry, Object, When};
 
 /// Requests.
 pub const API: &[Entry] = &[
@@ -162,7 +162,7 @@ pub const OTHERS: &[Entry] = &[
         what: "another drainer deleted the pod so long before the notice",
         tries: "2: its own grace is its deadline, and the notice does not begin it again",
         object: Object::Pod,
-        argument: crate::entry::Argument::Span,
+        argument: Argument::Span,
         unknown_to: not_drilled("its times begin with the notice; drainer=delete is the same without one"),
         ..PLAIN
     },
@@ -197,6 +197,18 @@ pub const OTHERS: &[Entry] = &[
         what: "a stopped instance comes back with its pods, under another boot id",
         tries: "1 and 7: another boot is another life: the mark is taken back, and nothing of the old goes on",
         unknown_to: not_drilled("there it is a part of kind=stop"),
+        ..PLAIN
+    },
+    Entry {
+        name: "node-resumes",
+        target: "node",
+        outcome: "resumes",
+        example: "node=resumes:300s@30s",
+        what: "the instance is frozen for so long, and wakes in the same boot: its boot clock has gone on, its timers have not",
+        tries: "7 and 9: what led to it is over, and nothing is done by deadlines that passed meanwhile",
+        argument: Argument::Span,
+        when: When::NeedsTime,
+        unknown_to: not_drilled("no clock of its machine can be set"),
         ..PLAIN
     },
 ];

@@ -53,7 +53,7 @@ fn live(folder: &Path, from: u64) {
         event: None,
     });
     let link = Event::LinkMeasured { bytes_per_second: 1 << 20 };
-    let started = Event::AgentStarted { boot: "boot".into() };
+    let started = Event::AgentStarted { boot: "boot".into(), slept: Span::ZERO };
     let events = [started, read(), pod("web"), pod("db"), Event::PodsListed, link, notice, Event::TimerFired];
     for (at, event) in (from..).zip(events) {
         let at = Moment::from_millis(at);

@@ -142,7 +142,7 @@ impl Replay<'_> {
             }
             What::Effect(_) => {}
             What::Event(event) => {
-                if let Event::AgentStarted { boot } = &event {
+                if let Event::AgentStarted { boot, .. } = &event {
                     self.begin_life(boot);
                 }
                 if let Some(machine) = &mut self.life {

@@ -139,7 +139,7 @@ fn what_this_life_writes_is_not_read_as_an_earlier_one() {
 }
 
 fn started(boot: &str) -> Event {
-    Event::AgentStarted { boot: boot.into() }
+    Event::AgentStarted { boot: boot.into(), slept: Span::ZERO }
 }
 
 fn node() -> NodeFacts {

@@ -4,7 +4,7 @@
 
 use super::Wrong;
 use evacuation::event::Event;
-use evacuation::notice::{ActiveNotice, InstanceAction, Notice, NoticeKind};
+use evacuation::notice::{ActiveNotice, InstanceAction, Notice, NoticeKind, ScheduledEvent};
 use evacuation::policy::{Policy, RebalancePolicy};
 use std::collections::BTreeSet;
 use std::mem::discriminant;
@@ -32,8 +32,11 @@ struct Standing {
     seen: u64,
     /// May lie before the boot.
     ends: i64,
-    /// What it announces began before this boot, and may not have happened.
-    open: bool,
+    /// What it announces began before the instance began to run again, and may not have happened: since it was seen, or
+    /// since then.
+    open: Option<u64>,
+    /// What is known of a scheduled event.
+    event: Option<ScheduledEvent>,
     /// An evacuation counts with it.
     counted: bool,
 }
@@ -48,8 +51,12 @@ pub(super) struct Notices {
     standing: Vec<Standing>,
     /// Drills that are over.
     rehearsed: BTreeSet<String>,
-    /// The notice for which the node was emptied before this boot.
-    pub(super) evacuated: Option<String>,
+    /// The notices for which the node was emptied before the instance began to run again.
+    pub(super) evacuated: BTreeSet<String>,
+    /// The instance woke from hibernation at this moment, in this life; the boot is at zero.
+    woke: u64,
+    /// It woke before this moment, the start of this life.
+    woke_before: Option<u64>,
     /// Notices that nothing may be done about yet, in the order in which they came.
     waiting: Vec<Notice>,
     /// Since when the node is known to this life, and IMDS answers it; whether every pod of the node was seen.
@@ -71,7 +78,9 @@ impl Notices {
             soft: None,
             standing: Vec::new(),
             rehearsed: BTreeSet::new(),
-            evacuated: None,
+            evacuated: BTreeSet::new(),
+            woke: 0,
+            woke_before: None,
             waiting: Vec::new(),
             node_read: None,
             imds_since: None,
@@ -82,13 +91,14 @@ impl Notices {
         }
     }
 
-    /// An agent starts, and has heard nothing.
-    pub(super) fn starts(&mut self) {
+    /// An agent starts on an instance that has slept for so long in this boot, and has heard nothing.
+    pub(super) fn starts(&mut self, now: u64, slept: u64) {
         self.evacuation = None;
         (self.soft, self.nothing_since) = (None, None);
         self.standing.clear();
         self.rehearsed.clear();
-        self.evacuated = None;
+        self.evacuated.clear();
+        (self.woke, self.woke_before) = (0, (slept >= 5_000).then_some(now));
         self.waiting.clear();
         (self.node_read, self.imds_since, self.listed, self.unconfirmed) = (None, None, None, None);
     }
@@ -113,7 +123,7 @@ impl Notices {
         };
         self.nothing_since = None;
         let (began, deadline) = (active_notice.began.as_millis(), active_notice.deadline.as_millis());
-        self.standing.push(Standing {
+        let mut found = Standing {
             kind: active_notice.kind,
             id: active_notice.notice.clone(),
             seen: began,
@@ -124,9 +134,22 @@ impl Notices {
                     (_, true) => signed(self.policy.margin.as_millis()),
                     (_, false) => 0,
                 },
-            open: false,
+            open: None,
+            event: None,
             counted: active_notice.hard,
-        });
+        };
+        if found.ends <= signed(self.woke) {
+            found.open = Some(began.max(self.woke));
+            self.evacuated.extend(active_notice.hard.then(|| found.id.clone()));
+        }
+        if self.has_happened(now, &found) {
+            // It is taken back like one of another boot.
+            self.unconfirmed = None;
+            self.evacuated.insert(found.id);
+            self.nothing_since = Some(now);
+            return Ok(());
+        }
+        self.standing.push(found);
         if !active_notice.hard {
             return Ok(());
         }
@@ -166,6 +189,7 @@ impl Notices {
                 self.standing.retain(|it| it.id != *id);
             }
             Event::PodsListed => self.listed = self.listed.or(Some(now)),
+            Event::Resumed { .. } => self.wakes(now),
             Event::ImdsReachable { reachable } => {
                 self.imds_since = reachable.then(|| self.imds_since.unwrap_or(now));
             }
@@ -175,6 +199,58 @@ impl Notices {
         let begins = self.settles(now);
         // What ended just now leaves room for what is softer.
         self.ends(now) && self.settles(now) || begins
+    }
+
+    /// The instance was frozen until now. What led to it has happened, and IMDS has answered nothing meanwhile.
+    fn wakes(&mut self, now: u64) {
+        self.woke = now;
+        self.imds_since = self.imds_since.map(|_| now);
+        let leaves = |it: &ExpectedEvacuation| !it.hibernates && !it.rehearsed && it.withdrawn.is_none();
+        if self.evacuation.as_ref().is_some_and(leaves) {
+            let counted = self.standing.iter().filter(|it| it.counted);
+            self.evacuated.extend(counted.map(|it| it.id.clone()));
+        }
+        let (over, mut standing): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.standing).into_iter().partition(|it| self.has_happened(now, it));
+        for it in standing.iter_mut().filter(|it| it.ends <= signed(now)) {
+            it.open = Some(now);
+        }
+        self.standing = standing;
+        if let Some(evacuation) = &mut self.evacuation {
+            evacuation.over |= over.iter().any(|it| it.id == evacuation.latest);
+        }
+        // Nothing is done by a deadline that passed meanwhile: what still stands begins anew.
+        let passed = |it: &ExpectedEvacuation| !it.hibernates && it.withdrawn.is_none() && it.deadline <= now;
+        if self.evacuation.as_ref().is_some_and(passed) {
+            self.over(now);
+            self.standing.iter_mut().for_each(|it| it.counted = false);
+        }
+    }
+
+    /// The last moment at which the instance was seen to wake; zero is its boot.
+    pub(super) const fn woke(&self) -> u64 {
+        self.woke
+    }
+
+    /// What it announces lies before the instance began to run again, and that was it.
+    fn has_happened(&self, now: u64, it: &Standing) -> bool {
+        let slept = it.ends <= signed(self.woke);
+        match it.kind {
+            NoticeKind::Interruption(InstanceAction::Hibernate) => {
+                slept || self.woke_before.is_some_and(|woke| it.ends <= signed(woke))
+            }
+            NoticeKind::Interruption(InstanceAction::Stop) => slept,
+            NoticeKind::Maintenance => {
+                let past = |left: i64| signed(now) >= signed(it.seen) + left;
+                let by_event = it.event.is_some_and(|event| {
+                    (it.ends <= 0 && event.restart_completes)
+                        || (slept && event.resume_completes)
+                        || (slept && event.window_left_ms.is_some_and(past))
+                });
+                by_event || (slept && self.evacuated.contains(&it.id))
+            }
+            _ => false,
+        }
     }
 
     /// A notice counts once the node is known, and every pod of it, or three seconds have gone by since it was seen. One
@@ -201,8 +277,8 @@ impl Notices {
         let ends = u64::try_from(it.ends).unwrap_or(0);
         match it.kind {
             NoticeKind::Interruption(_) | NoticeKind::Drill => Some(ends),
-            NoticeKind::Maintenance if it.open => {
-                (now >= it.seen + 600_000).then(|| it.seen + 600_000 + drain + self.policy.margin.as_millis())
+            NoticeKind::Maintenance if let Some(open) = it.open => {
+                (now >= open + 600_000).then(|| open + 600_000 + drain + self.policy.margin.as_millis())
             }
             NoticeKind::Maintenance => (ends <= now + drain).then_some(ends),
             NoticeKind::Rebalance => (self.policy.rebalance == RebalancePolicy::Drain
@@ -222,7 +298,7 @@ impl Notices {
             NoticeKind::Rebalance if self.policy.rebalance == RebalancePolicy::Precopy => {
                 self.recommended_until(it)
             }
-            NoticeKind::Maintenance if it.open => it.seen + 600_000,
+            NoticeKind::Maintenance if let Some(open) = it.open => open + 600_000,
             NoticeKind::Maintenance if self.hard_until(it, now).is_none() => {
                 u64::try_from(it.ends).unwrap_or(0)
             }
@@ -294,7 +370,7 @@ impl Notices {
         }
         let drain = self.policy.drain_window.as_millis();
         let urgent = match it.kind {
-            NoticeKind::Maintenance if it.open => it.seen + 600_000,
+            NoticeKind::Maintenance if let Some(open) = it.open => open + 600_000,
             NoticeKind::Maintenance => u64::try_from(it.ends - signed(drain)).unwrap_or(0).max(it.seen),
             _ => it.seen,
         };
@@ -367,29 +443,21 @@ impl Notices {
 
     /// IMDS shows it, or somebody asks for a drill.
     fn noticed(&mut self, now: u64, notice: &Notice) {
-        let before_boot = signed(notice.seen.as_millis()) + notice.left_ms <= 0;
-        let started_again = match (notice.kind, notice.event) {
-            (NoticeKind::Interruption(InstanceAction::Stop | InstanceAction::Hibernate), _) => true,
-            (NoticeKind::Maintenance, event) => {
-                let past = |left: i64| signed(now) >= signed(notice.seen.as_millis()) + left;
-                self.evacuated.as_ref() == Some(&notice.id)
-                    || event.is_some_and(|it| it.restart_completes || it.window_left_ms.is_some_and(past))
-            }
-            _ => false,
-        };
-        if before_boot && started_again {
-            // It has happened.
-            return self.standing.retain(|it| it.id != notice.id);
-        }
-        let known = self.standing.iter().any(|it| it.id == notice.id);
+        let seen = notice.seen.as_millis();
+        let ends = signed(seen) + notice.left_ms;
         let it = Standing {
             kind: notice.kind,
             id: notice.id.clone(),
-            seen: notice.seen.as_millis(),
-            ends: signed(notice.seen.as_millis()) + notice.left_ms,
-            open: before_boot,
+            seen,
+            ends,
+            open: (ends <= signed(self.woke)).then_some(seen.max(self.woke)),
+            event: notice.event,
             counted: false,
         };
+        if self.has_happened(now, &it) {
+            return self.standing.retain(|it| it.id != notice.id);
+        }
+        let known = self.standing.iter().any(|it| it.id == notice.id);
         if notice.kind == NoticeKind::Drill {
             let asks = |it: &Standing| self.hard_until(it, now).or(self.soft_until(it, now)).is_some();
             let free = self.evacuation.is_none() && self.soft.is_none() && !self.standing.iter().any(asks);

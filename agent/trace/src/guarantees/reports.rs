@@ -130,8 +130,8 @@ impl Checker {
     pub(super) fn reports_due(&mut self) {
         let Some(evacuation) = &self.notices.evacuation else { return };
         let (now, deadline) = (self.now, evacuation.deadline);
-        // A moment to read the pods after a start.
-        let settled = self.node_read.unwrap_or(now) + 3_000;
+        // A moment to read the pods after a start, and after a sleep.
+        let settled = self.node_read.unwrap_or(now).max(self.notices.woke()) + 3_000;
         if now > deadline && settled < deadline && !self.reports.in_time {
             self.wrong(4, format!("no report was written by the deadline {deadline} ms"));
         }

@@ -2,9 +2,9 @@
 //!
 //! Judges the save of one pod; of others it knows only whose bytes go before. It must not know evictions.
 
-use super::Checker;
 use super::notices::ExpectedEvacuation;
 use super::pod::JudgedPod;
+use super::{Checker, OpenEffect};
 use evacuation::effect::{Action, FlushKind, PodAction};
 use evacuation::pod::{OnDelete, Owner, PodUid};
 
@@ -209,7 +209,9 @@ impl Checker {
         let evacuation = self.notices.evacuation.as_ref();
         let mut wrong = Vec::new();
         if let Some(deadline) = evacuation.map(|it| it.deadline).filter(|at| self.now > at + 500) {
-            for open in self.open.values() {
+            // The time in which the instance was frozen is not one of those who answer.
+            let awake = |open: &&OpenEffect| open.asked >= self.notices.woke();
+            for open in self.open.values().filter(awake) {
                 let last = matches!(
                     open.action,
                     Action::Pod {

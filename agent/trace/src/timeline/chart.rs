@@ -273,7 +273,7 @@ fn boots<'s>(steps: impl IntoIterator<Item = &'s Step>) -> Vec<Vec<&'s Step>> {
     let mut boots: Vec<(Option<&str>, Vec<&Step>)> = Vec::new();
     for step in steps {
         let boot = match &step.event {
-            Event::AgentStarted { boot } => Some(boot.as_str()),
+            Event::AgentStarted { boot, .. } => Some(boot.as_str()),
             _ => boots.last().and_then(|(boot, _)| *boot),
         };
         match boots.last_mut() {
@@ -297,7 +297,7 @@ fn active_notices(steps: &[&Step]) -> Vec<ActiveNotice> {
     let mut life = None;
     for step in steps {
         match &step.event {
-            Event::AgentStarted { boot } => life = Some(boot),
+            Event::AgentStarted { boot, .. } => life = Some(boot),
             Event::NodeRead(node) => {
                 let own =
                     |active_notice: &&ActiveNotice| active_notice.hard && Some(&active_notice.boot) == life;

@@ -111,9 +111,12 @@ impl Teller {
     /// An event.
     pub(super) fn hear(&mut self, at: Moment, event: &Event) {
         match event {
-            Event::AgentStarted { boot } => {
+            Event::AgentStarted { boot, .. } => {
                 self.boot = Some(boot.clone());
                 self.started = Some((at, self.say(at, "node", "the agent starts".into())));
+            }
+            Event::Resumed { slept } => {
+                self.say(at, "node", format!("the instance is awake again, after {slept}"));
             }
             Event::NodeRead(node) => self.node_read(at, node),
             Event::NodeUpdated(node) => self.node_seen(at, node),

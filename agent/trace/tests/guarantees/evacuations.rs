@@ -5,6 +5,7 @@ use crate::pen::{
 };
 use evacuation::effect::{Action, Effect, EffectId, NodeAction, PodAction};
 use evacuation::event::{Event, NodeFacts};
+use evacuation::moment::Span;
 use evacuation::notice::{ActiveNotice, NoticeKind};
 use evacuation::pod::PodFacts;
 use evacuation::policy::Policy;
@@ -269,7 +270,7 @@ fn a_notice_before_the_node_is_known_counts_from_its_sight() {
     // The node is known 40 s after the notice was seen.
     let late = |began, deadline| {
         let mut pen = Pen::blank();
-        pen.event(1_000, Event::AgentStarted { boot: "boot".into() });
+        pen.event(1_000, Event::AgentStarted { boot: "boot".into(), slept: Span::ZERO });
         pen.notice(NOTICED, TERMINATE, "n", 120_000);
         pen.event(42_000, Event::PodsListed);
         pen.event(42_000, Event::NodeRead(node()));
@@ -289,7 +290,7 @@ fn a_notice_before_the_node_is_known_counts_from_its_sight() {
 fn a_notice_waits_three_seconds_for_the_list_and_not_longer() {
     let acts = |at| {
         let mut pen = Pen::blank();
-        pen.event(1_000, Event::AgentStarted { boot: "boot".into() });
+        pen.event(1_000, Event::AgentStarted { boot: "boot".into(), slept: Span::ZERO });
         pen.event(1_000, Event::NodeRead(node()));
         pen.notice(NOTICED, TERMINATE, "n", 120_000);
         pen.woke(at);
@@ -310,7 +311,7 @@ fn a_mark_that_imds_does_not_show_is_taken_back_after_eight_seconds() {
             active_notice: Some(ActiveNotice { kind: NoticeKind::Drill, ..active_notice(DEADLINE) }),
             ..node()
         };
-        pen.event(1_000, Event::AgentStarted { boot: "boot".into() });
+        pen.event(1_000, Event::AgentStarted { boot: "boot".into(), slept: Span::ZERO });
         pen.event(1_000, Event::ImdsReachable { reachable: true });
         pen.event(3_000, Event::NodeRead(marked));
         pen.woke(at);

@@ -116,7 +116,7 @@ impl Pen {
 
     /// A life begins, reads its node and has listed its pods.
     pub fn starts(&mut self, at: u64, node: NodeFacts) {
-        self.event(at, Event::AgentStarted { boot: "boot".into() });
+        self.event(at, Event::AgentStarted { boot: "boot".into(), slept: Span::ZERO });
         self.event(at, Event::PodsListed);
         self.event(at, Event::NodeRead(node));
     }

@@ -1,11 +1,13 @@
 //! The agent's shell around the machine: it starts, hears, asks, dies, and is started again.
 
 use crate::arrivals::Arrivals;
+use crate::coverage::{BOOT_WHILE_IMDS_LAGS, RESUME_WHILE_IMDS_LAGS};
 use crate::restores::failed;
 use crate::world::{Crashes, Happening, World};
 use evacuation::Machine;
 use evacuation::effect::{Action, Effect, EffectId};
 use evacuation::event::{Event, FailureKind, Outcome};
+use evacuation::moment::Span;
 use evacuation::pod::PodUid;
 use trace::Step;
 
@@ -22,7 +24,10 @@ impl World<'_> {
         self.checks.start();
         self.imds.forget();
         self.watch.restart(self.now);
-        self.deliver(Event::AgentStarted { boot: self.boot.to_owned() });
+        self.deliver(Event::AgentStarted {
+            boot: self.boot.to_owned(),
+            slept: Span::from_millis(self.slept),
+        });
         if self.scenario.link_is_known {
             self.measure();
         }
@@ -56,9 +61,27 @@ impl World<'_> {
         self.boot = "boot-2";
         self.cluster.pods.retain(|_, pod| pod.facts.stays().is_some() && pod.facts.terminating.is_none());
         self.cluster.pods.values_mut().for_each(|pod| pod.hold = 0);
+        self.slept = 0;
         let lags = self.dice.percent("imds-lags", 50);
         self.imds.clear(lags);
+        if self.imds.shows_the_past(self.boot_at) {
+            self.coverage.once(BOOT_WHILE_IMDS_LAGS, &mut self.seen);
+        }
         self.later(100, Happening::Start);
+    }
+
+    /// The instance is hibernated for so long, and wakes: its boot clock has gone on, and all that was under way on it goes on.
+    pub fn sleep(&mut self, ms: u64) {
+        self.note(|| format!("SLEEPS for {ms} ms"));
+        self.freeze(ms);
+        self.slept += ms;
+        let lags = self.dice.percent("imds-lags", 50);
+        self.imds.wakes(lags);
+        if self.imds.shows_the_past(self.now) {
+            self.coverage.once(RESUME_WHILE_IMDS_LAGS, &mut self.seen);
+        }
+        self.deliver(Event::Resumed { slept: Span::from_millis(ms) });
+        self.hears_of_changes();
     }
 
     /// The agent dies. What was accepted outside happens all the same.

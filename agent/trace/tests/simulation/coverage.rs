@@ -4,9 +4,18 @@ use crate::arrivals;
 use crate::faults;
 use crate::scenario::Scenario;
 use evacuation::effect::{Action, Effect, NodeAction, RestoreAction, RestoreOutcome};
-use evacuation::event::{Event, FailureKind, Outcome};
+use evacuation::event::{Done, Event, FailureKind, Outcome, Verification};
 use evacuation::report::{DepartureOutcome, StateOutcome};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Of a maintenance and something else, IMDS shows both.
+pub const SEVERAL: &str = "several announcements at once";
+/// IMDS shows something whose time lies before the boot, or before the instance woke.
+pub const BOOT_WHILE_IMDS_LAGS: &str = "a reboot while IMDS lags";
+pub const RESUME_WHILE_IMDS_LAGS: &str = "a resume while IMDS lags";
+
+/// What is announced in one way or another in at least one of a hundred runs.
+const ANNOUNCED: [&str; 3] = [SEVERAL, BOOT_WHILE_IMDS_LAGS, RESUME_WHILE_IMDS_LAGS];
 
 /// Counts, by table and name.
 #[derive(Debug, Default)]
@@ -65,7 +74,12 @@ impl Coverage {
         self.count("event", event.name());
         if let Event::Answered { outcome, .. } = event {
             match outcome {
-                Outcome::Done(_) => self.count("answer", "done"),
+                Outcome::Done(done) => {
+                    self.count("answer", "done");
+                    if let Done::Verified(verification) = done {
+                        self.count("verification", word(verification));
+                    }
+                }
                 Outcome::Failed { kind, .. } => self.count("failure", kind.as_str()),
                 Outcome::TimedOut => self.count("answer", "timed_out"),
                 Outcome::Panicked => self.count("answer", "panicked"),
@@ -104,6 +118,13 @@ impl Coverage {
         how.iter().for_each(|how| self.count("look", how));
     }
 
+    /// Something that is counted once a run.
+    pub fn once(&mut self, name: &'static str, seen: &mut BTreeSet<&'static str>) {
+        if seen.insert(name) {
+            self.count("run", name);
+        }
+    }
+
     pub fn fault(&mut self, name: &'static str) {
         self.count("fault", name);
     }
@@ -127,28 +148,25 @@ impl Coverage {
         wanted
     }
 
+    /// What should occur in at least one of a hundred runs.
+    fn frequent() -> Vec<(&'static str, &'static str)> {
+        let mut wanted = Vec::new();
+        wanted.extend(arrivals::NAMES.map(|name| ("start", name)));
+        wanted.extend(["final", "pre-copy"].map(|name| ("partial flush", name)));
+        wanted.extend(["hangs", "refuses", "throttles"].map(|how| ("look", how)));
+        wanted.extend(ANNOUNCED.map(|name| ("run", name)));
+        wanted.extend(["used", "not used", "not shown"].map(|name| ("verification", name)));
+        wanted
+    }
+
     /// What never occurred.
     pub fn missing(&self) -> Vec<String> {
         let never = Self::wanted().into_iter().filter(|wanted| !self.counts.contains_key(wanted));
         let mut missing: Vec<_> = never.map(|(table, name)| format!("{table} {name}")).collect();
-        // A life that begins in this way in at least one of a hundred runs.
-        let rare = arrivals::NAMES
+        let rare = Self::frequent()
             .into_iter()
-            .filter(|name| self.counts.get(&("start", *name)).copied().unwrap_or(0) * 100 < self.runs);
-        missing.extend(rare.map(|name| format!("a start with {name}, in one of a hundred runs")));
-        if self.strikes("maintenance-also") * 100 < self.runs {
-            missing.push("several announcements, in one of a hundred runs".to_owned());
-        }
-        let parts = ["final", "pre-copy"].into_iter().filter(|name| {
-            self.counts.get(&("partial flush", *name)).copied().unwrap_or(0) * 100 < self.runs
-        });
-        missing.extend(parts.map(|name| format!("a {name} flush of a part, in one of a hundred runs")));
-        let rare = ["hangs", "refuses", "throttles"]
-            .into_iter()
-            .filter(|how| self.counts.get(&("look", *how)).copied().unwrap_or(0) * 100 < self.runs);
-        missing.extend(
-            rare.map(|how| format!("a look of a new pod where the store {how}, in one of a hundred runs")),
-        );
+            .filter(|wanted| self.counts.get(wanted).copied().unwrap_or(0) * 100 < self.runs);
+        missing.extend(rare.map(|(table, name)| format!("{table} {name}, in one of a hundred runs")));
         let states = StateOutcome::ALL.iter().copied().filter(|state| !self.states.contains_key(state));
         missing.extend(states.map(|state| format!("state {state:?}")));
         let ways = DepartureOutcome::ALL.iter().copied().filter(|way| !self.departures.contains_key(way));
@@ -190,4 +208,12 @@ fn decades(counts: &BTreeMap<u32, u64>, unit: &str) -> String {
     };
     let each = counts.iter().map(|(power, count)| format!("from {}: {count}", name(*power)));
     each.collect::<Vec<_>>().join(", ")
+}
+
+const fn word(verification: &Verification) -> &'static str {
+    match verification {
+        Verification::Used { .. } => "used",
+        Verification::NotUsed { .. } => "not used",
+        Verification::NotShown { .. } => "not shown",
+    }
 }

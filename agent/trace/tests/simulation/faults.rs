@@ -32,7 +32,6 @@ fn chance(name: &str) -> u8 {
         | "kind-hibernate"
         | "kind-drill"
         | "kind-terminate"
-        | "node-boots"
         | "rebalance-only"
         | "maintenance-cancelled"
         | "api-forbidden"
@@ -41,6 +40,7 @@ fn chance(name: &str) -> u8 {
         | "pdb-two" => 3,
         "engine-boasts" | "engine-denies" | "engine-busy" => 4,
         away if AWAY.contains(&away) => 12,
+        "node-boots" | "node-resumes" => 6,
         "maintenance-also" => 15,
         _ => 7,
     }
@@ -102,6 +102,8 @@ fn one(kind: &'static Entry, rng: &mut Rng) -> Fault {
             "maintenance-far" => ms(rng, 125_000, 200_000),
             "maintenance-near" => ms(rng, 20_000, 120_000),
             "maintenance-also" => ms(rng, 5_000, 300_000),
+            // Beyond the time in most notices, and not.
+            "node-resumes" => ms(rng, 5_000, 600_000),
             _ => ms(rng, 500, 25_000),
         })),
     };

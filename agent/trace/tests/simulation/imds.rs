@@ -1,5 +1,6 @@
 //! What IMDS shows, and what the agent is told of it: each poll tells what has changed since the last one.
 
+use crate::coverage::SEVERAL;
 use crate::script::Script;
 use crate::world::{Happening, World};
 use evacuation::event::Event;
@@ -45,6 +46,18 @@ impl Imds {
         }
     }
 
+    /// The instance woke from hibernation. IMDS may go on showing what has happened.
+    pub fn wakes(&mut self, lags: bool) {
+        if !lags {
+            self.shown.remove("interruption");
+        }
+    }
+
+    /// It shows something whose time lies before this one.
+    pub fn shows_the_past(&self, now: u64) -> bool {
+        self.shown.values().any(|it| it.ends <= i64::try_from(now).unwrap_or(i64::MAX))
+    }
+
     /// A new life has heard nothing.
     pub fn forget(&mut self) {
         (self.told, self.reachable) = (None, None);
@@ -70,7 +83,11 @@ impl World<'_> {
             }
             _ => {}
         }
-        // A life that has not asked yet sees all of it when it does.
+        self.hears_of_changes();
+    }
+
+    /// A life that has not asked yet sees all of it when it does.
+    pub fn hears_of_changes(&mut self) {
         if self.imds.reachable.is_some() {
             self.poll();
         }
@@ -88,6 +105,9 @@ impl World<'_> {
         }
         let told = self.imds.told.take().unwrap_or_default();
         let shown = self.imds.shown.clone();
+        if shown.len() > 1 && shown.keys().any(|place| place.starts_with("maintenance")) {
+            self.coverage.once(SEVERAL, &mut self.seen);
+        }
         self.imds.told = Some(shown.iter().map(|(place, it)| (place.clone(), it.id.clone())).collect());
         for (place, id) in &told {
             if !shown.contains_key(place) {
@@ -105,6 +125,7 @@ impl World<'_> {
                 let seen = self.moment();
                 let event = (kind == NoticeKind::Maintenance).then(|| ScheduledEvent {
                     restart_completes: id.len() % 2 == 0,
+                    resume_completes: id.len() % 4 == 0,
                     window_left_ms: (id.len() % 3 == 0).then_some(ends + 60_000 - now),
                 });
                 self.tell(Event::NoticeReceived(Notice { kind, id, seen, left_ms, event }));

@@ -49,6 +49,11 @@ impl Link {
         self.version += 1;
     }
 
+    /// Nothing was moved until `now`.
+    pub const fn stands_still_until(&mut self, now: u64) {
+        self.settled = now;
+    }
+
     pub fn add(&mut self, transfer: Transfer) {
         self.transfers.push(transfer);
     }

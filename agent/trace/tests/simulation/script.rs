@@ -26,6 +26,8 @@ pub enum Script {
     Uncordon,
     Kill,
     Boot,
+    /// The instance is hibernated for so many milliseconds.
+    Sleep(u64),
     /// Somebody asks for every state to be saved once.
     Copy,
     /// The uplink carries so many bytes per millisecond.
@@ -56,7 +58,7 @@ pub fn plan(scenario: &Scenario, start: u64) -> Plan {
     let undo = scenario.policy.undo_after.as_millis();
     let mut moments = Vec::new();
     let mut end = at + scenario.window + 75_000;
-    let action = if has("kind-hibernate") {
+    let action = if has("kind-hibernate") || (has("node-resumes") && scenario.seed % 2 == 0) {
         InstanceAction::Hibernate
     } else if has("kind-stop") || has("node-boots") {
         InstanceAction::Stop
@@ -176,6 +178,10 @@ pub fn plan(scenario: &Scenario, start: u64) -> Plan {
                 let when = at + scenario.window + 15_000;
                 push(when, Script::Boot);
                 end = end.max(when + 40_000);
+            }
+            "node-resumes" => {
+                push(when, Script::Sleep(span));
+                end = end.max(when + undo + 60_000);
             }
             "link-changes" => push(when, Script::Rate(fault.rate().unwrap_or(0) / 1000)),
             _ => {}

@@ -50,6 +50,7 @@ impl World<'_> {
             }
             Script::Kill => self.crash(),
             Script::Boot => self.boot(),
+            Script::Sleep(ms) => self.sleep(ms),
             Script::Copy => self.deliver(Event::PreCopyRequested),
             Script::Rate(rate) => {
                 self.link.settle(self.now);

@@ -30,6 +30,12 @@ impl Watch {
         self.until = self.until.max(now);
     }
 
+    /// What was sent comes so much later.
+    pub fn stands_still(&mut self, ms: u64) {
+        self.until += ms;
+        self.of_object.values_mut().for_each(|at| *at += ms);
+    }
+
     /// When all that was sent of these has come.
     pub fn shown_by(&self, objects: &[String]) -> Option<u64> {
         objects.iter().filter_map(|object| self.of_object.get(object)).max().copied()

@@ -72,6 +72,10 @@ pub struct World<'a> {
     pub life: u32,
     pub boot_at: u64,
     pub boot: &'static str,
+    /// How long the instance has slept in this boot.
+    pub slept: u64,
+    /// What is counted once a run, and was seen in this one.
+    pub seen: BTreeSet<&'static str>,
     /// What the life that is has heard.
     pub arrived: Arrived,
     pub machine: Option<Machine>,
@@ -123,6 +127,8 @@ impl<'a> World<'a> {
             life: 0,
             boot_at: 0,
             boot: "boot-1",
+            slept: 0,
+            seen: BTreeSet::new(),
             arrived: Arrived::default(),
             machine: None,
             open: BTreeMap::new(),
@@ -256,6 +262,18 @@ impl<'a> World<'a> {
     /// The instance is another one: what its last one was about to do is not done.
     pub fn forget_the_last_boot(&mut self) {
         self.queue.retain(|_, happening| !matches!(happening, Happening::Start | Happening::Reach(..)));
+    }
+
+    /// Clocks go on for so long, and nothing happens meanwhile: what was to happen happens so much later.
+    pub fn freeze(&mut self, ms: u64) {
+        self.link.settle(self.now);
+        self.now += ms;
+        self.end += ms;
+        self.link.stands_still_until(self.now);
+        self.watch.stands_still(ms);
+        let queue = std::mem::take(&mut self.queue);
+        self.queue = queue.into_iter().map(|((at, number), what)| ((at + ms, number), what)).collect();
+        self.schedule_link();
     }
 
     /// One line of the trace, where it is kept.

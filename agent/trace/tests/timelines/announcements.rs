@@ -155,7 +155,7 @@ fn after_its_start(stage: &mut Stage, id: &str, kind: NoticeKind, event: Option<
 }
 
 const fn scheduled(restart_completes: bool, window_left_ms: Option<i64>) -> Option<ScheduledEvent> {
-    Some(ScheduledEvent { restart_completes, window_left_ms })
+    Some(ScheduledEvent { restart_completes, resume_completes: false, window_left_ms })
 }
 
 #[test]

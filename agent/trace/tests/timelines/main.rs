@@ -21,6 +21,7 @@ mod restarts;
 mod restore_limits;
 mod restore_patience;
 mod restores;
+mod resumes;
 mod shortage;
 mod stage;
 mod starts;

@@ -74,6 +74,8 @@ pub struct Stage {
     now: u64,
     node: NodeFacts,
     boot: String,
+    /// Milliseconds that the instance has slept in this boot.
+    slept: u64,
     open: BTreeMap<u64, Effect>,
     /// What was asked for, in milliseconds since the start.
     pub asked: Vec<(u64, Action)>,
@@ -109,6 +111,7 @@ impl Stage {
             now: START,
             node,
             boot: "boot-1".into(),
+            slept: 0,
             open: BTreeMap::new(),
             asked: Vec::new(),
             by_hand: BTreeSet::new(),
@@ -118,7 +121,7 @@ impl Stage {
 
     /// A life begins.
     pub fn begins(&mut self) {
-        self.hear(Event::AgentStarted { boot: self.boot.clone() });
+        self.hear(Event::AgentStarted { boot: self.boot.clone(), slept: Span::from_millis(self.slept) });
     }
 
     /// It reads its node, as it is now.
@@ -217,7 +220,20 @@ impl Stage {
     /// The instance stops and comes back.
     pub fn boot(&mut self, boot: &str) {
         self.boot = boot.into();
+        self.slept = 0;
         self.restart(&[]);
+    }
+
+    /// The instance is frozen for so many milliseconds, and nobody has noticed yet that it is awake.
+    pub fn sleeps(&mut self, ms: u64) {
+        self.slept += ms;
+        self.now += ms;
+    }
+
+    /// The same, and the agent notices it.
+    pub fn sleeps_and_wakes(&mut self, ms: u64) {
+        self.sleeps(ms);
+        self.hear(Event::Resumed { slept: Span::from_millis(ms) });
     }
 
     pub fn status(&self) -> Status {

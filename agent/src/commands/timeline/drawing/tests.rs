@@ -99,7 +99,7 @@ fn steps() -> Vec<Step> {
     let (gold, bad) = (|| uid("gold"), || uid(HOSTILE));
     let (pre_copy, last) = (FlushKind::PreCopy, FlushKind::Final);
     let node = NodeFacts { name: "node-a".into(), unschedulable: false, tainted: false, active_notice: None };
-    life.event(0, Event::AgentStarted { boot: "boot".into() });
+    life.event(0, Event::AgentStarted { boot: "boot".into(), slept: Span::ZERO });
     life.event(0, Event::NodeRead(node));
     life.seen("gold", 1000);
     life.seen(HOSTILE, 10);

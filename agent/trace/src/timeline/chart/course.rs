@@ -156,6 +156,7 @@ impl Course {
                     self.notices.push((at, notice.clone()));
                 }
             }
+            Event::Resumed { .. } => self.marks.push((at, "awake again")),
             Event::NoticeWithdrawn { .. } => self.marks.push((at, "withdrawn")),
             Event::Answered { id, outcome } => self.answered(at, *id, outcome),
             Event::NodeRead(_)

@@ -17,7 +17,7 @@ fn active_notice(notice: &str, began: u64, deadline: u64) -> ActiveNotice {
 }
 
 fn started(boot: &str) -> Event {
-    Event::AgentStarted { boot: boot.into() }
+    Event::AgentStarted { boot: boot.into(), slept: evacuation::moment::Span::ZERO }
 }
 
 fn read(active_notice: Option<ActiveNotice>) -> Event {

@@ -234,7 +234,7 @@ impl World {
     fn start(&mut self) {
         self.machine = Some(Machine::new(self.policy.clone()));
         self.lives.push(Vec::new());
-        self.tell(Event::AgentStarted { boot: self.boot_id.to_owned() });
+        self.tell(Event::AgentStarted { boot: self.boot_id.to_owned(), slept: Span::ZERO });
         self.tell(Event::NodeRead(self.node.clone()));
         let there = self.actors.values().filter(|actor| !actor.gone);
         let pods: Vec<_> = there.map(|actor| actor.facts.clone()).collect();
