@@ -2,7 +2,7 @@
 
 use evacuation::effect::{Action, Effect, EffectId};
 use evacuation::event::{Event, Outcome};
-use evacuation::moment::{Moment, Span};
+use evacuation::moment::Moment;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use trace::Step;
@@ -156,7 +156,7 @@ mod tests {
         let lines = [
             (1, What::Event(Event::TimerFired)),
             (1, What::Effect(effect.clone())),
-            (2, What::Event(Event::AgentStarted { boot: "b".into(), slept: Span::ZERO })),
+            (2, What::Event(Event::AgentStarted { boot: "b".into(), slept: evacuation::moment::Span::ZERO })),
             (2, What::Effect(effect)),
             (4, What::Event(done)),
         ];

@@ -83,6 +83,8 @@ pub(super) struct EventLoop {
     polls_told: u64,
     /// Late answers that the metrics know already.
     late_told: u64,
+    /// Lines that the journal lost, likewise.
+    lines_lost_told: u64,
     /// Of each kind, how many the metrics know already.
     imds_faults_told: [u64; FaultKind::ALL.len()],
     /// The kind of the notice with which pods are named in the metrics.
@@ -123,6 +125,7 @@ impl EventLoop {
             sleep: SleepWatch::new(clock::slept()),
             polls_told: 0,
             late_told: 0,
+            lines_lost_told: 0,
             imds_faults_told: [0; FaultKind::ALL.len()],
             disrupted: None,
         }
@@ -187,8 +190,11 @@ impl EventLoop {
         if let Some(bytes_per_second) = self.executor.changed_rate() {
             self.tell(Event::LinkMeasured { bytes_per_second });
         }
-        self.journal.retry(clock::now());
+        self.journal.look(clock::now());
         self.metrics.journal_written(self.journal.is_written());
+        let lost = self.journal.lost();
+        self.metrics.journal_lines_lost(lost - self.lines_lost_told);
+        self.lines_lost_told = lost;
         self.publish_status();
     }
 

@@ -1,190 +1,189 @@
 //! The journal on the node's own disk: written line by line, and read back ([`trace::journal`] has its form).
 //!
-//! Each line is handed to the kernel before the effects it leads to begin, so that a killed agent has told what it was
-//! doing. It is not synced to the disk: it survives the agent, and the report survives the node.
-//!
-//! A journal is a convenience: a disk that is full, read-only or not there ends neither the start nor an evacuation. Its
-//! lines wait in memory, up to [`WAITING_MAX`], and the disk is tried again every [`RETRY_AFTER`].
+//! A journal is a convenience: a disk that is full, read-only, not there or hangs ends neither the start nor an evacuation.
+//! The event loop hands each line to a thread that alone touches the disk ([`file`]), and waits for nothing. A line is
+//! handed over before the effects it leads to begin, and is the kernel's a moment later; it is not synced to the disk. So a
+//! killed agent may owe its last lines, and a disk that hangs may owe what waits for it, up to [`WAITING_MAX`].
 //!
 //! A journal that grows too long is set aside (`journal.jsonl.old`, in place of the one before) and goes on in the middle of
 //! a life: both files together are read as one. Of a life that is longer than both, the beginning is gone, and
 //! [`trace::lives`] says so.
 
 mod earlier;
+mod file;
 
-pub use earlier::{EarlierLives, EarlierReports};
+pub use earlier::EarlierReports;
+pub use file::JournalFile;
 
 use evacuation::moment::{Moment, Span};
+use file::WAITING_MAX;
 use host::clock;
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use trace::journal::{Line, NAME, OLD_NAME, What};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use trace::journal::{NAME, OLD_NAME, What};
 use trace::lives::{self, Life, ReadError};
 
-/// A journal that grows beyond this is set aside, bytes.
-const ROTATE_AT: u64 = 64 << 20;
+/// A disk that takes longer for one line hangs.
+const HANGS_AFTER: Span = Span::from_secs(2);
 
-/// The most that waits in memory for a disk that takes nothing, bytes.
-const WAITING_MAX: usize = 8 << 20;
+/// How often the writer looks whether a disk that failed is to be tried again.
+const LOOK_EVERY: Span = Span::from_secs(1);
 
-/// Between two attempts at a disk that took nothing.
-const RETRY_AFTER: Span = Span::from_secs(5);
+/// How long the end of the agent waits for its last lines.
+const LAST_LINES: Span = Span::from_secs(1);
 
-/// The journal of this life, whatever becomes of its disk.
+/// The journal of this life, as the event loop sees it. No call waits for the disk.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    /// `None` until it could be opened.
-    file: Option<File>,
-    /// What the disk has not taken yet: whole lines, of which the first may stand in the file in part.
-    waiting: Vec<u8>,
-    /// When a disk that failed is tried again.
-    retry_at: Option<Moment>,
-    /// A line was lost. What comes after it belongs to no life that could be replayed.
-    ended: bool,
-    written: u64,
-    rotate_at: u64,
+    /// `None` once the agent ends.
+    lines: Option<Sender<(Moment, Vec<u8>)>>,
+    progress: Arc<WriterProgress>,
+    /// Closed when the writer has ended.
+    ended: Receiver<()>,
+    /// Lines that found no room on their way to the writer. What comes after them belongs to no life that could be replayed.
+    lost: u64,
+    /// It was said that the disk hangs.
+    hangs: bool,
+}
+
+/// How far the writer is.
+#[derive(Debug, Default)]
+struct WriterProgress {
+    /// Bytes that were handed over, and that it has not tried to write.
+    queued: AtomicUsize,
+    /// Since when the disk has been asked for something, in ms of the boot clock; 0 while it is not.
+    asked_since: AtomicU64,
+    /// The disk took all that it was asked to take.
+    written: AtomicBool,
+    /// Lines for which there was no room beside those that wait for a disk that fails.
+    lost: AtomicU64,
+}
+
+impl WriterProgress {
+    /// The disk is asked for something.
+    fn asks<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.asked_since.store(clock::now().as_millis().max(1), Ordering::Relaxed);
+        let done = work();
+        self.asked_since.store(0, Ordering::Relaxed);
+        done
+    }
+
+    fn tell(&self, file: &JournalFile) {
+        self.written.store(file.is_written(), Ordering::Relaxed);
+        self.lost.store(file.lost(), Ordering::Relaxed);
+    }
+
+    fn hangs(&self, now: Moment) -> bool {
+        let since = self.asked_since.load(Ordering::Relaxed);
+        since > 0 && now.since(Moment::from_millis(since)) >= HANGS_AFTER
+    }
 }
 
 impl Journal {
-    /// Opens `<folder>/journal.jsonl` for appending, and makes the folder if need be; now or, where the disk does not let
-    /// it, later.
-    pub fn open(folder: &Path) -> Self {
-        let mut journal = Self {
-            path: folder.join(NAME),
-            file: None,
-            waiting: Vec::new(),
-            retry_at: None,
-            ended: false,
-            written: 0,
-            rotate_at: ROTATE_AT,
+    /// The journal `<folder>/journal.jsonl`. Its thread does `before`, makes the folder if need be, and opens the file; now
+    /// or, where the disk does not let it, later.
+    pub fn open(folder: &Path, before: impl FnOnce() + Send + 'static) -> Self {
+        let (lines, queue) = mpsc::channel();
+        let (open, ended) = mpsc::channel();
+        let progress = Arc::new(WriterProgress::default());
+        let writes = {
+            let (folder, progress) = (folder.to_owned(), Arc::clone(&progress));
+            move || {
+                write_lines(&folder, before, &queue, &progress);
+                drop::<Sender<()>>(open);
+            }
         };
-        journal.flush(clock::now());
-        journal
+        if let Err(error) = std::thread::Builder::new().name("journal".to_owned()).spawn(writes) {
+            tracing::error!(%error, "no thread to write the journal with: nothing of this life is in it");
+        }
+        Self { path: folder.join(NAME), lines: Some(lines), progress, ended, lost: 0, hangs: false }
     }
 
     /// Appends one line.
     pub fn write(&mut self, at: Moment, what: What) {
-        let Ok(mut line) = serde_json::to_vec(&Line { at, what }) else { return };
-        line.push(b'\n');
-        self.set_aside();
-        self.keep(&line);
-        self.retry(at);
-    }
-
-    /// Writes what waits for the disk, unless the disk has just failed.
-    pub fn retry(&mut self, now: Moment) {
-        if self.retry_at.is_none_or(|retry_at| now >= retry_at) {
-            self.flush(now);
-        }
-    }
-
-    /// Every line of this life is in the file.
-    pub const fn is_written(&self) -> bool {
-        self.retry_at.is_none() && !self.ended
-    }
-
-    /// Once a line is lost all that follow are: the beginning of a life can be replayed, a life with a hole cannot.
-    fn keep(&mut self, line: &[u8]) {
-        let full = !self.waiting.is_empty() && self.waiting.len() + line.len() > WAITING_MAX;
-        if full && !self.ended {
+        let Some(line) = file::line(at, what) else { return };
+        let queued = self.progress.queued.load(Ordering::Relaxed);
+        let full = queued > 0 && queued + line.len() > WAITING_MAX;
+        if full && self.lost == 0 {
             tracing::error!(
                 path = %self.path.display(),
-                "the journal of this life ends here: its disk took nothing for too long. What waits is written when \
-                 there is room in --state-dir; a restart begins a new life"
+                "the journal of this life ends here: its disk hangs, and what waits for it is all that is kept; an \
+                 evacuation goes on. A restart begins a new life"
             );
         }
-        self.ended |= full;
-        if !self.ended {
-            self.waiting.extend_from_slice(line);
-        }
-    }
-
-    fn flush(&mut self, now: Moment) {
-        match self.try_flush() {
-            Ok(()) if self.retry_at.take().is_some() => {
-                tracing::info!(path = %self.path.display(), "the journal is written again");
-            }
-            Ok(()) => {}
-            Err(error) => {
-                if self.retry_at.replace(now + RETRY_AFTER).is_none() {
-                    tracing::error!(
-                        %error,
-                        path = %self.path.display(),
-                        "the journal cannot be written: make room in --state-dir, or give it a folder that the agent may \
-                         write; everything else goes on, and it is tried again every {RETRY_AFTER}"
-                    );
-                }
-            }
-        }
-    }
-
-    /// Byte by byte: a line of which the disk took a part goes on where that ended.
-    fn try_flush(&mut self) -> io::Result<()> {
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => self.open_file()?,
-        };
-        let written = write_waiting(&mut file, &mut self.waiting, &mut self.written);
-        self.file = Some(file);
-        written
-    }
-
-    fn open_file(&mut self) -> io::Result<File> {
-        if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let (file, written) = append(&self.path)?;
-        self.written = written;
-        Ok(file)
-    }
-
-    /// Sets a journal aside that has grown too long; the next line begins another file. Never within a line.
-    fn set_aside(&mut self) {
-        if self.written <= self.rotate_at || !self.waiting.is_empty() {
+        if full || self.lost > 0 {
+            self.lost += 1;
             return;
         }
-        match std::fs::rename(&self.path, self.path.with_file_name(OLD_NAME)) {
-            Ok(()) => self.file = None,
-            // Somebody took it away.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.file = None,
-            Err(_) => {}
+        self.progress.queued.fetch_add(line.len(), Ordering::Relaxed);
+        if self.lines.as_ref().is_none_or(|lines| lines.send((at, line)).is_err()) {
+            self.lost += 1;
         }
+    }
+
+    /// Says once that the disk hangs, and once that it does no more.
+    pub fn look(&mut self, now: Moment) {
+        let hangs = self.progress.hangs(now);
+        if hangs && !self.hangs {
+            tracing::error!(
+                path = %self.path.display(),
+                "the disk of the journal hangs: look at the disk under --state-dir. Up to {} MiB of lines wait for it, and \
+                 everything else goes on",
+                WAITING_MAX >> 20
+            );
+        } else if self.hangs && !hangs {
+            tracing::info!(path = %self.path.display(), "the disk of the journal answers again");
+        }
+        self.hangs = hangs;
+    }
+
+    /// Every line of this life is in the file, but for those of the last moment.
+    pub fn is_written(&self) -> bool {
+        !self.hangs && self.lost == 0 && self.progress.written.load(Ordering::Relaxed)
+    }
+
+    /// How many lines of this life are in no file, and will be in none.
+    pub fn lost(&self) -> u64 {
+        self.lost + self.progress.lost.load(Ordering::Relaxed)
     }
 }
 
-fn write_waiting(file: &mut File, waiting: &mut Vec<u8>, written: &mut u64) -> io::Result<()> {
-    let mut taken = 0;
-    let outcome = loop {
-        if taken == waiting.len() {
-            break Ok(());
-        }
-        match file.write(&waiting[taken..]) {
-            Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
-            Ok(bytes) => taken += bytes,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => break Err(error),
-        }
-    };
-    waiting.drain(..taken);
-    *written += taken as u64;
-    outcome
+impl Drop for Journal {
+    /// The last lines are written, if the disk takes them.
+    fn drop(&mut self) {
+        self.lines = None;
+        // It is closed, or the disk takes too long.
+        let _ = self.ended.recv_timeout(clock::duration(LAST_LINES));
+    }
 }
 
-fn append(path: &Path) -> std::io::Result<(File, u64)> {
-    let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
-    let written = file.metadata()?.len();
-    // The line on which an agent was killed must not swallow the one with which the next life begins.
-    let mut last = [b'\n'];
-    if written > 0 {
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
+/// The writer's thread: the only one that touches the disk.
+fn write_lines(
+    folder: &Path,
+    before: impl FnOnce(),
+    queue: &Receiver<(Moment, Vec<u8>)>,
+    progress: &WriterProgress,
+) {
+    let mut file = progress.asks(|| {
+        before();
+        JournalFile::open(folder)
+    });
+    loop {
+        progress.tell(&file);
+        match queue.recv_timeout(clock::duration(LOOK_EVERY)) {
+            Ok((at, line)) => {
+                progress.asks(|| file.append(at, &line));
+                progress.queued.fetch_sub(line.len(), Ordering::Relaxed);
+            }
+            Err(RecvTimeoutError::Timeout) => progress.asks(|| file.retry(clock::now())),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
     }
-    if last != [b'\n'] {
-        file.write_all(b"\n")?;
-    }
-    Ok((file, written))
 }
 
 /// The files of a journal, oldest first: the one that is given, or those in a state folder.

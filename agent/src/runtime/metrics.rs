@@ -189,6 +189,11 @@ impl Metrics {
         self.series.journal_written.get_or_create(&[]).set(f64::from(written));
     }
 
+    /// So many more lines of the journal are in no file.
+    pub fn journal_lines_lost(&self, more: u64) {
+        self.series.journal_lines_lost.inc_by(more);
+    }
+
     /// An event was handed to the core.
     pub fn event(&self, event: &Event) {
         self.series.events.get_or_create(&EventLabels { event: event.into() }).inc();

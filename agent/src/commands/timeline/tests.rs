@@ -1,6 +1,6 @@
 use super::*;
 use crate::runtime::journal;
-use crate::runtime::journal::Journal;
+use crate::runtime::journal::JournalFile;
 use evacuation::Machine;
 use evacuation::event::{Event, NodeFacts};
 use evacuation::moment::{Moment, Span};
@@ -41,7 +41,7 @@ fn read() -> Event {
 /// An agent's life as the event loop writes it: a policy that is not the default, two pods, a notice.
 fn live(folder: &Path, from: u64) {
     let policy = Policy { margin: Span::from_secs(9), ..Policy::default() };
-    let mut journal = Journal::open(folder);
+    let mut journal = JournalFile::open(folder);
     journal.write(Moment::from_millis(from), What::Life(Box::new(Head::new(&policy))));
     let mut machine = Machine::new(policy);
     let kind = NoticeKind::Interruption(InstanceAction::Terminate);

@@ -1,7 +1,7 @@
 //! What earlier lives of the agent in this boot knew: read from the journal beside everything else, since no start and no
 //! evacuation may wait for a disk.
 
-use super::ROTATE_AT;
+use super::file::ROTATE_AT;
 use evacuation::Machine;
 use evacuation::event::Event;
 use evacuation::moment::Span;
@@ -29,7 +29,7 @@ const BEGINNING_MAX: usize = 80;
 
 /// The journal as it was before this life wrote its first line.
 #[derive(Debug)]
-pub struct EarlierLives {
+pub(super) struct EarlierLives {
     folder: PathBuf,
     /// Oldest first, with the bytes that count.
     files: Vec<(File, u64)>,
@@ -38,26 +38,13 @@ pub struct EarlierLives {
 impl EarlierLives {
     /// Opens what is there, and reads nothing yet. It is called before this life writes: a journal that is set aside
     /// meanwhile stays open, and what is added to it is not read.
-    pub fn open(folder: &Path) -> Self {
+    pub(super) fn open(folder: &Path) -> Self {
         let open = |name| {
             let file = File::open(folder.join(name)).ok()?;
             let length = file.metadata().ok()?.len();
             Some((file, length))
         };
         Self { folder: folder.to_owned(), files: [OLD_NAME, NAME].into_iter().filter_map(open).collect() }
-    }
-
-    /// Begins to read on a thread of its own, which a process that ends does not wait for.
-    pub fn read_beside(self, boot: String, policy: Policy) -> EarlierReports {
-        let (out, reports) = watch::channel(None);
-        let read = move || {
-            // Nobody may be interested any more.
-            let _ = out.send(Some(self.reports(&boot, &policy).into()));
-        };
-        if let Err(error) = std::thread::Builder::new().name("earlier-lives".to_owned()).spawn(read) {
-            tracing::error!(%error, "no thread to read the journal of earlier lives with");
-        }
-        EarlierReports(reports)
     }
 
     /// What the lives in this boot knew of the notice under which they worked: their events are replayed, one core a life,
@@ -90,6 +77,25 @@ impl EarlierLives {
 pub struct EarlierReports(watch::Receiver<Option<Arc<[Report]>>>);
 
 impl EarlierReports {
+    /// What the lives in this folder and boot knew, and the work that finds it out. The work is done before this life
+    /// writes, where a disk that hangs holds nobody up; it reads on a thread of its own, which a process that ends does not
+    /// wait for.
+    pub fn of(folder: &Path, boot: String, policy: Policy) -> (Self, impl FnOnce() + Send + 'static) {
+        let (out, reports) = watch::channel(None);
+        let folder = folder.to_owned();
+        let find = move || {
+            let lives = EarlierLives::open(&folder);
+            let read = move || {
+                // Nobody may be interested any more.
+                let _ = out.send(Some(lives.reports(&boot, &policy).into()));
+            };
+            if let Err(error) = std::thread::Builder::new().name("earlier-lives".to_owned()).spawn(read) {
+                tracing::error!(%error, "no thread to read the journal of earlier lives with");
+            }
+        };
+        (Self(reports), find)
+    }
+
     /// The reports, if they are there within `patience`. A report without them is better than none.
     pub async fn within(&self, patience: Span) -> Arc<[Report]> {
         let mut reports = self.0.clone();

@@ -152,6 +152,8 @@ table! {
     anomalies: Counter,
     /// 1 while every line of the journal is on the node's disk, 0 while the disk takes none and after lines were lost
     journal_written: Gauge,
+    /// Lines of the journal for which the disk had no room, or no answer, for too long: they are in no file
+    journal_lines_lost: Counter,
     /// Events handed to the core
     events: Counters<EventLabels { event: EventName }>,
     /// Requests to the API server, but for the watches

@@ -105,6 +105,7 @@ fn all_counted() -> Metrics {
     let (done, took) = (Outcome::Done(Done::Nothing), Span::from_millis(70));
     metrics.imds_reachable(true);
     metrics.journal_written(true);
+    metrics.journal_lines_lost(1);
     metrics.evacuating(true);
     metrics.announcements(&[NoticeKind::Rebalance]);
     metrics.disrupted("chat", "llama-0", NoticeKind::Rebalance);
