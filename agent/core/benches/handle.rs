@@ -121,7 +121,13 @@ fn run(
         calls,
         open: Vec::new(),
     };
-    let node = NodeFacts { name: "node".into(), unschedulable: false, tainted: false, active_notice: None };
+    let node = NodeFacts {
+        name: "node".into(),
+        unschedulable: false,
+        tainted: false,
+        active_notice: None,
+        over: Vec::new(),
+    };
     bench.hear(Event::AgentStarted { boot: "boot".into(), slept: Span::ZERO });
     bench.hear(Event::NodeRead(node));
     for index in 0..PODS {

@@ -147,8 +147,13 @@ impl Announcements {
 
     /// Those that have happened by now. With `emptied`, so has each for which the node was being emptied.
     pub(crate) fn happened(&mut self, emptied: bool, now: Moment) -> Vec<String> {
-        for it in self.standing.values().filter(|it| emptied && it.taken) {
+        let since = self.running.since();
+        let is_over = |it: &&Announcement| {
+            it.taken && it.notice.kind == NoticeKind::Maintenance && it.notice.is_before(since)
+        };
+        for it in self.standing.values().filter(|it| emptied && is_over(it)) {
             self.running.was_emptied_for(&it.notice.id);
+            self.running.is_shown(&it.notice.id);
         }
         let happened = self.standing.values().filter(|it| self.running.has_happened(&it.notice, now));
         happened.map(|it| it.notice.id.clone()).collect()

@@ -152,6 +152,9 @@ pub enum NodeAction {
     ClearNodeMark {
         /// Make the node schedulable again.
         uncordon: bool,
+        /// The ids of the scheduled events that are over, and that IMDS may show for a while: they are noted for later lives.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        over: Vec<String>,
     },
     /// The report goes to the store, the journal and a Node Event.
     WriteReport(Box<Report>),

@@ -98,6 +98,9 @@ pub struct NodeFacts {
     pub tainted: bool,
     /// Our annotation, if it has one.
     pub active_notice: Option<ActiveNotice>,
+    /// The ids of the scheduled events for which it was emptied before its instance began to run again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<String>,
 }
 
 /// How an effect ended.

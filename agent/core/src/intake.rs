@@ -107,12 +107,17 @@ impl Intake {
     /// The id of the notice that was found on the node and that IMDS does not show. It was withdrawn while no agent lived:
     /// IMDS reports only what changes while it is watched.
     pub(crate) fn given_up(&mut self, ctx: &mut Context<'_>) -> Option<String> {
-        let since = self.imds_answers_since?.max(self.node_read?);
         self.unconfirmed.as_ref()?;
-        if !ctx.reached_or_wake(since + CONFIRMED_WITHIN) {
+        if !self.has_heard_imds(ctx) {
             return None;
         }
         self.unconfirmed.take().map(|active_notice| active_notice.notice)
+    }
+
+    /// IMDS has answered for long enough to have shown all that it shows.
+    pub(crate) fn has_heard_imds(&self, ctx: &mut Context<'_>) -> bool {
+        let (Some(answers), Some(read)) = (self.imds_answers_since, self.node_read) else { return false };
+        ctx.reached_or_wake(answers.max(read) + CONFIRMED_WITHIN)
     }
 }
 

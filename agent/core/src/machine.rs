@@ -11,6 +11,7 @@ use crate::event::{Event, NodeFacts};
 use crate::intake::Intake;
 use crate::moment::{Moment, Span};
 use crate::node_mark::NodeMark;
+use crate::notice::NoticeKind;
 use crate::open_effects::{Context, OpenEffects};
 use crate::pod::{PodFacts, PodUid};
 use crate::pods::{Pods, TrackedPod};
@@ -158,6 +159,7 @@ impl Machine {
             Event::NoticeReceived(notice) => self.intake.notice_received(notice),
             Event::NoticeWithdrawn { id, is_over } => {
                 self.intake.notice_withdrawn(&id);
+                self.announcements.running.forget(&id);
                 self.notice_withdrawn(&id, is_over);
             }
             Event::Answered { id, outcome } => self.answered(id, outcome),
@@ -174,12 +176,15 @@ impl Machine {
 
     fn node_read(&mut self, node: NodeFacts) {
         let mut standing = None;
+        self.announcements.running.remembers(&node.over);
+        self.mark.found_noted(&node.over);
         if let Some(active_notice) = node.active_notice.clone() {
             let of_this_boot = Some(&active_notice.boot) == self.boot.as_ref();
             let notice = announcements::found(&active_notice, &self.policy);
             let running = &mut self.announcements.running;
             // Before it began to run again the node was emptied for it.
-            if active_notice.is_hard() && (!of_this_boot || notice.is_before(running.since())) {
+            let maintained = active_notice.is_hard() && active_notice.kind == NoticeKind::Maintenance;
+            if maintained && (!of_this_boot || notice.is_before(running.since())) {
                 running.was_emptied_for(&active_notice.notice);
             }
             if of_this_boot && !running.has_happened(&notice, self.now) {
@@ -210,6 +215,10 @@ impl Machine {
         let given_up = self.intake.given_up(&mut context!(self));
         if let Some(id) = given_up {
             self.notice_withdrawn(&id, false);
+        }
+        let running = &mut self.announcements.running;
+        if running.waits_for_imds() && self.intake.has_heard_imds(&mut context!(self)) {
+            running.forget_what_is_not_shown();
         }
     }
 
@@ -268,6 +277,7 @@ impl Machine {
         let Some(node) = self.node.as_ref().map(|node| node.name.clone()) else { return };
         self.follow();
         self.undo();
+        self.mark.note(self.announcements.running.over());
         let mut ctx = context!(self);
         self.mark.advance(&mut ctx);
         if let Some(evacuation) = &mut self.evacuation {

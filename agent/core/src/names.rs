@@ -8,6 +8,10 @@ pub const PREFIX: &str = "lifeboat.dev/";
 /// The node's annotation that carries the mark as JSON.
 pub const EVACUATION_ANNOTATION: &str = "lifeboat.dev/evacuation";
 
+/// The node's annotation that lists the ids of the scheduled events that are over, as a JSON array: the node was emptied
+/// for each of them before its instance began to run again, and IMDS may show them for a while.
+pub const OVER_ANNOTATION: &str = "lifeboat.dev/over";
+
 /// The node's annotation that asks for a drill.
 pub const DRILL_ANNOTATION: &str = "lifeboat.dev/drill";
 

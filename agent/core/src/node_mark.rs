@@ -27,6 +27,10 @@ pub(crate) struct NodeMark {
     /// The watch shows a mark of ours, since this moment, and none is wanted.
     stray: Option<(Moment, ActiveNotice)>,
     writing: Option<ActiveNotice>,
+    /// The events that are over, as they are to be noted, as they are noted, and as they are being written.
+    over: Vec<String>,
+    noted: Vec<String>,
+    noting: Option<Vec<String>>,
     tries: Attempts,
     uncordon: bool,
     /// The API server will not let us: evictions go on without it, and the report says so.
@@ -59,6 +63,18 @@ impl NodeMark {
         self.uncordon = active_notice.is_hard() && active_notice.was_schedulable;
         self.acknowledged = Some(active_notice);
         self.wanted = None;
+    }
+
+    /// What the node has noted at the start.
+    pub(crate) fn found_noted(&mut self, over: &[String]) {
+        over.clone_into(&mut self.noted);
+    }
+
+    /// The events that are to be noted as over.
+    pub(crate) fn note(&mut self, over: &[String]) {
+        if self.over != over {
+            over.clone_into(&mut self.over);
+        }
     }
 
     /// From now on this notice is to be on the node.
@@ -146,17 +162,22 @@ impl NodeMark {
     /// Writes or takes back what differs.
     pub(crate) fn advance(&mut self, ctx: &mut Context<'_>) {
         self.believe(ctx);
-        if self.wanted == self.acknowledged || !self.tries.may_start(ctx) {
+        // They are noted when the mark is taken back, and noted anew where none is wanted.
+        let noted = self.wanted.is_some() || self.over == self.noted;
+        if (self.wanted == self.acknowledged && noted) || !self.tries.may_start(ctx) {
             return;
         }
         let attempt = self.tries.next();
         let (purpose, action) = match &self.wanted {
             Some(active_notice) => {
                 self.writing = Some(active_notice.clone());
+                self.noting = None;
                 (Purpose::MarkNode, Action::Node(NodeAction::MarkNode(active_notice.clone())))
             }
             None => {
-                (Purpose::ClearNodeMark, Action::Node(NodeAction::ClearNodeMark { uncordon: self.uncordon }))
+                self.noting = Some(self.over.clone());
+                let (uncordon, over) = (self.uncordon, self.over.clone());
+                (Purpose::ClearNodeMark, Action::Node(NodeAction::ClearNodeMark { uncordon, over }))
             }
         };
         let span = ctx.policy.call_timeout;
@@ -179,6 +200,7 @@ impl NodeMark {
         let written = self.writing.take();
         if let Outcome::Done(_) = outcome {
             self.tries = Attempts::default();
+            self.noted = self.noting.take().unwrap_or_else(|| std::mem::take(&mut self.noted));
             return self.acknowledge(written, ctx.now);
         }
         // An API server that has just started refuses everything for a moment: its RBAC caches are empty.

@@ -8,6 +8,7 @@
 use crate::moment::{Moment, Span};
 use crate::notice::{InstanceAction, Notice, NoticeKind};
 use crate::sleep;
+use std::collections::BTreeSet;
 
 /// So many events that are over are remembered: a node rarely has more than one of them at once.
 const OVER_MAX: usize = 8;
@@ -21,6 +22,8 @@ pub(crate) struct Running {
     woke_before: Option<Moment>,
     /// The events for which the node was emptied before it began to run again, the newest first.
     over: Vec<String>,
+    /// Those of them that IMDS shows.
+    shown: BTreeSet<String>,
 }
 
 impl Running {
@@ -41,6 +44,41 @@ impl Running {
         self.over.insert(0, id.to_owned());
     }
 
+    /// What earlier lives have noted on the node.
+    pub(crate) fn remembers(&mut self, over: &[String]) {
+        for id in over.iter().rev() {
+            self.was_emptied_for(id);
+        }
+    }
+
+    /// What is to be noted on the node for later lives.
+    pub(crate) fn over(&self) -> &[String] {
+        &self.over
+    }
+
+    /// IMDS shows it.
+    pub(crate) fn is_shown(&mut self, id: &str) {
+        if self.over.iter().any(|known| known == id) {
+            self.shown.insert(id.to_owned());
+        }
+    }
+
+    /// IMDS shows it no more: nobody need know of it.
+    pub(crate) fn forget(&mut self, id: &str) {
+        self.over.retain(|known| known != id);
+        self.shown.remove(id);
+    }
+
+    /// One of them was not shown yet.
+    pub(crate) fn waits_for_imds(&self) -> bool {
+        self.over.iter().any(|id| !self.shown.contains(id))
+    }
+
+    /// IMDS has shown all that it shows.
+    pub(crate) fn forget_what_is_not_shown(&mut self) {
+        self.over.retain(|id| self.shown.contains(id));
+    }
+
     /// Since when it runs.
     pub(crate) const fn since(&self) -> Moment {
         self.since
@@ -58,10 +96,14 @@ impl Running {
             NoticeKind::Interruption(InstanceAction::Stop) => before,
             NoticeKind::Maintenance => {
                 let booted = notice.is_before(Moment::default());
+                // When it woke may be known by the lives before alone, which have noted what was over then.
+                let noted = before || self.woke_before.is_some_and(|woke| notice.is_before(woke));
                 let completed = notice
                     .event
                     .is_some_and(|it| (booted && it.restart_completes) || (before && it.resume_completes));
-                completed || (before && (self.over.contains(&notice.id) || notice.is_past_window(now)))
+                completed
+                    || (noted && self.over.contains(&notice.id))
+                    || (before && notice.is_past_window(now))
             }
             NoticeKind::Interruption(InstanceAction::Terminate)
             | NoticeKind::Rebalance

@@ -4,7 +4,7 @@ use super::call::{Call, PatchType, node_path};
 use super::{Cluster, ClusterError};
 use evacuation::event::NodeFacts;
 use evacuation::moment::Moment;
-use evacuation::names::{EVACUATION_ANNOTATION, INTERRUPTION_TAINT, REBALANCE_TAINT};
+use evacuation::names::{EVACUATION_ANNOTATION, INTERRUPTION_TAINT, OVER_ANNOTATION, REBALANCE_TAINT};
 use evacuation::notice::ActiveNotice;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use serde_json::{Value, json};
@@ -40,12 +40,17 @@ impl Cluster {
         Ok(active_notice_of(&node).unwrap_or_else(|| active_notice.clone()))
     }
 
-    /// Takes our taints and our annotation back and, with `uncordon`, the cordon.
+    /// Takes our taints and our mark back and, with `uncordon`, the cordon; notes which events are `over`.
     ///
     /// # Errors
     /// As [`Cluster::mark`].
-    pub async fn unmark(&self, uncordon: bool, deadline: Moment) -> Result<(), ClusterError> {
-        self.change_node(deadline, |node| unmarked(node, uncordon)).await.map(|_| ())
+    pub async fn unmark(
+        &self,
+        uncordon: bool,
+        over: &[String],
+        deadline: Moment,
+    ) -> Result<(), ClusterError> {
+        self.change_node(deadline, |node| unmarked(node, uncordon, over)).await.map(|_| ())
     }
 
     /// Applies the change that `patch` finds necessary, if any, to the node as it is.
@@ -105,6 +110,7 @@ pub(super) fn facts(node: &Node) -> NodeFacts {
         unschedulable: is_unschedulable(node),
         tainted: taints(node).iter().any(is_ours),
         active_notice: active_notice_of(node),
+        over: noted(node).and_then(|raw| read_noted(raw)).unwrap_or_default(),
     }
 }
 
@@ -147,9 +153,10 @@ fn marked(node: &Node, active_notice: &ActiveNotice) -> Option<Value> {
     }))
 }
 
-/// The PATCH that leaves nothing of ours on a node; `None` if there is nothing.
-fn unmarked(node: &Node, uncordon: bool) -> Option<Value> {
-    let annotated = raw_standing(node).is_some();
+/// The PATCH that leaves nothing of ours on a node but the events that are `over`; `None` if it is so.
+fn unmarked(node: &Node, uncordon: bool, over: &[String]) -> Option<Value> {
+    let note = (!over.is_empty()).then(|| serde_json::to_string(over).unwrap_or_default());
+    let annotated = raw_standing(node).is_some() || noted(node) != note.as_ref();
     let tainted = taints(node).iter().any(is_ours);
     let cordoned = uncordon && is_unschedulable(node);
     if !(annotated || tainted || cordoned) {
@@ -163,7 +170,7 @@ fn unmarked(node: &Node, uncordon: bool) -> Option<Value> {
     Some(json!({
         "metadata": {
             "resourceVersion": node.metadata.resource_version,
-            "annotations": { EVACUATION_ANNOTATION: Value::Null },
+            "annotations": { EVACUATION_ANNOTATION: Value::Null, OVER_ANNOTATION: note },
         },
         "spec": spec,
     }))
@@ -173,7 +180,22 @@ fn raw_standing(node: &Node) -> Option<&String> {
     node.metadata.annotations.as_ref()?.get(EVACUATION_ANNOTATION)
 }
 
-/// Our annotation; `None` also where it cannot be read, as of a version to come.
+fn noted(node: &Node) -> Option<&String> {
+    node.metadata.annotations.as_ref()?.get(OVER_ANNOTATION)
+}
+
+/// The ids in it; `None` where it cannot be read, as of a version to come.
+fn read_noted(raw: &str) -> Option<Vec<String>> {
+    match serde_json::from_str(raw) {
+        Ok(over) => Some(over),
+        Err(error) => {
+            tracing::warn!(%error, annotation = OVER_ANNOTATION, "annotation of the own node was not understood");
+            None
+        }
+    }
+}
+
+/// Our mark; `None` also where it cannot be read, as of a version to come.
 fn active_notice_of(node: &Node) -> Option<ActiveNotice> {
     let raw = raw_standing(node)?;
     match serde_json::from_str(raw) {

@@ -10,7 +10,7 @@ use crate::pods::PodRef;
 use evacuation::effect::RestoreOutcome;
 use evacuation::event::FailureKind;
 use evacuation::moment::{Moment, Span};
-use evacuation::names::{EVACUATION_ANNOTATION, INTERRUPTION_TAINT, REBALANCE_TAINT};
+use evacuation::names::{EVACUATION_ANNOTATION, INTERRUPTION_TAINT, OVER_ANNOTATION, REBALANCE_TAINT};
 use evacuation::notice::{ActiveNotice, InstanceAction, NoticeKind};
 use evacuation::pod::PodUid;
 use fakes::apiserver::deletion::{Budget, Refuses};
@@ -165,14 +165,28 @@ async fn unmarking_leaves_only_what_others_put_there() {
     let world = World::start(node(), vec![]).await;
     let cluster = world.cluster();
     cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
-    cluster.unmark(true, soon()).await.unwrap();
+    cluster.unmark(true, &[], soon()).await.unwrap();
     let node = world.node();
     assert_eq!(keys(&node), ["others"]);
     assert_eq!(node["spec"].get("unschedulable"), None);
     assert_eq!(node["metadata"]["annotations"].get(EVACUATION_ANNOTATION), None);
     cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
-    cluster.unmark(false, soon()).await.unwrap();
+    cluster.unmark(false, &[], soon()).await.unwrap();
     assert_eq!(world.node()["spec"]["unschedulable"], true);
+}
+
+#[tokio::test]
+async fn events_that_are_over_are_noted_beside_the_mark_and_read_back() {
+    let world = World::start(node(), vec![]).await;
+    let cluster = world.cluster();
+    let over = ["event-1".to_owned(), "event-2".to_owned()];
+    cluster.unmark(false, &over, soon()).await.unwrap();
+    assert_eq!(world.node()["metadata"]["annotations"][OVER_ANNOTATION], r#"["event-1","event-2"]"#);
+    cluster.mark(&active_notice(TERMINATE), soon()).await.unwrap();
+    assert_eq!(cluster.read_node(soon()).await.unwrap().over, over, "a mark leaves them");
+    cluster.unmark(true, &[], soon()).await.unwrap();
+    assert_eq!(world.node()["metadata"]["annotations"].get(OVER_ANNOTATION), None);
+    assert!(cluster.read_node(soon()).await.unwrap().over.is_empty());
 }
 
 #[tokio::test]

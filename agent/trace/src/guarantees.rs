@@ -213,8 +213,10 @@ impl Checker {
         self.node_read = Some(now);
         let ours = |active_notice: &&ActiveNotice| Some(&active_notice.boot) == self.boot.as_ref();
         let active_notice = node.active_notice.as_ref().filter(ours);
-        let before = node.active_notice.as_ref().filter(|it| it.hard && active_notice.is_none());
-        self.notices.evacuated.extend(before.map(|it| it.notice.clone()));
+        self.notices.found_noted(&node.over);
+        if let Some(before) = node.active_notice.as_ref().filter(|_| active_notice.is_none()) {
+            self.notices.emptied_for(before);
+        }
         if let Err(what) = self.notices.resume(now, active_notice, first) {
             self.wrong(7, what);
         }
@@ -290,7 +292,9 @@ impl Checker {
         let done = matches!(outcome, Outcome::Done(_));
         match action {
             Action::Node(NodeAction::MarkNode(active_notice)) => self.node.marked(active_notice, outcome),
-            Action::Node(NodeAction::ClearNodeMark { uncordon }) => self.node.mark_cleared(*uncordon, done),
+            Action::Node(NodeAction::ClearNodeMark { uncordon, .. }) => {
+                self.node.mark_cleared(*uncordon, done)
+            }
             Action::Pod { uid: pod, action: PodAction::SetHold { hold } } => {
                 self.holds.answered(pod, *hold, outcome)
             }
@@ -355,7 +359,12 @@ impl Checker {
                 }
                 self.node.marks(active_notice);
             }
-            Action::Node(NodeAction::ClearNodeMark { uncordon }) => self.clears_mark(*uncordon),
+            Action::Node(NodeAction::ClearNodeMark { uncordon, over }) => {
+                if let Err((guarantee, what)) = self.notices.may_note(over) {
+                    self.wrong(guarantee, what);
+                }
+                self.clears_mark(*uncordon);
+            }
             Action::Pod { uid: pod, action: PodAction::Evict { grace } } => self.evicts(pod, *grace, false),
             Action::Pod { uid: pod, action: PodAction::DeletePod { grace } } => {
                 self.evicts(pod, *grace, true)

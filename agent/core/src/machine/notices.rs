@@ -20,6 +20,7 @@ impl Machine {
         if notice.kind == NoticeKind::Drill && !self.may_rehearse(&notice) {
             return;
         }
+        self.announcements.running.is_shown(&notice.id);
         if self.announcements.running.has_happened(&notice, self.now) {
             return self.announcements.remove(&notice.id);
         }

@@ -25,7 +25,13 @@ struct Field<'a> {
 
 /// Evacuates it; which states are whole in the store.
 pub fn run(draw: &Draw) -> Vec<bool> {
-    let node = NodeFacts { name: "node".into(), unschedulable: false, tainted: false, active_notice: None };
+    let node = NodeFacts {
+        name: "node".into(),
+        unschedulable: false,
+        tainted: false,
+        active_notice: None,
+        over: Vec::new(),
+    };
     let mut field = Field {
         draw,
         machine: Machine::new(Policy::default()),

@@ -53,8 +53,13 @@ mod tests {
 
     /// A node with one pod under a notice.
     fn noticed() -> Vec<Step> {
-        let node =
-            NodeFacts { name: SOURCE.into(), unschedulable: false, tainted: false, active_notice: None };
+        let node = NodeFacts {
+            name: SOURCE.into(),
+            unschedulable: false,
+            tainted: false,
+            active_notice: None,
+            over: Vec::new(),
+        };
         let pod = PodFacts {
             uid: PodUid("uid-1".into()),
             namespace: "default".into(),

@@ -35,6 +35,7 @@ fn read() -> Event {
         unschedulable: false,
         tainted: false,
         active_notice: None,
+        over: Vec::new(),
     })
 }
 

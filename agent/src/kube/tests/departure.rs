@@ -36,7 +36,7 @@ async fn a_pods_whole_departure_is_understood() {
     watched.until(|event| *event == ClusterEvent::PodGone(PodUid("u1".into()))).await;
     let gone = cluster.evict(&it, Span::from_secs(40), soon()).await.unwrap_err();
     assert_eq!(gone.failure_kind(), FailureKind::NotFound);
-    cluster.unmark(true, soon()).await.unwrap();
+    cluster.unmark(true, &[], soon()).await.unwrap();
     assert_eq!(keys(&storage.get("nodes", "", NODE).unwrap()), ["others"]);
 }
 

@@ -31,7 +31,9 @@ pub(super) async fn perform(
                 clients.metrics.cordoned(clock::now().since(active_notice.began));
             }
         }
-        NodeAction::ClearNodeMark { uncordon } => clients.cluster.unmark(uncordon, deadline).await?,
+        NodeAction::ClearNodeMark { uncordon, over } => {
+            clients.cluster.unmark(uncordon, &over, deadline).await?;
+        }
         NodeAction::WriteReport(report) => write_report(clients, &report, deadline).await?,
         NodeAction::Publish(KubeEvent { reason, note, warning }) => {
             clients.cluster.publish(About::Node, &reason, &note, warning, deadline).await?;

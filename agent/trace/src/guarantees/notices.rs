@@ -51,8 +51,10 @@ pub(super) struct Notices {
     standing: Vec<Standing>,
     /// Drills that are over.
     rehearsed: BTreeSet<String>,
-    /// The notices for which the node was emptied before the instance began to run again.
-    pub(super) evacuated: BTreeSet<String>,
+    /// The scheduled events for which the node was emptied before the instance began to run again, and those of them that
+    /// IMDS shows.
+    evacuated: BTreeSet<String>,
+    shown: BTreeSet<String>,
     /// The instance woke from hibernation at this moment, in this life; the boot is at zero.
     woke: u64,
     /// It woke before this moment, the start of this life.
@@ -79,6 +81,7 @@ impl Notices {
             standing: Vec::new(),
             rehearsed: BTreeSet::new(),
             evacuated: BTreeSet::new(),
+            shown: BTreeSet::new(),
             woke: 0,
             woke_before: None,
             waiting: Vec::new(),
@@ -98,6 +101,7 @@ impl Notices {
         self.standing.clear();
         self.rehearsed.clear();
         self.evacuated.clear();
+        self.shown.clear();
         (self.woke, self.woke_before) = (0, (slept >= 5_000).then_some(now));
         self.waiting.clear();
         (self.node_read, self.imds_since, self.listed, self.unconfirmed) = (None, None, None, None);
@@ -140,12 +144,11 @@ impl Notices {
         };
         if found.ends <= signed(self.woke) {
             found.open = Some(began.max(self.woke));
-            self.evacuated.extend(active_notice.hard.then(|| found.id.clone()));
+            self.emptied_for(active_notice);
         }
         if self.has_happened(now, &found) {
             // It is taken back like one of another boot.
             self.unconfirmed = None;
-            self.evacuated.insert(found.id);
             self.nothing_since = Some(now);
             return Ok(());
         }
@@ -186,6 +189,7 @@ impl Notices {
                     evacuation.over = true;
                 }
                 self.waiting.retain(|notice| notice.id != *id);
+                self.evacuated.remove(id);
                 self.standing.retain(|it| it.id != *id);
             }
             Event::PodsListed => self.listed = self.listed.or(Some(now)),
@@ -207,8 +211,11 @@ impl Notices {
         self.imds_since = self.imds_since.map(|_| now);
         let leaves = |it: &ExpectedEvacuation| !it.hibernates && !it.rehearsed && it.withdrawn.is_none();
         if self.evacuation.as_ref().is_some_and(leaves) {
-            let counted = self.standing.iter().filter(|it| it.counted);
-            self.evacuated.extend(counted.map(|it| it.id.clone()));
+            let counted = self.standing.iter().filter(|it| it.counted && it.ends <= signed(now));
+            let events = counted.filter(|it| it.kind == NoticeKind::Maintenance).map(|it| it.id.clone());
+            let events: Vec<_> = events.collect();
+            self.shown.extend(events.iter().cloned());
+            self.evacuated.extend(events);
         }
         let (over, mut standing): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.standing).into_iter().partition(|it| self.has_happened(now, it));
@@ -247,7 +254,8 @@ impl Notices {
                         || (slept && event.resume_completes)
                         || (slept && event.window_left_ms.is_some_and(past))
                 });
-                by_event || (slept && self.evacuated.contains(&it.id))
+                let noted = slept || self.woke_before.is_some_and(|woke| it.ends <= signed(woke));
+                by_event || (noted && self.evacuated.contains(&it.id))
             }
             _ => false,
         }
@@ -268,7 +276,33 @@ impl Notices {
             && let Some((id, _)) = self.unconfirmed.take()
         {
             self.standing.retain(|it| it.id != id);
+            self.evacuated.remove(&id);
         }
+        if self.imds_since.is_some_and(|since| now >= since.max(node_read) + 8_000) {
+            // What IMDS does not show by now it will not show.
+            self.evacuated.retain(|id| self.shown.contains(id));
+        }
+    }
+
+    /// The node is found with a mark of another boot, or of before the instance woke, or it has noted such events.
+    pub(super) fn emptied_for(&mut self, active_notice: &ActiveNotice) {
+        let event = active_notice.hard && active_notice.kind == NoticeKind::Maintenance;
+        self.evacuated.extend(event.then(|| active_notice.notice.clone()));
+    }
+
+    /// What an earlier life has noted on the node.
+    pub(super) fn found_noted(&mut self, over: &[String]) {
+        self.evacuated.extend(over.iter().cloned());
+    }
+
+    /// The node notes exactly the events that are over and that IMDS may show: more would be a trace, less would be done
+    /// again by the next life.
+    pub(super) fn may_note(&self, over: &[String]) -> Result<(), Wrong> {
+        let noted: BTreeSet<String> = over.iter().cloned().collect();
+        if noted == self.evacuated || (over.len() == 8 && noted.is_subset(&self.evacuated)) {
+            return Ok(());
+        }
+        Err((9, format!("it notes {noted:?} as over, where {:?} is right", self.evacuated)))
     }
 
     /// The window in which a notice asks for an evacuation ends at this moment, if it asks for one now.
@@ -443,6 +477,9 @@ impl Notices {
 
     /// IMDS shows it, or somebody asks for a drill.
     fn noticed(&mut self, now: u64, notice: &Notice) {
+        if self.evacuated.contains(&notice.id) {
+            self.shown.insert(notice.id.clone());
+        }
         let seen = notice.seen.as_millis();
         let ends = signed(seen) + notice.left_ms;
         let it = Standing {

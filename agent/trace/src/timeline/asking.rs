@@ -117,7 +117,7 @@ impl Teller {
                     (node.tainted, node.unschedulable) = (true, node.unschedulable || active_notice.hard);
                 }
             }
-            (Action::Node(NodeAction::ClearNodeMark { uncordon }), true) => {
+            (Action::Node(NodeAction::ClearNodeMark { uncordon, .. }), true) => {
                 if let Some(node) = &mut self.node {
                     (node.tainted, node.unschedulable) = (false, node.unschedulable && !uncordon);
                 }

@@ -191,10 +191,11 @@ fn what_is_seen_of_our_own_mark_before_its_answer_is_not_somebody_elses() {
         unschedulable,
         tainted: unschedulable,
         active_notice: None,
+        over: Vec::new(),
     };
     let trace = Trace::default()
         .event(0, Event::NodeRead(node(true)))
-        .ask(500, 1, 1, Action::Node(NodeAction::ClearNodeMark { uncordon: true }))
+        .ask(500, 1, 1, Action::Node(NodeAction::ClearNodeMark { uncordon: true, over: Vec::new() }))
         .event(1_000, Event::NodeUpdated(node(false)))
         .done(1_040, 1, Done::Nothing)
         .event(2_000, Event::NodeUpdated(node(true)));

@@ -73,10 +73,10 @@ pub(super) fn asked(action: &Action, held: bool, zero: Moment) -> String {
         Action::Node(NodeAction::MarkNode(active_notice)) => {
             format!("mark: soft taint, annotation; until {}", stamp(active_notice.deadline, zero))
         }
-        Action::Node(NodeAction::ClearNodeMark { uncordon: true }) => {
+        Action::Node(NodeAction::ClearNodeMark { uncordon: true, .. }) => {
             "take back the taint, the annotation and the cordon".into()
         }
-        Action::Node(NodeAction::ClearNodeMark { uncordon: false }) => {
+        Action::Node(NodeAction::ClearNodeMark { uncordon: false, .. }) => {
             "take back the taint and the annotation".into()
         }
         Action::Pod { action: PodAction::SetHold { hold: Hold::Until(until), .. }, .. } => {

@@ -66,7 +66,7 @@ fn an_evacuation_in_order_has_no_violation_wherever_its_trace_is_cut() {
 #[test]
 fn a_mark_that_is_taken_back_while_the_notice_stands_is_a_violation_of_guarantee_1() {
     let mut pen = Pen::cordoned(&[]);
-    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: true }));
+    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: true, over: Vec::new() }));
     pen.breaks(1, "it takes its mark back at 2100 ms while the notice n stands");
 }
 
@@ -74,7 +74,7 @@ fn a_mark_that_is_taken_back_while_the_notice_stands_is_a_violation_of_guarantee
 fn a_cordon_of_somebody_else_that_is_lifted_is_a_violation_of_guarantee_1() {
     let mut pen = Pen::new(Policy::default(), &[]);
     pen.event(1_500, Event::NodeUpdated(NodeFacts { unschedulable: true, ..node() }));
-    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: true }));
+    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: true, over: Vec::new() }));
     pen.breaks(1, "it uncordons a node that somebody else had cordoned");
 }
 
@@ -91,7 +91,7 @@ fn a_cordon_of_ours_that_follows_one_that_somebody_lifted_may_be_taken_back() {
     // Late: of a mark that was taken back before this life.
     pen.event(1_300, Event::NodeUpdated(marked));
     pen.event(1_500, Event::NodeUpdated(node()));
-    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: true }));
+    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: true, over: Vec::new() }));
     pen.is_good();
 }
 
@@ -202,7 +202,7 @@ fn a_rebalance_that_leaves_a_trace_is_a_violation_of_guarantee_9() {
     pen.woke(NOTICED + TTL + 10_001);
     pen.breaks(9, "its mark is still on the node");
     pen.steps.pop();
-    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: false }));
+    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: false, over: Vec::new() }));
     pen.done("clear_node_mark", NOTICED + TTL + 100);
     pen.woke(NOTICED + TTL + 10_001);
     pen.is_good();
@@ -212,8 +212,29 @@ fn a_rebalance_that_leaves_a_trace_is_a_violation_of_guarantee_9() {
 fn a_soft_mark_that_is_taken_back_early_is_a_violation_of_guarantee_9() {
     let mut pen = recommended();
     pen.woke(NOTICED + TTL - 1);
-    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: false }));
+    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: false, over: Vec::new() }));
     pen.breaks(9, "it takes its soft mark back");
+}
+
+#[test]
+fn an_event_that_is_over_and_not_noted_is_a_violation_of_guarantee_9() {
+    let noted = |over: &[&str]| {
+        let mut pen = Pen::new(Policy::default(), &[]);
+        let emptied = ActiveNotice {
+            kind: NoticeKind::Maintenance,
+            notice: "host".into(),
+            boot: "an earlier one".into(),
+            ..active_notice(DEADLINE)
+        };
+        let marked = NodeFacts { tainted: true, active_notice: Some(emptied), ..node() };
+        pen.starts(1_000, marked);
+        let over = over.iter().map(|id| (*id).to_owned()).collect();
+        pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: true, over }));
+        pen
+    };
+    noted(&["host"]).is_good();
+    noted(&[]).breaks(9, "as over, where");
+    noted(&["host", "another"]).breaks(9, "as over, where");
 }
 
 #[test]
@@ -223,7 +244,7 @@ fn a_cordon_of_ours_that_is_left_behind_is_a_violation_of_guarantee_9() {
         pen.report(|_| {});
         pen.event(3_000, Event::NoticeWithdrawn { id: "n".into(), is_over: false });
         pen.woke(3_000 + TTL);
-        pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon }));
+        pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon, over: Vec::new() }));
         pen.done("clear_node_mark", 3_100 + TTL);
         pen
     };
@@ -258,7 +279,7 @@ fn a_node_that_is_still_cordoned_when_nothing_stands_is_a_violation_of_guarantee
     pen.asks(Action::Node(NodeAction::MarkNode(soft)));
     pen.done("mark_node", over + 100);
     pen.woke(over + TTL);
-    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: false }));
+    pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: false, over: Vec::new() }));
     pen.done("clear_node_mark", over + TTL + 100);
     pen.is_good();
     pen.woke(over + TTL + 10_001);
@@ -315,7 +336,7 @@ fn a_mark_that_imds_does_not_show_is_taken_back_after_eight_seconds() {
         pen.event(1_000, Event::ImdsReachable { reachable: true });
         pen.event(3_000, Event::NodeRead(marked));
         pen.woke(at);
-        pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: true }));
+        pen.asks(Action::Node(NodeAction::ClearNodeMark { uncordon: true, over: Vec::new() }));
         pen
     };
     clears(11_000).is_good();

@@ -62,7 +62,13 @@ pub fn holding(name: &str) -> PodFacts {
 }
 
 pub fn node() -> NodeFacts {
-    NodeFacts { name: "node-a".into(), unschedulable: false, tainted: false, active_notice: None }
+    NodeFacts {
+        name: "node-a".into(),
+        unschedulable: false,
+        tainted: false,
+        active_notice: None,
+        over: Vec::new(),
+    }
 }
 
 /// The mark of the notice `n`.

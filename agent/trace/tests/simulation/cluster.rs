@@ -54,6 +54,7 @@ impl Cluster {
                 unschedulable: !schedulable,
                 tainted: false,
                 active_notice: None,
+                over: Vec::new(),
             },
             other_taints: 1,
             pods: BTreeMap::new(),
@@ -87,7 +88,8 @@ impl Cluster {
         Outcome::Done(Done::Nothing)
     }
 
-    pub fn unmark(&mut self, uncordon: bool) -> Outcome {
+    pub fn unmark(&mut self, uncordon: bool, over: &[String]) -> Outcome {
+        over.clone_into(&mut self.node.over);
         self.node.tainted = false;
         self.node.active_notice = None;
         self.node.unschedulable &= !uncordon;

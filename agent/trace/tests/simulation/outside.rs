@@ -222,8 +222,8 @@ impl World<'_> {
                 self.watch_node();
                 at_once(outcome)
             }
-            Action::Node(NodeAction::ClearNodeMark { uncordon }) => {
-                let outcome = self.cluster.unmark(*uncordon);
+            Action::Node(NodeAction::ClearNodeMark { uncordon, over }) => {
+                let outcome = self.cluster.unmark(*uncordon, over);
                 self.watch_node();
                 at_once(outcome)
             }

@@ -192,6 +192,33 @@ fn an_event_for_which_the_node_was_emptied_before_its_start_has_happened() {
 }
 
 #[test]
+fn what_the_node_was_emptied_for_is_over_for_later_lives_too() {
+    let mut stage = Stage::with(&[pod("web")]).by_hand(&["evict"]);
+    stage.notice(MAINTENANCE, "host", 100);
+    stage.until(10_000);
+    stage.boot("boot-2");
+    let shown = |stage: &mut Stage| {
+        stage.hear(Event::ImdsReachable { reachable: true });
+        after_its_start(stage, "host", MAINTENANCE, scheduled(false, Some(3_600_000)));
+    };
+    shown(&mut stage);
+    let marked = stage.times("mark_node", "").len();
+    for _ in 0..2 {
+        stage.restart(&[pod("web")]);
+        shown(&mut stage);
+        stage.until(stage.now() + 700_000);
+        assert_eq!(stage.times("mark_node", "").len(), marked, "{}", stage.story());
+        assert_eq!(stage.node().over, ["host"]);
+    }
+    // It is forgotten when IMDS shows it no more, also where no life sees it go.
+    let mut gone = stage;
+    gone.restart(&[pod("web")]);
+    gone.hear(Event::ImdsReachable { reachable: true });
+    gone.until(gone.now() + 10_000);
+    assert!(gone.node().over.is_empty(), "{}", gone.story());
+}
+
+#[test]
 fn an_event_that_a_restart_may_not_have_completed_is_waited_for() {
     let mut stage = Stage::with(&[stateful("gold")]).by_hand(&["evict"]);
     after_its_start(&mut stage, "host", MAINTENANCE, scheduled(false, Some(3_600_000)));

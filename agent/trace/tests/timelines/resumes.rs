@@ -1,9 +1,10 @@
 //! An instance that was hibernated and is awake again, in the same boot: what led to it is over.
 
-use crate::stage::{Stage, failed, pod, stateful};
+use crate::stage::{Stage, TERMINATE, failed, pod, stateful};
 use evacuation::event::{Event, FailureKind};
 use evacuation::moment::Moment;
 use evacuation::notice::{InstanceAction, Notice, NoticeKind, ScheduledEvent};
+use evacuation::policy::Policy;
 
 const HIBERNATE: NoticeKind = NoticeKind::Interruption(InstanceAction::Hibernate);
 const HOUR: u64 = 3_600_000;
@@ -58,6 +59,36 @@ fn nothing_is_done_by_a_deadline_that_passed_while_the_instance_slept() {
     stage.until(2 * HOUR);
     assert!(stage.times("delete_pod", "web").is_empty(), "{}", stage.story());
     assert_eq!(stage.times("mark_node", "").len(), 1, "{}", stage.story());
+}
+
+#[test]
+fn what_still_stands_after_a_sleep_gets_a_window_of_its_own() {
+    let mut stage = Stage::with(&[pod("web")]);
+    stage.answers.insert("evict web".into(), failed(FailureKind::Refused));
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(10_000);
+    stage.sleeps_and_wakes(HOUR);
+    let least = Policy::default().minimum_window.as_millis();
+    assert_eq!(stage.deadline(), Some(10_000 + HOUR + least), "{}", stage.story());
+    assert!(stage.times("delete_pod", "web").is_empty(), "{}", stage.story());
+    stage.until(10_000 + HOUR + least);
+    assert_eq!(stage.times("delete_pod", "web").len(), 1, "at the cut-off that follows: {}", stage.story());
+}
+
+#[test]
+fn what_a_sleep_has_ended_is_over_for_later_lives_too() {
+    let mut stage = Stage::with(&[pod("web")]);
+    maintenance(&mut stage, "host", 100, host_reboot());
+    stage.until(10_000);
+    stage.sleeps_and_wakes(HOUR);
+    assert_eq!(stage.node().over, ["host"]);
+    stage.restart(&[pod("web")]);
+    let marked = stage.times("mark_node", "").len();
+    maintenance(&mut stage, "host", 100, host_reboot());
+    stage.until(2 * HOUR);
+    assert_eq!(stage.times("mark_node", "").len(), marked, "{}", stage.story());
+    stage.withdrawn("host");
+    assert!(stage.node().over.is_empty(), "{}", stage.story());
 }
 
 #[test]

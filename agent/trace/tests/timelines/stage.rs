@@ -103,8 +103,13 @@ impl Stage {
 
     /// A core that has heard nothing at all.
     pub fn unborn(policy: Policy) -> Self {
-        let node =
-            NodeFacts { name: "node-a".into(), unschedulable: false, tainted: false, active_notice: None };
+        let node = NodeFacts {
+            name: "node-a".into(),
+            unschedulable: false,
+            tainted: false,
+            active_notice: None,
+            over: Vec::new(),
+        };
         Self {
             machine: Machine::new(policy.clone()),
             policy,
@@ -278,7 +283,8 @@ impl Stage {
                 self.node.tainted = true;
                 self.node.unschedulable |= active_notice.hard;
             }
-            Action::Node(NodeAction::ClearNodeMark { uncordon }) => {
+            Action::Node(NodeAction::ClearNodeMark { uncordon, over }) => {
+                self.node.over.clone_from(over);
                 self.node.active_notice = None;
                 self.node.tainted = false;
                 self.node.unschedulable &= !uncordon;

@@ -98,7 +98,13 @@ fn steps() -> Vec<Step> {
     let mut life = Life::default();
     let (gold, bad) = (|| uid("gold"), || uid(HOSTILE));
     let (pre_copy, last) = (FlushKind::PreCopy, FlushKind::Final);
-    let node = NodeFacts { name: "node-a".into(), unschedulable: false, tainted: false, active_notice: None };
+    let node = NodeFacts {
+        name: "node-a".into(),
+        unschedulable: false,
+        tainted: false,
+        active_notice: None,
+        over: Vec::new(),
+    };
     life.event(0, Event::AgentStarted { boot: "boot".into(), slept: Span::ZERO });
     life.event(0, Event::NodeRead(node));
     life.seen("gold", 1000);

@@ -228,7 +228,7 @@ impl Course {
             Action::Node(NodeAction::MarkNode(active_notice)) if done && active_notice.hard => {
                 self.marks.push((at, "cordoned"))
             }
-            Action::Node(NodeAction::ClearNodeMark { uncordon: true }) if done => {
+            Action::Node(NodeAction::ClearNodeMark { uncordon: true, .. }) if done => {
                 self.marks.push((at, "uncordoned"))
             }
             Action::Pod { uid: pod, action: PodAction::Evict { .. } | PodAction::DeletePod { .. } }

@@ -22,7 +22,7 @@ fn started(boot: &str) -> Event {
 
 fn read(active_notice: Option<ActiveNotice>) -> Event {
     let name = "node-a".into();
-    Event::NodeRead(NodeFacts { name, unschedulable: false, tainted: false, active_notice })
+    Event::NodeRead(NodeFacts { name, unschedulable: false, tainted: false, active_notice, over: Vec::new() })
 }
 
 fn noticed(at: u64, id: &str, left_ms: i64) -> Event {

@@ -21,7 +21,7 @@ impl World {
                 self.watch(Event::NodeUpdated(self.node.clone()));
                 Done::Nothing
             }
-            Action::Node(NodeAction::ClearNodeMark { uncordon }) => {
+            Action::Node(NodeAction::ClearNodeMark { uncordon, .. }) => {
                 self.node.active_notice = None;
                 self.node.tainted = false;
                 self.node.unschedulable &= !uncordon;

@@ -80,8 +80,13 @@ pub struct World {
 impl World {
     /// A node with these pods and an uplink of so many bytes a second.
     pub fn new(policy: Policy, bytes_per_second: u64, actors: Vec<Actor>) -> Self {
-        let node =
-            NodeFacts { name: "node-a".into(), unschedulable: false, tainted: false, active_notice: None };
+        let node = NodeFacts {
+            name: "node-a".into(),
+            unschedulable: false,
+            tainted: false,
+            active_notice: None,
+            over: Vec::new(),
+        };
         let mut world = Self {
             policy,
             machine: None,
