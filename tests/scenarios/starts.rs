@@ -33,6 +33,26 @@ async fn a_disk_that_is_full_at_the_start_ends_no_evacuation() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_at_the_start_ends_no_evacuation() -> Result<()> {
+    let (world, imds) = interrupted_node(40).await?;
+    let _engine = world.stateful_pod("model", 1 << 20).await?;
+    let state = world.folder.path().join("state");
+    std::fs::create_dir(&state)?;
+    // A pipe that nobody writes to holds whoever opens it to read, as the search for earlier lives does.
+    assert!(std::process::Command::new("mkfifo").arg(state.join("journal.jsonl")).status()?.success());
+    let mut agent = world.agent(&imds.url(), &[])?;
+    world.eventually("the pod is evicted", LIMIT, evicted).await?;
+    world.eventually("its state is committed", LIMIT, |w| w.stored("/gen/") == 1).await?;
+    assert!(!agent.has_ended());
+    world
+        .eventually("it is said", LIMIT, |w| errors(&w.agent_log(), "the disk of the journal hangs") == 1)
+        .await?;
+    let port = agent.admin_port(&world, LIMIT).await?;
+    assert!(http_get(port, "/metrics").await?.contains("lifeboat_journal_written 0"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_state_folder_that_is_none_is_used_whole_once_it_is_one() -> Result<()> {
     let (world, imds) = interrupted_node(40).await?;
     world.stateless_pod("web")?;

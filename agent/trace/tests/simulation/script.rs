@@ -58,7 +58,7 @@ pub fn plan(scenario: &Scenario, start: u64) -> Plan {
     let undo = scenario.policy.undo_after.as_millis();
     let mut moments = Vec::new();
     let mut end = at + scenario.window + 75_000;
-    let action = if has("kind-hibernate") || (has("node-resumes") && scenario.seed % 2 == 0) {
+    let action = if has("kind-hibernate") || (has("node-resumes") && scenario.seed.is_multiple_of(2)) {
         InstanceAction::Hibernate
     } else if has("kind-stop") || has("node-boots") {
         InstanceAction::Stop

@@ -15,7 +15,7 @@ const START: u64 = 1_000_000;
 /// A maintenance event at so many seconds after the start of the timeline, as IMDS shows it now.
 fn maintenance(stage: &mut Stage, id: &str, at_s: i64, event: ScheduledEvent) {
     let seen = Moment::from_millis(START + stage.now());
-    let left_ms = at_s * 1_000 - i64::try_from(stage.now()).unwrap();
+    let left_ms = at_s * 1_000 - i64::try_from(stage.now()).expect("a moment of a test");
     let kind = NoticeKind::Maintenance;
     stage.hear(Event::NoticeReceived(Notice { kind, id: id.into(), seen, left_ms, event: Some(event) }));
 }
