@@ -7,6 +7,7 @@
 //!     lineage/<id>/gen/<epoch>-<n>        commits, 16 hex digits each
 //!     lineage/<id>/intent
 //!     lineage/<id>/claim
+//!     verdict/<digest>                    whether engines used states with this fingerprint
 //!     tombstone/pack-<blake3>             what nothing names, until it is removed; likewise manifest-<blake3>
 //! v1/<cluster>/report/<node>/<id>.json
 //! v1/<cluster>/fleet/ledger.json              which reports the fleet role has counted
@@ -21,6 +22,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fingerprint::Fingerprint;
 use crate::hash::ContentHash;
 
 /// A name that cannot be part of a key.
@@ -148,6 +150,12 @@ impl Workload {
     #[must_use]
     pub fn intent(&self, lineage: &LineageId) -> String {
         format!("{}lineage/{lineage}/intent", self.prefix())
+    }
+
+    /// What engines showed of states with this fingerprint.
+    #[must_use]
+    pub fn verdict(&self, fingerprint: &Fingerprint) -> String {
+        format!("{}verdict/{}", self.prefix(), fingerprint.digest())
     }
 
     /// The claim on a lineage.

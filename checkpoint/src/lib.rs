@@ -66,6 +66,7 @@ pub mod reuse;
 pub mod save;
 pub mod store;
 pub mod tombstone;
+pub mod verdict;
 pub mod workloads;
 
 mod bounded;

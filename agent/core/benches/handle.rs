@@ -65,7 +65,7 @@ impl Bench {
                 let bytes = 1 << 30;
                 let done = match &effect.action {
                     Action::Pod { action: PodAction::InspectEngine, .. } => {
-                        Done::Inspected { state_bytes: bytes, busy: false }
+                        Done::Inspected { state_bytes: bytes, busy: false, doubt: None }
                     }
                     Action::Pod { action: PodAction::WriteIntent { .. }, .. } => {
                         Done::IntentWritten { committed: None }

@@ -231,6 +231,8 @@ pub enum RestoreAction {
     FinishClaim { lineage: String },
     /// The claim is given back: its state was given to no engine, and another pod may have it at once.
     GiveBackClaim { lineage: String },
+    /// What the engine showed of the state is noted for whoever saves one like it: whether it uses it, and else why not.
+    RecordVerdict { not_used: Option<String> },
     /// The engine was restarted in its pod: reads what its own last flush left in the pod's volume.
     ReloadLocal,
     /// Sets the condition `lifeboat.dev/restored`.

@@ -28,6 +28,8 @@ pub(crate) struct EngineInspection {
     pub(crate) seen: Option<EngineReading>,
     /// Bytes per second that its last flush wrote.
     pub(crate) flush_rate: Option<u64>,
+    /// Why its state is worth less than others': engines that took such a state did not use it.
+    pub(crate) doubt: Option<String>,
     tries: Attempts,
     unanswered: bool,
 }
@@ -86,7 +88,8 @@ impl EngineInspection {
 
     /// Takes an answer.
     pub(crate) fn answered(&mut self, outcome: &Outcome, ctx: &mut Context<'_>) {
-        if let Outcome::Done(Done::Inspected { state_bytes, busy }) = outcome {
+        if let Outcome::Done(Done::Inspected { state_bytes, busy, doubt }) = outcome {
+            self.doubt.clone_from(doubt);
             self.seen = Some(EngineReading { at: ctx.now, state_bytes: *state_bytes, busy: *busy });
             self.tries = Attempts::default();
             self.unanswered = false;

@@ -178,6 +178,9 @@ pub enum Done {
         state_bytes: u64,
         /// It is working on a request.
         busy: bool,
+        /// Why engines that take its state will probably not use it: they did not before.
+        #[serde(default)]
+        doubt: Option<String>,
     },
     /// Answer to `Flush`.
     Flushed {

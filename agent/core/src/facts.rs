@@ -109,6 +109,9 @@ pub struct PodState {
     /// A generation of before is in the store: so many bytes of state.
     #[serde(default)]
     pub copied: Option<u64>,
+    /// Why engines that take its state will probably not use it, if they did not before.
+    #[serde(default)]
+    pub doubt: Option<String>,
     /// What has become of its state already, in the evacuation that is under way.
     #[serde(default)]
     pub outcome: Option<StateOutcome>,

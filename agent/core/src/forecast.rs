@@ -25,6 +25,8 @@ const WAYS: usize = 512;
 pub struct Load {
     /// The value of its PriorityClass.
     pub priority: i32,
+    /// Engines that took such a state did not use it: it stands behind all others.
+    pub doubted: bool,
     /// Its pod serves to the end: within one value, it stands behind those that have a successor.
     pub serves_to_the_end: bool,
     /// Its role: active before preview and so on.
@@ -41,8 +43,8 @@ pub struct Load {
 
 impl Load {
     /// States of one tier outweigh any number of those behind it.
-    const fn tier(&self) -> (Reverse<i32>, bool, Role) {
-        (Reverse(self.priority), self.serves_to_the_end, self.role)
+    const fn tier(&self) -> (bool, Reverse<i32>, bool, Role) {
+        (self.doubted, Reverse(self.priority), self.serves_to_the_end, self.role)
     }
 }
 

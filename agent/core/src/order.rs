@@ -12,17 +12,28 @@ pub fn is_shed(policy: &Policy, pod: &PodFacts) -> bool {
     pod.role.is_shed() || pod.priority < policy.shed_below
 }
 
-/// A state that is to be saved, as far as its place in the order goes: its pod, its cut-off, its bytes.
-pub type Saving<'a> = (&'a PodFacts, Moment, u64);
+/// A state that is to be saved, as far as its place in the order goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Saving<'a> {
+    /// Its pod.
+    pub pod: &'a PodFacts,
+    /// Engines that took such a state did not use it.
+    pub doubted: bool,
+    /// When it must be in the store.
+    pub cutoff: Moment,
+    /// Its bytes.
+    pub bytes: u64,
+}
 
-/// Whose bytes move first: the highest PriorityClass value; within one value pods that have a successor before those that
+/// Whose bytes move first: what is not doubted; of that the highest PriorityClass value; within one value pods that have a successor before those that
 /// serve to the end; then the role; within one role the earlier cut-off, and of those that are equal the smaller state,
 /// which is whole sooner. What cannot be whole at all is another question: [`crate::forecast`].
 pub fn saving(a: Saving<'_>, b: Saving<'_>) -> Ordering {
-    let key = |(pod, cutoff, bytes): Saving<'_>| {
-        (Reverse(pod.priority), pod.serves_to_the_end(), pod.role, cutoff, bytes)
+    let key = |it: Saving<'_>| {
+        let Saving { pod, doubted, cutoff, bytes } = it;
+        (doubted, Reverse(pod.priority), pod.serves_to_the_end(), pod.role, cutoff, bytes)
     };
-    key(a).cmp(&key(b)).then_with(|| by_name(a.0, b.0))
+    key(a).cmp(&key(b)).then_with(|| by_name(a.pod, b.pod))
 }
 
 /// Who is evicted first among those that are ready to go: what is shed, then by priority as the
@@ -81,16 +92,20 @@ mod tests {
     fn bytes_of_the_highest_priority_move_first_and_within_it_the_earlier_cut_off_and_the_smaller_state() {
         let at = Moment::from_millis;
         let pods = [
+            (pod("doubted", 1000, Role::Active, Owner::Replicated, true), at(1), 1),
             (pod("low", 10, Role::Active, Owner::Replicated, true), at(1), 1),
             (pod("high-big", 100, Role::Active, Owner::Replicated, true), at(5), 9),
             (pod("high-small", 100, Role::Active, Owner::Replicated, true), at(5), 2),
             (pod("high-soon", 100, Role::Active, Owner::Named, true), at(4), 50),
             (pod("high-canary", 100, Role::Canary, Owner::Replicated, true), at(1), 1),
         ];
-        let mut order: Vec<Saving<'_>> = pods.iter().map(|(pod, at, bytes)| (pod, *at, *bytes)).collect();
+        let mut order = Vec::new();
+        for (pod, cutoff, bytes) in &pods {
+            order.push(Saving { pod, doubted: pod.name == "doubted", cutoff: *cutoff, bytes: *bytes });
+        }
         order.sort_by(|a, b| saving(*a, *b));
-        let order: Vec<&PodFacts> = order.into_iter().map(|(pod, ..)| pod).collect();
-        assert_eq!(names(&order), ["high-soon", "high-small", "high-big", "high-canary", "low"]);
+        let order: Vec<&PodFacts> = order.into_iter().map(|it| it.pod).collect();
+        assert_eq!(names(&order), ["high-soon", "high-small", "high-big", "high-canary", "low", "doubted"]);
     }
 
     #[test]

@@ -223,6 +223,7 @@ impl<'a> PlannedPod<'a> {
         let bytes = state.bytes.unwrap_or(0);
         let load = (saves && open && state.bytes.is_some()).then(|| Load {
             priority: pod.priority,
+            doubted: state.doubt.is_some(),
             serves_to_the_end: pod.serves_to_the_end(),
             role: pod.role,
             value: bytes,
@@ -236,7 +237,10 @@ impl<'a> PlannedPod<'a> {
 
     fn entry(&self, fit: Option<Fit>) -> PodPlan {
         let pod = &self.state.pod;
-        let (state, saved, why) = self.fate(fit);
+        let (state, saved, mut why) = self.fate(fit);
+        if let Some(doubt) = self.state.doubt.as_ref().filter(|_| self.load.is_some()) {
+            why = format!("{why}; saved after all others: {doubt}");
+        }
         let from_now = |moment: Moment| moment.since(NOW);
         let evicted = match self.way {
             Way::Shed | Way::AtOnce | Way::Held => Some(Span::ZERO),

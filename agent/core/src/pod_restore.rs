@@ -69,6 +69,8 @@ pub(crate) struct PodRestore {
     was_asked: bool,
     /// The pod waits behind its gate: nobody was served yet.
     is_gated: bool,
+    /// What the engine showed is to be noted: why it does not use the state, if it does not.
+    verdict: Option<Option<String>>,
     /// The lineage whose claim is to be given back.
     gives_back: Option<String>,
     outcome: Option<(RestoreOutcome, String)>,
@@ -173,6 +175,10 @@ impl PodRestore {
             return;
         }
         self.give_up(ctx);
+        if let Some(not_used) = self.verdict.take() {
+            let action = RestoreAction::RecordVerdict { not_used };
+            ctx.fire(Action::Restore { uid: pod.uid.clone(), action });
+        }
         if let Some(lineage) = self.gives_back.take() {
             let action = RestoreAction::GiveBackClaim { lineage };
             ctx.fire(Action::Restore { uid: pod.uid.clone(), action });

@@ -153,7 +153,8 @@ impl TrackedPod {
     /// What decides its place in the saving order.
     pub(crate) fn saving(&self) -> order::Saving<'_> {
         let cutoff = self.departure.as_ref().map_or(Moment::default(), |departure| departure.times.cutoff);
-        (&self.facts, cutoff, self.inspection.state_bytes())
+        let doubted = self.inspection.doubt.is_some();
+        order::Saving { pod: &self.facts, doubted, cutoff, bytes: self.inspection.state_bytes() }
     }
 
     /// Its engine takes one of the flush slots.
@@ -189,6 +190,7 @@ impl TrackedPod {
         };
         Some(Load {
             priority: self.facts.priority,
+            doubted: self.inspection.doubt.is_some(),
             serves_to_the_end: self.facts.serves_to_the_end(),
             role: self.facts.role,
             value: self.inspection.state_bytes(),
@@ -274,7 +276,9 @@ impl TrackedPod {
                     ("StatePartlySaved", format!("{bytes} bytes in {generation}, not all of it: {why}"), true)
                 }
                 SaveStep::Safe { generation, bytes, .. } => {
-                    ("StateSaved", format!("{bytes} bytes in {generation}"), false)
+                    let last = self.inspection.doubt.as_ref();
+                    let last = last.map_or(String::new(), |why| format!(", saved after all others: {why}"));
+                    ("StateSaved", format!("{bytes} bytes in {generation}{last}"), false)
                 }
                 SaveStep::Lost { why } => ("StateNotSaved", why.clone(), !departure.save.had_no_state()),
                 _ => return,

@@ -54,7 +54,7 @@ pub struct PodReport {
     pub reason: Option<String>,
     /// What became of its state.
     pub state: StateOutcome,
-    /// Why the state is not whole.
+    /// Why the state is not whole, or worth less than others.
     pub state_reason: Option<String>,
     /// The generation that holds it.
     pub generation: Option<String>,

@@ -64,6 +64,7 @@ impl Saves {
             let facts = &turn.pod.facts;
             (
                 turn.fit.is_dropped(),
+                turn.pod.inspection.doubt.is_some(),
                 Reverse(facts.priority),
                 facts.serves_to_the_end(),
                 facts.role,
@@ -71,11 +72,12 @@ impl Saves {
                 turn.rank,
             )
         });
-        // The highest value of which a pod has not flushed yet: the order is by value first.
-        let mut unflushed: Option<i32> = None;
+        // What counts most and has not flushed yet: the order is by doubt and value first.
+        let mut unflushed: Option<(bool, i32)> = None;
         for Turn { rank, fit, bytes_before_and_own, pod, .. } in turns {
             let dropped = fit.is_dropped();
-            let outranked = unflushed.is_some_and(|value| dropped || value > pod.facts.priority);
+            let own = (pod.inspection.doubt.is_none(), pod.facts.priority);
+            let outranked = unflushed.is_some_and(|most| dropped || most > own);
             let mut around = SaveContext {
                 rank,
                 bytes_before_and_own,
@@ -87,7 +89,7 @@ impl Saves {
             };
             pod.advance_save(&mut around, ctx);
             if pod.departure.as_ref().is_some_and(|departure| departure.save.is_before_its_save()) {
-                unflushed = Some(unflushed.unwrap_or(pod.facts.priority).max(pod.facts.priority));
+                unflushed = unflushed.max(Some(own));
             }
         }
     }

@@ -145,6 +145,7 @@ impl Cluster {
                 send: None,
                 flush: None,
                 copied: None,
+                doubt: None,
                 outcome: None,
             })
         };

@@ -426,6 +426,7 @@ impl Checker {
                     | RestoreAction::Verify
                     | RestoreAction::FinishClaim { .. }
                     | RestoreAction::GiveBackClaim { .. }
+                    | RestoreAction::RecordVerdict { .. }
                     | RestoreAction::OpenGate { .. },
             } => self.restores(pod, &effect.action),
         }

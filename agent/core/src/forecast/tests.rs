@@ -11,6 +11,7 @@ fn link(bytes_per_second: u64) -> Resources {
 
 fn load(priority: i32, bytes: u64, seconds: u64) -> Load {
     Load {
+        doubted: false,
         serves_to_the_end: false,
         priority,
         role: Role::Active,

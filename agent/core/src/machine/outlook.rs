@@ -40,6 +40,7 @@ impl Machine {
             send: bytes.map(|_| pod.to_send()),
             flush: bytes.map(|_| flush),
             copied: pod.precopy.committed.as_ref().map(|(_, bytes)| *bytes),
+            doubt: pod.inspection.doubt.clone(),
             outcome: pod.departure.as_ref().map(|_| pod.report(self.now).state),
         }
     }

@@ -188,9 +188,11 @@ impl PodRestore {
         let taken = self.taken.map_or(String::new(), |taken| format!(", {taken} tokens taken"));
         self.outcome = Some(match outcome {
             Outcome::Done(Done::Verified(Verification::Used { tokens })) => {
+                self.verdict = Some(None);
                 (RestoreOutcome::Restored, format!("{from}{taken}, {tokens} tokens shown in cache"))
             }
             Outcome::Done(Done::Verified(Verification::NotUsed { why })) => {
+                self.verdict = Some(Some(why.clone()));
                 (RestoreOutcome::Refused, format!("{from}{taken}, and the engine does not use it: {why}"))
             }
             Outcome::Done(Done::Verified(Verification::NotShown { why })) => (

@@ -62,6 +62,9 @@ impl TrackedPod {
                 if departure.save.lacks_evidence() {
                     report.state_reason.get_or_insert_with(|| NO_EVIDENCE.to_owned());
                 }
+                if let Some(why) = self.inspection.doubt.as_ref().filter(|_| report.state_reason.is_none()) {
+                    report.state_reason = Some(format!("saved after all others: {why}"));
+                }
                 report.generation = Some(generation.clone());
                 report.bytes = *bytes;
                 report.committed = Some(*at);

@@ -111,7 +111,7 @@ impl Field<'_> {
                             Done::IntentWritten { committed: None }
                         }
                         Action::Pod { action: PodAction::InspectEngine, .. } => {
-                            Done::Inspected { state_bytes, busy: false }
+                            Done::Inspected { state_bytes, busy: false, doubt: None }
                         }
                         Action::Pod { action: PodAction::Commit { partial, .. }, .. } => {
                             if let Some(whole) = pod.and_then(|pod| self.whole.get_mut(pod)) {

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 const GRACE: &str = "grace";
 const SIZE: &str = "size-limit";
 const HEADROOM: &str = "headroom";
+const USE: &str = "state-use";
 /// Nothing can be flushed, sent and committed in less.
 const SHORTEST: Span = Span::from_secs(5);
 /// Kept for the commit at the end of a departure.
@@ -60,6 +61,13 @@ fn judge(pod: &Pod, of: Option<(&Facts, &PodState)>) -> Vec<Finding> {
         found.push(
             Finding::note(GRACE, format!("its grace of {grace} is longer than the {window} of a notice"))
                 .because("lifeboat shortens it under a notice: what the engine does in a longer shutdown is cut off then"),
+        );
+    }
+    if let Some(doubt) = of.and_then(|(_, state)| state.doubt.as_ref()) {
+        found.push(
+            Finding::warning(USE, format!("engines that took such a state did not use it: {doubt}"))
+                .because("its state is saved after all others, until an engine uses one like it, or for a week")
+                .mend("look at what differs between the engine that saved and those that took it; docs/operations.md, \"Refused\""),
         );
     }
     let limit = settings.state_volume.as_ref().and_then(|volume| volume.size_limit);
@@ -141,6 +149,7 @@ mod tests {
             send: None,
             flush: None,
             copied: None,
+            doubt: None,
             outcome: None,
         };
         let policy = evacuation::policy::Policy::default();
@@ -165,6 +174,16 @@ mod tests {
     #[test]
     fn what_fits_is_as_it_should_be() {
         assert_eq!(found(pod(|_| ()), GIB, GIB), [(HEADROOM, Severity::Ok)]);
+    }
+
+    #[test]
+    fn a_state_that_engines_did_not_use_is_told() {
+        let pod = pod(|_| ());
+        let mut facts = facts(&pod, GIB, GIB);
+        facts.pods[0].doubt = Some("2 pods took such a state and did not use it".into());
+        let found = check(&Ok(vec![pod]), &[facts]);
+        let told = found.iter().find(|finding| finding.check == USE).unwrap();
+        assert!(told.severity == Severity::Warning && told.what.contains("2 pods"), "{told:?}");
     }
 
     #[test]

@@ -5,17 +5,19 @@ use super::commit::{CommitRequest, commit};
 use super::failure::EffectFailure;
 use super::flushed_files;
 use crate::kube::About;
-use crate::node::executor::pod_context::{Baseline, FlushedState, PodContext, SourceSide};
+use crate::node::executor::pod_context::{Baseline, FlushedState, KnownDoubt, PodContext, SourceSide};
 use crate::node::store::Opened;
 use crate::runtime::metrics::labels::TokenStage;
 use crate::volume::kept::Kept;
 use checkpoint::dispatcher::{Class, Rank};
+use checkpoint::fingerprint::Fingerprint;
 use checkpoint::generation::ReadError;
 use checkpoint::intent::{FoundIntent, Intent, IntentState};
 use checkpoint::key::{LineageId, Workload};
 use checkpoint::reuse::{self, Reusable};
 use checkpoint::save::{self, Identity, Progress, SaveRequest, SourceFile};
 use checkpoint::store::Store;
+use checkpoint::verdict;
 use checkpoint::{generation, intent, restore};
 use evacuation::effect::{FlushKind, KubeEvent, PodAction};
 use evacuation::event::{Done, FailureKind};
@@ -25,6 +27,9 @@ use std::sync::Arc;
 
 /// A save ends this much before its effect does, so that it can say what is whole.
 const TO_ANSWER: Span = Span::from_millis(300);
+/// How often the store is asked whether engines use such states, and how long that may take.
+const DOUBT_ASKED_EVERY: Span = Span::from_secs(300);
+const DOUBT_TAKES: Span = Span::from_secs(2);
 /// How long an engine may take to say how large its state is, before it is flushed.
 const LOOK_FIRST: Span = Span::from_secs(2);
 
@@ -69,9 +74,39 @@ pub(super) async fn perform(
 
 async fn look(clients: &Clients, context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {
     let looked = context.engine(clients).await?.look(deadline).await?;
+    let doubt = doubt(clients, context, &looked.fingerprint, deadline).await;
     context.set_fingerprint(looked.fingerprint);
     clients.metrics.tokens(TokenStage::Found, looked.tokens_found);
-    Ok(Done::Inspected { state_bytes: looked.state_bytes, busy: looked.busy })
+    Ok(Done::Inspected { state_bytes: looked.state_bytes, busy: looked.busy, doubt })
+}
+
+/// Why a state of this engine is doubtful. The store is asked now and then; what it said last counts until it answers.
+async fn doubt(
+    clients: &Clients,
+    context: &PodContext,
+    fingerprint: &Fingerprint,
+    deadline: Moment,
+) -> Option<String> {
+    let (now, digest) = (clock::now(), fingerprint.digest());
+    let known = context.doubt.lock().clone().filter(|known| known.digest == digest);
+    let is_due = known.as_ref().is_none_or(|known| now >= known.asked + DOUBT_ASKED_EVERY);
+    // A look under a notice has no time for it.
+    if !is_due || deadline < now + DOUBT_TAKES {
+        return known.and_then(|known| known.why);
+    }
+    let mut why = known.and_then(|known| known.why);
+    let asked = async {
+        let (store, workload) = (store(clients).await?, context.workload(clients)?);
+        let until = clock::instant(now + DOUBT_TAKES);
+        Ok::<_, EffectFailure>(verdict::doubt(store.as_ref(), &workload, fingerprint, until).await?)
+    };
+    match tokio::time::timeout_at(clock::instant(now + DOUBT_TAKES), asked).await {
+        Ok(Ok(answer)) => why = answer,
+        Ok(Err(failure)) => tracing::debug!(why = %failure.why, "whether its states are used is not known"),
+        Err(_) => tracing::debug!("whether its states are used is not known: the store did not answer"),
+    }
+    *context.doubt.lock() = Some(KnownDoubt { digest, asked: now, why: why.clone() });
+    why
 }
 
 pub(crate) async fn store(clients: &Clients) -> Result<Store, EffectFailure> {

@@ -47,8 +47,20 @@ pub(crate) struct PodContext {
     /// Apart, so that it can be renewed while state is fetched.
     pub(crate) claim: tokio::sync::Mutex<Option<HeldClaim>>,
     unsaved: AtomicBool,
+    /// Whether engines use its states, as the store last said.
+    pub(crate) doubt: Mutex<Option<KnownDoubt>>,
     /// The place of its save on the link, while one is under way.
     pub(crate) rank: Rank,
+}
+
+/// What the store said of states with one fingerprint.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownDoubt {
+    /// The fingerprint's digest.
+    pub(crate) digest: String,
+    pub(crate) asked: Moment,
+    /// Why they are doubtful, if they are.
+    pub(crate) why: Option<String>,
 }
 
 /// An engine client is made for one address and one life of the container.
@@ -150,6 +162,7 @@ impl PodContext {
             prefetched: tokio::sync::Mutex::default(),
             claim: tokio::sync::Mutex::default(),
             unsaved: AtomicBool::new(false),
+            doubt: Mutex::default(),
             rank: Rank::default(),
         }
     }

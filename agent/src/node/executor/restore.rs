@@ -28,6 +28,7 @@ use checkpoint::manifest::{self, Manifest};
 use checkpoint::path::OURS;
 use checkpoint::restore::{self as state, Earlier, FetchProgress, FetchRequest, Verify};
 use checkpoint::store::Store;
+use checkpoint::verdict::{self, Refusal, Shown};
 use evacuation::effect::{RestoreAction, RestoreOutcome};
 use evacuation::event::{Candidate, Done, FailureKind, IntentState, Source, Verification};
 use evacuation::moment::{Moment, Span};
@@ -66,6 +67,9 @@ pub(super) async fn perform(
         RestoreAction::ImportState => hand_over(clients, context, deadline).await,
         RestoreAction::Verify => verify(clients, context, deadline).await,
         RestoreAction::FinishClaim { .. } => finish(context, deadline).await,
+        RestoreAction::RecordVerdict { not_used } => {
+            record_verdict(clients, context, not_used, deadline).await
+        }
         RestoreAction::GiveBackClaim { .. } => {
             // Not held by this life of the agent: it runs out.
             if let Some(mut held) = context.claim.lock().await.take() {
@@ -502,6 +506,26 @@ async fn verify(clients: &Clients, context: &PodContext, deadline: Moment) -> Re
         clients.metrics.tokens(TokenStage::Verified, tokens);
     }
     Ok(Done::Verified(verification))
+}
+
+async fn record_verdict(
+    clients: &Clients,
+    context: &PodContext,
+    not_used: Option<String>,
+    deadline: Moment,
+) -> Result<Done, EffectFailure> {
+    let fingerprint = {
+        let material = context.restore.lock().await;
+        material.as_ref().ok_or_else(nothing_fetched)?.fingerprint.clone()
+    };
+    let facts = context.record().facts;
+    let shown = match not_used {
+        None => Shown::Used,
+        Some(why) => Shown::NotUsed(Refusal { pod_uid: facts.uid.0, pod_name: facts.name, why }),
+    };
+    let (store, workload) = (store(clients).await?, context.workload(clients)?);
+    verdict::record(store.as_ref(), &workload, &fingerprint, &shown, clock::instant(deadline)).await?;
+    Ok(Done::Nothing)
 }
 
 async fn finish(context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {

@@ -91,7 +91,7 @@ fn small_counters_are_there_at_zero_and_large_ones_and_gauges_are_not() {
     assert_eq!(series("lifeboat_engine_errors_total").len(), 3 * 8);
     assert_eq!(series("lifeboat_fleet_evacuations_total").len(), 5 * 4);
     assert!(series("lifeboat_fleet_evacuations_total").iter().all(|line| line.ends_with(" 0")));
-    assert_eq!(EffectLabels::every().len(), 32 * 11);
+    assert_eq!(EffectLabels::every().len(), 33 * 11);
     for absent in
         ["effects_total", "kube_requests_total", "store_usable", "fleet_leader", "pods", "plan_state_bytes"]
     {

@@ -50,12 +50,13 @@ impl Checker {
     fn flush_overtakes(&self, then: &JudgedPod) -> Option<String> {
         let evacuation = self.notices.evacuation.as_ref()?;
         let saving = || self.pods.values().filter(|pod| pod.is_unsaved() && !pod.flushed);
-        let most = saving().map(|pod| pod.facts.priority).max()?;
-        if most <= then.facts.priority {
+        let weight = |pod: &JudgedPod| (!pod.doubted, pod.facts.priority);
+        let most = saving().map(weight).max()?;
+        if most <= weight(then) {
             return None;
         }
         let ready = |pod: &&JudgedPod| {
-            pod.facts.priority == most
+            weight(pod) == most
                 && pod.flush_ready.is_some()
                 && !pod.flush_asked
                 && pod.facts.terminating.is_none()

@@ -38,7 +38,8 @@ impl Checker {
     /// Open saves of which every byte goes before those of this pod: of a higher PriorityClass value, or of the same one
     /// and either with a successor, where this one has none, or of a role that counts more. One that may not fit before its cut-off may stand behind.
     pub(super) fn bytes_before(&self, then: &JudgedPod, evacuation: &ExpectedEvacuation) -> u64 {
-        let tier = |pod: &JudgedPod| (Reverse(pod.facts.priority), pod.runs_on(), pod.facts.role);
+        let tier =
+            |pod: &JudgedPod| (pod.doubted, Reverse(pod.facts.priority), pod.runs_on(), pod.facts.role);
         let open = self.open.values().filter_map(|open| match &open.action {
             Action::Pod { uid: pod, action: PodAction::Save { kind: FlushKind::Final, .. } } => {
                 self.pods.get(pod)

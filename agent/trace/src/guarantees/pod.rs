@@ -38,6 +38,8 @@ pub(super) struct JudgedPod {
     /// Bytes of state that the final flush wrote, and that the engine last said it has.
     pub(super) bytes: u64,
     pub(super) state_bytes: u64,
+    /// Engines that took such a state did not use it.
+    pub(super) doubted: bool,
     /// A save of the final round ended: `Some(true)` with all of it. The same of a pre-copy.
     pub(super) saved: Option<bool>,
     pub(super) copied: Option<bool>,
@@ -91,6 +93,7 @@ impl JudgedPod {
             could_save: None,
             bytes: 0,
             state_bytes: 0,
+            doubted: false,
             saved: None,
             copied: None,
             in_store: 0,
@@ -159,8 +162,9 @@ impl JudgedPod {
             (Action::Pod { action: PodAction::WriteIntent { .. }, .. }, _) => self.intent_written = done,
             (
                 Action::Pod { action: PodAction::InspectEngine, .. },
-                Outcome::Done(Done::Inspected { state_bytes, .. }),
+                Outcome::Done(Done::Inspected { state_bytes, doubt, .. }),
             ) => {
+                self.doubted = doubt.is_some();
                 self.state_bytes = *state_bytes;
             }
             // An engine that cannot be quiesced is flushed as it is.

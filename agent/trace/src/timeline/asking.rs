@@ -183,7 +183,7 @@ impl Teller {
     fn inspected(&mut self, at: Moment, uid: &PodUid, outcome: &Outcome, text: String) {
         let known = self.known(uid);
         let news = match outcome {
-            Outcome::Done(Done::Inspected { state_bytes, busy }) => {
+            Outcome::Done(Done::Inspected { state_bytes, busy, .. }) => {
                 let before = known.inspected.replace((*state_bytes, *busy));
                 known.inspection_fails = false;
                 before.is_none_or(|(_, was_busy)| known.departing && was_busy != *busy)

@@ -142,7 +142,7 @@ fn a_round_of_pre_copy_is_one_line_and_rounds_that_send_the_same_are_one_too() {
 #[test]
 fn a_look_is_told_when_it_says_something_new() {
     let inspect = || Action::Pod { uid: uid_of("u"), action: PodAction::InspectEngine };
-    let inspected = |busy| Done::Inspected { state_bytes: 1 << 30, busy };
+    let inspected = |busy| Done::Inspected { state_bytes: 1 << 30, busy, doubt: None };
     let mut trace = Trace::default().event(0, seen("u", "ns", "gold"));
     for (id, busy) in [(1, true), (2, true), (3, false)] {
         trace = trace.ask(id * 1_000, id, 1, inspect()).done(id * 1_000 + 10, id, inspected(busy));

@@ -137,6 +137,13 @@ pub(super) fn asked(action: &Action, held: bool, zero: Moment) -> String {
         Action::Restore { action: RestoreAction::Verify, .. } => "verify that the engine uses it".into(),
         Action::Restore { action: RestoreAction::FinishClaim { .. }, .. } => "finish the claim".into(),
         Action::Restore { action: RestoreAction::GiveBackClaim { .. }, .. } => "give the claim back".into(),
+        Action::Restore { action: RestoreAction::RecordVerdict { not_used }, .. } => {
+            if not_used.is_some() {
+                "note that it is not used".into()
+            } else {
+                "note that it is used".into()
+            }
+        }
         Action::Restore { action: RestoreAction::ReloadLocal, .. } => {
             "its engine was restarted: look for its own state in its volume".into()
         }
@@ -176,7 +183,7 @@ pub(super) fn answered(action: &Action, outcome: &Outcome, took: Span) -> (Strin
         Done::IntentWritten { committed: Some((_, size)) } => {
             format!("committed already: {}", bytes(*size))
         }
-        Done::Inspected { state_bytes, busy } => {
+        Done::Inspected { state_bytes, busy, .. } => {
             format!("{} of state, {}", bytes(*state_bytes), if *busy { "busy" } else { "idle" })
         }
         Done::Flushed { bytes: 0, .. } => "no state".into(),

@@ -48,7 +48,8 @@ const fn side(action: &Action) -> Side {
                 | RestoreAction::Prefetch { .. }
                 | RestoreAction::Fetch { .. }
                 | RestoreAction::FinishClaim { .. }
-                | RestoreAction::GiveBackClaim { .. },
+                | RestoreAction::GiveBackClaim { .. }
+                | RestoreAction::RecordVerdict { .. },
             ..
         } => Side::Store,
         Action::Pod {
@@ -251,7 +252,9 @@ impl World<'_> {
                 let (state, busy) = (engine.state, self.now < engine.busy_until && !engine.quiesced);
                 let busy = busy | self.strikes("engine-busy", &pod).is_some();
                 let state_bytes = self.claims(&pod, state);
-                at_once(Outcome::Done(Done::Inspected { state_bytes, busy }))
+                let actor = self.scenario.actors.iter().find(|actor| actor.facts.uid.0 == pod);
+                let doubt = actor.is_some_and(|actor| actor.doubted).then(|| "it was not used".to_owned());
+                at_once(Outcome::Done(Done::Inspected { state_bytes, busy, doubt }))
             }
             Action::Pod { action: PodAction::Quiesce | PodAction::Resume, .. } => {
                 let quiesced = matches!(effect.action, Action::Pod { action: PodAction::Quiesce, .. });
@@ -316,7 +319,8 @@ impl World<'_> {
                     | RestoreAction::ImportState
                     | RestoreAction::Verify
                     | RestoreAction::FinishClaim { .. }
-                    | RestoreAction::GiveBackClaim { .. },
+                    | RestoreAction::GiveBackClaim { .. }
+                    | RestoreAction::RecordVerdict { .. },
                 ..
             } => {
                 if matches!(effect.action, Action::Restore { action: RestoreAction::Fetch { .. }, .. }) {
@@ -366,6 +370,9 @@ impl World<'_> {
             }
             Action::Restore { action: RestoreAction::RenewClaim { lineage, .. }, .. } => {
                 Some((1, self.restores.renew(pod, lineage, past)))
+            }
+            Action::Restore { action: RestoreAction::RecordVerdict { .. }, .. } => {
+                Some((1, Outcome::Done(Done::Nothing)))
             }
             Action::Restore { action: RestoreAction::GiveBackClaim { lineage }, .. } => {
                 Some((1, self.restores.give_back(pod, lineage, past)))

@@ -29,6 +29,8 @@ pub struct Actor {
     pub appears: Option<u64>,
     /// What the store holds for it.
     pub past: Past,
+    /// Engines that took such a state did not use it.
+    pub doubted: bool,
 }
 
 impl Actor {
@@ -134,6 +136,7 @@ pub fn pick<T: Clone>(rng: &mut Rng, from: &[T]) -> T {
 
 fn actor(seed: u64, index: usize) -> Actor {
     let name = format!("pod-{index:02}");
+    let doubted = generator(seed, &format!("doubt/{name}")).u8(..10) == 0;
     let mut rng = generator(seed, &format!("cast/{name}"));
     let holds = rng.bool();
     let new = rng.u8(..100) < 25;
@@ -200,5 +203,6 @@ fn actor(seed: u64, index: usize) -> Actor {
         sigterm: pick(&mut rng, &[50, 300, 2_000, 10_000, 40_000, 10_000_000]),
         appears: (new || rng.u8(..10) == 0).then(|| rng.u64(0..60_000)),
         past: Past::draw(&mut rng),
+        doubted,
     }
 }

@@ -82,7 +82,7 @@ fn a_pod_that_can_be_held_is_evicted_first_and_released_when_it_is_saved() {
 #[test]
 fn a_held_pod_that_is_busy_generates_until_the_last_moment_that_fits() {
     let mut stage = Stage::with(&[]);
-    let busy = Outcome::Done(Done::Inspected { state_bytes: 10 << 30, busy: true });
+    let busy = Outcome::Done(Done::Inspected { state_bytes: 10 << 30, busy: true, doubt: None });
     stage.answers.insert("inspect_engine gold".into(), busy);
     stage.sees(&holding("gold"));
     // 10 GiB at 1 GiB/s and a quarter more, a second for the flush and a quarter more, a second to spare.

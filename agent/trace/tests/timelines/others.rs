@@ -75,7 +75,7 @@ fn static_finished_and_bare_pods_are_left_unless_the_bare_one_may_go() {
 
 /// A pod that nobody would create again, with so much state.
 fn bare(name: &str, stage: &mut Stage, bytes: u64) -> PodFacts {
-    let inspected = Outcome::Done(Done::Inspected { state_bytes: bytes, busy: true });
+    let inspected = Outcome::Done(Done::Inspected { state_bytes: bytes, busy: true, doubt: None });
     stage.answers.insert(format!("inspect_engine {name}"), inspected);
     PodFacts { owner: Owner::Bare { may_go: false }, ..holding(name) }
 }
@@ -121,6 +121,35 @@ fn a_pod_that_stays_is_saved_behind_its_equals_that_have_a_successor() {
         other => panic!("{pod}: {other:?}"),
     };
     assert!(rank("canary") < rank("stays"), "{:?}", stage.order("save"));
+}
+
+#[test]
+fn a_doubted_state_is_saved_after_all_others_and_the_report_says_why() {
+    let mut stage = Stage::with(&[]);
+    let why = "2 pods took such a state and did not use it";
+    let inspected = |doubt| Outcome::Done(Done::Inspected { state_bytes: 1 << 20, busy: false, doubt });
+    stage.answers.insert("inspect_engine high".into(), inspected(Some(why.to_owned())));
+    stage.answers.insert("inspect_engine low".into(), inspected(None));
+    for (name, priority) in [("high", 1_000), ("low", 1)] {
+        stage.sees(&PodFacts { priority, ..stateful(name) });
+    }
+    stage.until(1_000);
+    stage.by_hand.insert("save".into());
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(10_000);
+    let rank = |pod| match &stage.actions("save", pod)[..] {
+        [Action::Pod { action: PodAction::Save { rank, .. }, .. }, ..] => *rank,
+        other => panic!("{pod}: {other:?}"),
+    };
+    assert!(rank("low") < rank("high"), "{:?}", stage.order("save"));
+    assert_eq!(stage.facts("high").doubt.as_deref(), Some(why), "the plan says it");
+    for pod in ["low", "high"] {
+        stage.done("save", pod);
+    }
+    stage.until(120_000);
+    let entry = stage.entry("high").unwrap();
+    assert_eq!(entry.state, StateOutcome::Saved, "nothing is dropped for a doubt");
+    assert_eq!(entry.state_reason, Some(format!("saved after all others: {why}")));
 }
 
 #[test]
@@ -200,7 +229,7 @@ fn anothers_delete_starts_a_departure_that_ends_with_the_pods_own_grace() {
 fn a_deleted_pod_that_does_not_wait_for_a_hold_is_flushed_at_once_even_if_it_is_busy() {
     let gold = stateful("gold");
     let mut stage = Stage::with(&[]);
-    let busy = Outcome::Done(Done::Inspected { state_bytes: 1 << 20, busy: true });
+    let busy = Outcome::Done(Done::Inspected { state_bytes: 1 << 20, busy: true, doubt: None });
     stage.answers.insert("inspect_engine gold".into(), busy);
     stage.sees(&gold);
     stage.hear(Event::LinkMeasured { bytes_per_second: 1 << 30 });

@@ -2,9 +2,10 @@
 
 use crate::restores::{lineage, stage};
 use crate::stage::{Stage, TERMINATE, failed, new_pod, stateful};
+use evacuation::effect::{Action, RestoreAction};
 use evacuation::event::{Done, FailureKind, IntentState, Outcome, Verification};
 use evacuation::moment::Span;
-use evacuation::pod::PodFacts;
+use evacuation::pod::{PodFacts, PodUid};
 
 /// A new pod for which a checkpoint is in the store, and what is not answered at once.
 fn restoring(by_hand: &[&str]) -> Stage {
@@ -50,6 +51,10 @@ fn a_state_that_the_engine_does_not_use_is_refused_and_its_claim_done() {
     assert_eq!(stage.gate("new").unwrap(), ("Refused", why.to_owned()));
     assert_eq!(stage.times("finish_claim", "new"), [0], "no other engine is given it");
     assert!(stage.times("give_back_claim", "new").is_empty());
+    let not_used = Some("0 of 500 tokens".to_owned());
+    let noted =
+        Action::Restore { uid: PodUid("new".into()), action: RestoreAction::RecordVerdict { not_used } };
+    assert_eq!(stage.actions("record_verdict", "new"), [noted], "whoever saves one like it is told");
 }
 
 #[test]

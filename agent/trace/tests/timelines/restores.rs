@@ -46,6 +46,7 @@ fn a_committed_lineage_is_claimed_fetched_proven_handed_over_and_verified() {
         "check_fingerprint",
         "import_state",
         "verify",
+        "record_verdict",
         "finish_claim",
         "open_gate",
     ];

@@ -11,7 +11,7 @@ const GIB: u64 = 1 << 30;
 
 /// A pod of this priority with so many GiB of state, on a link of 100 MiB/s: 98 s of it are about 9 GiB.
 fn tier(stage: &mut Stage, name: &str, priority: i32, gib: u64) {
-    let looked = Outcome::Done(Done::Inspected { state_bytes: gib * GIB, busy: false });
+    let looked = Outcome::Done(Done::Inspected { state_bytes: gib * GIB, busy: false, doubt: None });
     let flushed = Outcome::Done(Done::Flushed { bytes: gib * GIB, evidence: true });
     stage.answers.insert(format!("inspect_engine {name}"), looked);
     stage.answers.insert(format!("flush {name}"), flushed);

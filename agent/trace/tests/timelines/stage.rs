@@ -296,7 +296,7 @@ impl Stage {
                 Done::IntentWritten { committed: None }
             }
             Action::Pod { action: PodAction::InspectEngine, .. } => {
-                Done::Inspected { state_bytes: 1 << 30, busy: false }
+                Done::Inspected { state_bytes: 1 << 30, busy: false, doubt: None }
             }
             Action::Pod { action: PodAction::ProbeEngine, .. } => Done::Probed,
             Action::Pod { action: PodAction::Flush { .. }, .. } => {

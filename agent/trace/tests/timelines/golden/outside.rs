@@ -85,6 +85,7 @@ impl World {
                 Done::Inspected {
                     state_bytes: actor.map_or(0, |actor| actor.state),
                     busy: actor.is_some_and(|actor| self.now < actor.busy_until),
+                    doubt: None,
                 }
             }
             Action::Pod { action: PodAction::Flush { .. }, .. } => {
