@@ -34,7 +34,9 @@ DRILLS = {
 # What an alert says, by the report of the evacuation.
 TOLD = {
     "LifeboatStateLost": lambda report: any(pod["state"] == "lost" for pod in report["pods"]),
-    "LifeboatStateIncomplete": lambda report: any(pod["state"] in ("partial", "earlier") for pod in report["pods"]),
+    "LifeboatStateIncomplete": lambda report: any(
+        pod["state"] in ("partial", "saved_without_evidence", "earlier") for pod in report["pods"]
+    ),
     "LifeboatEvacuationIncomplete": lambda report: not report["complete"],
 }
 # Queries that rightly have no answer: nothing went wrong in an agent itself, and a drill has no fleet role.
