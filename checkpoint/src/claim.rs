@@ -276,6 +276,7 @@ impl Claims {
                 Some(version) => Condition::IfMatch(version),
             };
             let resumed = found.as_ref().is_some_and(|found| found.claim.epoch == epoch);
+            let given_back = found.as_ref().is_some_and(|found| found.claim.lease_ms == 0);
             // A commit may have been made under an epoch that no claim remembers.
             let floor = generation::newest(store, workload, &request.lineage, deadline).await?;
             let epoch = if resumed {
@@ -300,7 +301,14 @@ impl Claims {
             };
             match self.post(&key, &claim, since, condition, deadline).await {
                 Ok(version) => {
-                    return Ok(HeldClaim { claims: self.clone(), key, claim, version, since, resumed });
+                    return Ok(HeldClaim {
+                        claims: self.clone(),
+                        key,
+                        claim,
+                        version,
+                        since,
+                        resumed: resumed && !given_back,
+                    });
                 }
                 // Somebody was faster: look again, who.
                 Err(ClaimError::Store(StoreError::ConditionFailed { .. })) => {}
@@ -352,7 +360,7 @@ impl HeldClaim {
         self.claim.epoch
     }
 
-    /// Whether its pod held it already when it was taken: its agent was restarted.
+    /// Whether its pod held it already when it was taken, and had not given it back: its agent was restarted.
     #[must_use]
     pub fn was_resumed(&self) -> bool {
         self.resumed

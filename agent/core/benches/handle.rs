@@ -68,7 +68,7 @@ impl Bench {
                         Done::Inspected { state_bytes: bytes, busy: false, doubt: None }
                     }
                     Action::Pod { action: PodAction::WriteIntent { .. }, .. } => {
-                        Done::IntentWritten { committed: None }
+                        Done::IntentWritten { committed: None, evidence: true }
                     }
                     Action::Pod { action: PodAction::Flush { .. }, .. } => {
                         Done::Flushed { bytes, evidence: true }

@@ -171,6 +171,9 @@ pub enum Done {
         /// The intent of this very departure says that it was kept already (the agent was
         /// restarted after the commit): the generation, and the bytes of state it holds.
         committed: Option<(String, u64)>,
+        /// Something shows with which weights that was made.
+        #[serde(default = "yes")]
+        evidence: bool,
     },
     /// Answer to `InspectEngine`.
     Inspected {

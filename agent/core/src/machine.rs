@@ -156,7 +156,10 @@ impl Machine {
             }
             Event::PodsListed => self.intake.pods_listed(),
             Event::ImdsReachable { reachable } => self.intake.imds_reachable(reachable, self.now),
-            Event::NoticeReceived(notice) => self.intake.notice_received(notice),
+            Event::NoticeReceived(notice) => {
+                self.announcements.running.is_shown(&notice.id);
+                self.intake.notice_received(notice);
+            }
             Event::NoticeWithdrawn { id, is_over } => {
                 self.intake.notice_withdrawn(&id);
                 self.announcements.running.forget(&id);
@@ -265,7 +268,7 @@ impl Machine {
         pod.precopy.cancel(&mut ctx);
         pod.reload.cancel(&mut ctx);
         if !pod.restore.is_over() {
-            pod.restore.cancel(&mut ctx);
+            pod.restore.cancel(uid, &mut ctx);
         }
         if let Some(departure) = &mut pod.departure {
             departure.eviction.seen_gone(self.now);

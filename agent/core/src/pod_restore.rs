@@ -14,7 +14,7 @@ use crate::effect::{Action, RestoreAction, RestoreOutcome};
 use crate::event::{Candidate, FailureKind, Outcome};
 use crate::moment::{Moment, Span};
 use crate::open_effects::{Attempts, Context, Purpose};
-use crate::pod::{PodFacts, RestoreMode};
+use crate::pod::{PodFacts, PodUid, RestoreMode};
 
 mod answer;
 mod choice;
@@ -87,10 +87,14 @@ impl PodRestore {
         self.outcome.as_ref()
     }
 
-    /// Stops without a word: the pod leaves again. Its claim runs out. If it stays after all, it
-    /// begins anew.
-    pub(crate) fn cancel(&mut self, ctx: &mut Context<'_>) {
+    /// Stops without a word: the pod leaves again. A claim of which its engine was given nothing is given back. If it
+    /// stays after all, it begins anew.
+    pub(crate) fn cancel(&mut self, pod: &PodUid, ctx: &mut Context<'_>) {
         self.cancel_open(ctx);
+        if let Some(chosen) = self.chosen.take().filter(|_| self.holds_claim && !self.was_asked) {
+            let action = RestoreAction::GiveBackClaim { lineage: chosen.lineage };
+            ctx.fire(Action::Restore { uid: pod.clone(), action });
+        }
         *self = Self { was_asked: self.was_asked, ..Self::default() };
     }
 
@@ -168,7 +172,7 @@ impl PodRestore {
         if pod.restore_decided && !self.is_over() {
             // The gate was opened by a request that an earlier life left on its way, or by the fleet:
             // the engine may serve by now.
-            self.cancel(ctx);
+            self.cancel(&pod.uid, ctx);
             self.go(RestoreStep::Decided);
         }
         if self.step == RestoreStep::Decided {

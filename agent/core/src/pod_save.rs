@@ -24,8 +24,9 @@ mod answer;
 const NO_STATE: &str = "the engine had no state to flush";
 
 /// What is said of a state that nobody may use.
-pub(crate) const NO_EVIDENCE: &str = "the engine was busy at every look, so nothing shows its weights, and no engine is given \
-    this state: leave a slot idle now and then, or set lifeboat.dev/compat-key before the next save";
+pub(crate) const NO_EVIDENCE: &str = "nothing shows the weights of its engine, which told nothing of them or was busy at every \
+    look, so no engine is given this state: set lifeboat.dev/compat-key before the next save, or leave a slot of llama-server idle \
+    now and then";
 
 /// Why a commit is partial that had no time for more.
 const CUT_OFF: &str = "its cut-off came before all of it was in the store";
@@ -264,7 +265,10 @@ impl PodSave {
     /// nothing twice.
     pub(crate) fn hurry(&mut self, ctx: &mut Context<'_>) {
         if self.step == SaveStep::Save {
-            self.cancel(ctx);
+            // The probe beside it is not asked for again.
+            if let Some(open) = self.tries.open.take() {
+                ctx.effects.cancel(open, ctx.now + ctx.policy.call_timeout);
+            }
             self.tries = Attempts::default();
         }
     }
@@ -447,8 +451,11 @@ impl PodSave {
         ctx: &mut Context<'_>,
     ) -> bool {
         // How much there is to send decides when that moment comes.
-        inspection.fresh(pod, FRESH, ctx);
-        reached_last_moment(times, around, ctx)
+        match inspection.fresh(pod, FRESH, ctx) {
+            Some(_) => reached_last_moment(times, around, ctx),
+            // Nobody knows how much it has: that may take all the time there is.
+            None => inspection.is_unanswered() || reached_last_moment(times, around, ctx),
+        }
     }
 
     /// For a pod that goes on generating inside its eviction: idle, unknown, or the last moment.

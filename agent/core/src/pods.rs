@@ -61,11 +61,12 @@ impl TrackedPod {
         self.restore.is_over() || self.facts.restore_decided
     }
 
-    /// It is part of an evacuation, was to stay, and its engine was not asked for anything.
+    /// It is part of an evacuation, was to stay, and its engine was not asked for anything, or has nothing more to do.
     pub(crate) fn is_staying(&self) -> bool {
-        self.departure
-            .as_ref()
-            .is_some_and(|departure| departure.eviction.stays() && departure.save.has_not_begun())
+        self.departure.as_ref().is_some_and(|departure| {
+            let save = &departure.save;
+            departure.eviction.stays() && (save.has_not_begun() || save.is_over())
+        })
     }
 
     /// It leaves, nothing is saved of it, and nobody was asked to end it yet.
@@ -226,7 +227,7 @@ impl TrackedPod {
         self.precopy.cancel(ctx);
         self.reload.cancel(ctx);
         if !self.restore.is_over() {
-            self.restore.cancel(ctx);
+            self.restore.cancel(&self.facts.uid, ctx);
         }
     }
 
@@ -235,8 +236,9 @@ impl TrackedPod {
         let Some(departure) = &self.departure else { return };
         let (save, eviction) = (&departure.save, &departure.eviction);
         let given_up = matches!(eviction.state, EvictionState::Abandoned(_));
+        let goes_on = given_up || eviction.stays();
         let idle = save.has_not_begun() && (eviction.has_not_begun() || given_up);
-        if departure.cause != Cause::Notice || !(idle || (given_up && save.is_over())) {
+        if departure.cause != Cause::Notice || !(idle || (goes_on && save.is_over())) {
             return;
         }
         let pod = || self.facts.uid.clone();

@@ -133,7 +133,7 @@ impl Observation {
                 (PodAction::Commit { kind: FlushKind::Final, .. }, (at, Outcome::Done(_)))
                 | (
                     PodAction::WriteIntent { .. },
-                    (at, Outcome::Done(Done::IntentWritten { committed: Some(_) })),
+                    (at, Outcome::Done(Done::IntentWritten { committed: Some(_), .. })),
                 ) => Some(at),
                 _ => None,
             }

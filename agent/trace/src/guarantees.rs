@@ -305,14 +305,14 @@ impl Checker {
         }
         let Some(uid) = action.pod() else { return };
         if let Outcome::Done(
-            Done::Committed { generation, .. } | Done::IntentWritten { committed: Some((generation, _)) },
+            Done::Committed { generation, .. } | Done::IntentWritten { committed: Some((generation, _)), .. },
         ) = outcome
         {
             self.commits.add(uid, generation);
         }
         if let (
             Action::Pod { action: PodAction::WriteIntent { departure, .. }, .. },
-            Outcome::Done(Done::IntentWritten { committed: None }),
+            Outcome::Done(Done::IntentWritten { committed: None, .. }),
         ) = (action, outcome)
             && self.commits.is_final(uid, departure)
         {

@@ -31,8 +31,9 @@ impl PodSave {
         match (&self.step, outcome) {
             (
                 SaveStep::Announce,
-                Outcome::Done(Done::IntentWritten { committed: Some((generation, bytes)) }),
+                Outcome::Done(Done::IntentWritten { committed: Some((generation, bytes)), evidence }),
             ) => {
+                self.evidence = if evidence { Evidence::Shown } else { Evidence::Missing };
                 self.go(SaveStep::Safe { generation, bytes, at: ctx.now });
             }
             (SaveStep::Announce, Outcome::Failed { kind, .. })

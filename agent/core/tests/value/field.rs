@@ -108,7 +108,7 @@ impl Field<'_> {
                     let state_bytes = drawn.map_or(0, |drawn| drawn.bytes);
                     let done = match action {
                         Action::Pod { action: PodAction::WriteIntent { .. }, .. } => {
-                            Done::IntentWritten { committed: None }
+                            Done::IntentWritten { committed: None, evidence: true }
                         }
                         Action::Pod { action: PodAction::InspectEngine, .. } => {
                             Done::Inspected { state_bytes, busy: false, doubt: None }

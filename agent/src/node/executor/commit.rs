@@ -63,6 +63,7 @@ pub(super) async fn commit(
             lineage: lineage.clone(),
             number: generation.number,
             round: Arc::new(seen),
+            is_continued: true,
         });
         side.flushed = None;
         side.saved = None;
@@ -127,7 +128,7 @@ fn manifest_of(
     };
     let (flushed, record) = (side.flushed.as_ref(), context.record());
     let missing = flushed.is_some_and(|flushed| !flushed.missing.is_empty());
-    let parent = side.baseline.as_ref();
+    let parent = side.baseline.as_ref().filter(|baseline| baseline.is_continued);
     Ok(Manifest {
         format: manifest::FORMAT,
         workload: workload.clone(),

@@ -125,10 +125,8 @@ async fn intend(
     deadline: Moment,
 ) -> Result<Done, EffectFailure> {
     let mut side = context.source.lock().await;
-    if side.departure.as_deref() != Some(departure) {
-        // What an earlier departure committed, which was taken back, is not what this one saves.
-        side.final_commit = None;
-    }
+    // What this life of the agent has committed under this name: the pod was taken back since, and has served.
+    let again = side.final_commit.take().is_some() && side.departure.as_deref() == Some(departure);
     side.departure = Some(departure.to_owned());
     let store = store(clients).await?;
     let (workload, lineage) = (context.workload(clients)?, context.lineage()?);
@@ -139,13 +137,14 @@ async fn intend(
         && let IntentState::Committed { number } = found.intent.state
         && found.intent.notice_id.as_deref() == Some(departure)
         && found.intent.writer == source.uid
+        && !again
     {
         let generation = generation::read(store.as_ref(), &workload, &lineage, number, until).await?;
         let manifest =
             restore::load_manifest(&store, &workload, generation.manifest, clients.mac_key.as_ref(), until)
                 .await?;
         let committed = Some((format!("{lineage}/{number}"), manifest.bytes_total()));
-        return Ok(Done::IntentWritten { committed });
+        return Ok(Done::IntentWritten { committed, evidence: manifest.fingerprint.has_evidence() });
     }
     let packs = side.baseline.iter().flat_map(|baseline| baseline.manifest.packs()).collect();
     let mut intent = Intent {
@@ -161,7 +160,7 @@ async fn intend(
         state: IntentState::Coming,
     };
     intent.put(store.as_ref(), &workload, until).await?;
-    Ok(Done::IntentWritten { committed: None })
+    Ok(Done::IntentWritten { committed: None, evidence: true })
 }
 
 /// The intent of this lineage. One that cannot be read is as good as none, and is written over: what is saved and
@@ -281,6 +280,11 @@ async fn probe(clients: &Clients, context: &PodContext, deadline: Moment) -> Res
     if !fingerprint.has_evidence() {
         return Err(EffectFailure::new(FailureKind::NotFound, "the engine shows nothing of its weights"));
     }
+    let folder = context.folder(clients)?;
+    if let Ok(kept) = Kept::read(&folder).await {
+        // A restarted engine is to be proven by it, too.
+        Kept::record(&folder, fingerprint.clone(), kept.facts.clone(), kept.paths()).await;
+    }
     context.set_fingerprint(fingerprint);
     Ok(Done::Probed)
 }
@@ -312,7 +316,8 @@ async fn save(
 /// The newest generation of `lineage` that is known. What a restored pod took of another lineage does not count: nobody
 /// finds that one any more.
 fn newest(side: &SourceSide, lineage: &LineageId) -> Option<(String, u64)> {
-    let baseline = side.baseline.as_ref().filter(|baseline| baseline.lineage == *lineage)?;
+    let continued = side.baseline.as_ref().filter(|baseline| baseline.is_continued);
+    let baseline = continued.filter(|baseline| baseline.lineage == *lineage)?;
     Some((format!("{lineage}/{}", baseline.number), baseline.manifest.bytes_total()))
 }
 
@@ -419,6 +424,8 @@ async fn look_back(
                 .await
                 .ok()?;
         Some(Baseline {
+            // A lineage with a name outlives its pods: the newest may be of the pod before, of which this one has nothing.
+            is_continued: manifest.source.uid == context.record().facts.uid.0,
             manifest: Arc::new(manifest),
             lineage: lineage.clone(),
             number,

@@ -100,6 +100,9 @@ pub(crate) struct Baseline {
     pub(crate) number: GenerationNumber,
     /// What the save of it saw.
     pub(crate) round: Arc<BlockIndex>,
+    /// The pod wrote it, or was given it and uses it: what it saves next continues it. Of any other, only the packs are
+    /// built on.
+    pub(crate) is_continued: bool,
 }
 
 /// What the engine flushed: opened at once, so that it survives the volume.
@@ -139,6 +142,8 @@ pub(crate) struct FetchedGeneration {
     pub(crate) number: GenerationNumber,
     pub(crate) staging: String,
     pub(crate) installed: bool,
+    /// The engine took it and showed that it does not use it.
+    pub(crate) is_refused: bool,
 }
 
 impl std::fmt::Debug for PodContext {

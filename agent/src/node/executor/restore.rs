@@ -164,6 +164,11 @@ async fn find(clients: &Clients, context: &PodContext, deadline: Moment) -> Resu
         for unreadable in &found.unreadable {
             tracing::warn!(lineage = %found.id, unreadable, "passed over");
         }
+        if let Some(why) = found.unanswered.as_ref().filter(|_| own_name) {
+            // Its own lineage comes before all others: none of those is taken in its place.
+            let why = format!("its own lineage {} cannot be read: {why}", found.id);
+            return Err(EffectFailure::new(FailureKind::Throttled, why));
+        }
         if let Some(why) = &found.unanswered {
             // What it holds is not known: it is neither taken nor given up yet.
             worth_waiting_for.get_or_insert_with(|| format!("lineage {} cannot be read: {why}", found.id));
@@ -446,6 +451,7 @@ async fn fetch(
             number,
             staging: state::staging(number),
             installed: false,
+            is_refused: false,
         }),
     });
     Ok(Done::Fetched { bytes })
@@ -499,11 +505,14 @@ async fn hand_over(clients: &Clients, context: &PodContext, deadline: Moment) ->
 }
 
 async fn verify(clients: &Clients, context: &PodContext, deadline: Moment) -> Result<Done, EffectFailure> {
-    let material = context.restore.lock().await;
-    let material = material.as_ref().ok_or_else(nothing_fetched)?;
+    let mut material = context.restore.lock().await;
+    let material = material.as_mut().ok_or_else(nothing_fetched)?;
     let verification = context.engine(clients).await?.verify(&material.facts, deadline).await?;
     if let Verification::Used { tokens } = verification {
         clients.metrics.tokens(TokenStage::Verified, tokens);
+    }
+    if let Some(fetched) = &mut material.fetched {
+        fetched.is_refused = matches!(verification, Verification::NotUsed { .. });
     }
     Ok(Done::Verified(verification))
 }
@@ -543,6 +552,7 @@ async fn finish(context: &PodContext, deadline: Moment) -> Result<Done, EffectFa
         lineage: fetched.lineage.clone(),
         number: fetched.number,
         round: Arc::default(),
+        is_continued: !fetched.is_refused,
     });
     Ok(Done::Nothing)
 }

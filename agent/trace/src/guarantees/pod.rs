@@ -154,7 +154,7 @@ impl JudgedPod {
         match (action, outcome) {
             (
                 Action::Pod { action: PodAction::WriteIntent { .. }, .. },
-                Outcome::Done(Done::IntentWritten { committed: Some(_) }),
+                Outcome::Done(Done::IntentWritten { committed: Some(_), .. }),
             ) => {
                 self.intent_written = true;
                 (self.committed, self.over_since) = (true, Some(now));

@@ -29,8 +29,8 @@ impl Commits {
     }
 
     /// Another departure of the pod begins: its intent takes the place of the one before.
-    pub(super) fn intends(&mut self, pod: &PodUid, departure: &str) {
-        if self.finals.get(pod).is_some_and(|of| of != departure) {
+    pub(super) fn intends(&mut self, pod: &PodUid, departure: &str, again: bool) {
+        if again || self.finals.get(pod).is_some_and(|of| of != departure) {
             self.finals.remove(pod);
         }
     }

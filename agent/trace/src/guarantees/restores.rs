@@ -170,7 +170,7 @@ impl Checker {
                 if progress.handed_over {
                     say("although the engine may hold its state");
                 }
-                progress.given_back = true;
+                (progress.given_back, progress.claimed, progress.fetched) = (true, None, false);
             }
             Action::Restore { action: RestoreAction::OpenGate { outcome, .. }, .. } => {
                 if progress.mismatch && *outcome != RestoreOutcome::Refused {

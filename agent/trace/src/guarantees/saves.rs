@@ -61,7 +61,9 @@ impl Checker {
             wrong.extend(self.flush_out_of_turn(uid, pod));
         }
         if let Action::Pod { action: PodAction::WriteIntent { departure, .. }, .. } = action {
-            self.commits.intends(uid, departure);
+            // Once more in this life: it was taken back, and has served since.
+            let again = pod.intended && pod.committed;
+            self.commits.intends(uid, departure, again);
         }
         let name = pod.name();
         if let Some(pod) = self.pods.get_mut(uid) {

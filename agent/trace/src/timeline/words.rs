@@ -180,7 +180,7 @@ pub(super) fn answered(action: &Action, outcome: &Outcome, took: Span) -> (Strin
         Outcome::Panicked => return ("its task panicked".into(), true),
     };
     let text = match done {
-        Done::IntentWritten { committed: Some((_, size)) } => {
+        Done::IntentWritten { committed: Some((_, size)), .. } => {
             format!("committed already: {}", bytes(*size))
         }
         Done::Inspected { state_bytes, busy, .. } => {
@@ -214,7 +214,7 @@ pub(super) fn answered(action: &Action, outcome: &Outcome, took: Span) -> (Strin
         Done::Nothing
         | Done::Probed
         | Done::Claimed { .. }
-        | Done::IntentWritten { committed: None }
+        | Done::IntentWritten { committed: None, .. }
         | Done::Tokens { count: None } => "done".into(),
     };
     (text, false)

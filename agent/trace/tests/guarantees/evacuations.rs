@@ -34,7 +34,7 @@ fn good() -> Pen {
     pen.sees_deleted(4_000, &gold);
     pen.intends("gold");
     let committed = Some(("gold/1-1".to_owned(), 100));
-    let intended = evacuation::event::Done::IntentWritten { committed };
+    let intended = evacuation::event::Done::IntentWritten { committed, evidence: true };
     pen.answer("write_intent", 4_100, evacuation::event::Outcome::Done(intended));
     pen.event(5_000, Event::PodRemoved(uid("gold")));
     pen.report(|report| {

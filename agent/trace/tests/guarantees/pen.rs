@@ -228,7 +228,7 @@ impl Pen {
         self.answer(
             &format!("write_intent {pod}"),
             at - 20,
-            Outcome::Done(Done::IntentWritten { committed: None }),
+            Outcome::Done(Done::IntentWritten { committed: None, evidence: true }),
         );
         self.asks(Action::Pod { uid: uid(pod), action: PodAction::Quiesce });
         self.done(&format!("quiesce {pod}"), at);

@@ -335,7 +335,7 @@ fn a_commit_that_a_restart_does_not_find_is_a_violation_of_guarantee_7() {
         pen.starts(4_000, node);
         pen.sees(4_000, &engine("gold"));
         pen.intends("gold");
-        pen.answer("write_intent", 4_100, Outcome::Done(Done::IntentWritten { committed }));
+        pen.answer("write_intent", 4_100, Outcome::Done(Done::IntentWritten { committed, evidence: true }));
         pen
     };
     restarted(Some(("gold/1-1".into(), 100))).is_good();

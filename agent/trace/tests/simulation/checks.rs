@@ -66,7 +66,7 @@ impl Checks {
             }
             (
                 Action::Pod { action: PodAction::WriteIntent { .. }, .. },
-                Outcome::Done(Done::IntentWritten { committed: Some(_) }),
+                Outcome::Done(Done::IntentWritten { committed: Some(_), .. }),
             ) => {
                 self.over.insert(uid, now);
             }
@@ -101,7 +101,10 @@ impl Checks {
                     for pod in &report.pods {
                         let claims = matches!(
                             pod.state,
-                            StateOutcome::Saved | StateOutcome::Partial | StateOutcome::Earlier
+                            StateOutcome::Saved
+                                | StateOutcome::Partial
+                                | StateOutcome::SavedWithoutEvidence
+                                | StateOutcome::Earlier
                         );
                         let generation = pod.generation.as_deref().unwrap_or_default();
                         if claims && !store.holds(&pod.uid, generation) {

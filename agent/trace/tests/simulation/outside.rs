@@ -245,7 +245,7 @@ impl World<'_> {
                 at_once(outcome)
             }
             Action::Pod { action: PodAction::WriteIntent { departure, .. }, .. } => {
-                at_once(self.store.intend(&pod, departure))
+                at_once(self.store.intend(life, &pod, departure))
             }
             Action::Pod { action: PodAction::InspectEngine, .. } => {
                 let engine = self.cluster.pods.get(&pod)?;

@@ -2,7 +2,7 @@
 
 use crate::restores::failed;
 use evacuation::event::{Done, FailureKind, Outcome};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
 struct Lineage {
@@ -16,18 +16,22 @@ struct Lineage {
 #[derive(Debug, Default)]
 pub struct Store {
     lineages: BTreeMap<String, Lineage>,
+    /// Pods whose final round one life has committed.
+    finals: BTreeSet<(u32, String)>,
     /// Bytes that one life's shell has saved of a pod and may commit.
     ready: BTreeMap<(u32, String), u64>,
 }
 
 impl Store {
-    pub fn intend(&mut self, pod: &str, departure: &str) -> Outcome {
+    pub fn intend(&mut self, life: u32, pod: &str, departure: &str) -> Outcome {
         let lineage = self.lineages.entry(pod.to_owned()).or_default();
-        if lineage.departure.as_deref() != Some(departure) {
+        // The shell remembers what it committed in this life: once more is another departure.
+        let again = self.finals.remove(&(life, pod.to_owned()));
+        if again || lineage.departure.as_deref() != Some(departure) {
             lineage.departure = Some(departure.to_owned());
             lineage.kept = None;
         }
-        Outcome::Done(Done::IntentWritten { committed: lineage.kept.clone() })
+        Outcome::Done(Done::IntentWritten { committed: lineage.kept.clone(), evidence: true })
     }
 
     /// Bytes of a save of `bytes` that are not in the store yet.
@@ -56,6 +60,7 @@ impl Store {
         lineage.generations.push((generation.clone(), bytes));
         if last {
             lineage.kept = Some((generation.clone(), bytes));
+            self.finals.insert((life, pod.to_owned()));
         }
         Outcome::Done(Done::Committed { generation, bytes })
     }

@@ -409,3 +409,26 @@ fn a_probe_takes_a_tenth_of_what_is_left_at_most() {
     let due = stage.due("probe_engine", "gold").unwrap();
     assert!(due <= 1_000, "{due}");
 }
+
+#[test]
+fn a_probe_goes_on_when_the_deadline_moves_nearer() {
+    let mut stage = unproven().by_hand(&["save", "probe_engine"]);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(500);
+    stage.notice(TERMINATE, "nearer", 60);
+    assert_eq!(stage.times("save", "gold"), [0, 500], "with less time");
+    stage.answers_now("probe_engine", "gold", Outcome::Done(Done::Probed));
+    stage.done("save", "gold");
+    stage.until(60_000);
+    assert_eq!(stage.entry("gold").unwrap().state, StateOutcome::Saved);
+}
+
+#[test]
+fn what_an_earlier_life_saved_without_evidence_is_not_called_saved() {
+    let mut stage = Stage::with(&[stateful("gold")]);
+    let kept = Done::IntentWritten { committed: Some(("gold/1-1".into(), 1 << 30)), evidence: false };
+    stage.answers.insert("write_intent gold".into(), Outcome::Done(kept));
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(120_000);
+    assert_eq!(stage.entry("gold").unwrap().state, StateOutcome::SavedWithoutEvidence);
+}

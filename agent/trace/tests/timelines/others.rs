@@ -181,6 +181,44 @@ fn a_pod_that_stays_and_is_deleted_is_saved_within_its_own_grace() {
 }
 
 #[test]
+fn a_pod_that_stays_goes_on_at_once_when_the_notice_goes() {
+    // The link was never measured: it is saved at once.
+    let mut stage = Stage::with(&[]);
+    let bare = bare("bare", &mut stage, 1 << 20);
+    stage.sees(&bare);
+    stage.notice(TERMINATE, "n", 120);
+    assert_eq!(stage.times("commit", "bare"), [0]);
+    stage.until(20_000);
+    stage.hear(Event::NoticeWithdrawn { id: "n".into(), is_over: false });
+    stage.until(60_000);
+    stage.sees_deleted(&bare);
+    assert_eq!(stage.times("commit", "bare"), [0, 60_000], "what came since is saved, too");
+}
+
+#[test]
+fn a_saved_pod_that_stays_and_is_deleted_is_saved_once_more() {
+    let mut stage = Stage::with(&[]);
+    let bare = bare("bare", &mut stage, 1 << 20);
+    stage.sees(&bare);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(30_000);
+    stage.sees_deleted(&bare);
+    assert_eq!(stage.times("commit", "bare"), [0, 30_000]);
+}
+
+#[test]
+fn a_pod_that_stays_and_never_answered_a_look_is_saved_at_once() {
+    let mut stage = Stage::with(&[]);
+    stage.hear(Event::LinkMeasured { bytes_per_second: 1 << 30 });
+    stage.answers.insert("inspect_engine bare".into(), Outcome::TimedOut);
+    stage.sees(&PodFacts { owner: Owner::Bare { may_go: false }, ..stateful("bare") });
+    stage.until(1_000);
+    stage.notice(TERMINATE, "n", 120);
+    stage.until(10_000);
+    assert_eq!(stage.times("flush", "bare").len(), 1, "nobody knows how long it takes");
+}
+
+#[test]
 fn a_mirror_pod_is_not_saved() {
     let mut stage = Stage::with(&[PodFacts { owner: Owner::Static, ..stateful("mirror") }]);
     stage.notice(TERMINATE, "n", 120);

@@ -15,7 +15,7 @@ fn a_restart_keeps_the_deadline_and_does_not_save_again_what_is_committed() {
     stage.notice(TERMINATE, "n", 120);
     stage.until(3_000);
     assert_eq!(stage.times("commit", "gold"), [0]);
-    let kept = Done::IntentWritten { committed: Some(("gold/1-1".into(), 1 << 30)) };
+    let kept = Done::IntentWritten { committed: Some(("gold/1-1".into(), 1 << 30)), evidence: true };
     stage.answers.insert("write_intent gold".into(), Outcome::Done(kept));
     stage.restart(std::slice::from_ref(&gold));
     assert_eq!(stage.deadline(), Some(115_000));
@@ -42,7 +42,7 @@ fn a_restarted_agent_asks_for_five_seconds_whether_the_state_is_committed_before
     stage.fails("write_intent", "gold", FailureKind::Throttled);
     stage.until(8_900);
     assert_eq!(stage.times("flush", "gold").len(), 1, "{}", stage.story());
-    let kept = Done::IntentWritten { committed: Some(("gold/1-1".into(), 1 << 30)) };
+    let kept = Done::IntentWritten { committed: Some(("gold/1-1".into(), 1 << 30)), evidence: true };
     stage.answers_now("write_intent", "gold", Outcome::Done(kept));
     assert_eq!((stage.times("flush", "gold").len(), stage.times("save", "gold").len()), (1, 1));
     // Not for ever: then it is saved once more.

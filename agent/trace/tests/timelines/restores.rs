@@ -261,6 +261,17 @@ fn a_claim_is_given_back_when_the_engine_is_given_nothing() {
 }
 
 #[test]
+fn a_claim_is_given_back_when_its_pod_leaves_before_its_engine_has_anything() {
+    let given_back = |action: &str| {
+        let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]).by_hand(&[action]);
+        stage.sees(&new_pod("new"));
+        stage.notice(TERMINATE, "n", 120);
+        stage.times("give_back_claim", "new").len()
+    };
+    assert_eq!((given_back("fetch"), given_back("import_state")), (1, 0));
+}
+
+#[test]
 fn a_claim_that_another_won_is_not_the_end_of_the_search() {
     let mut stage = stage(&[lineage(&["old/1-1"], IntentState::None)]).by_hand(&["claim"]);
     stage.sees(&new_pod("new"));

@@ -293,7 +293,7 @@ impl Stage {
         }
         Outcome::Done(match action {
             Action::Pod { action: PodAction::WriteIntent { .. }, .. } => {
-                Done::IntentWritten { committed: None }
+                Done::IntentWritten { committed: None, evidence: true }
             }
             Action::Pod { action: PodAction::InspectEngine, .. } => {
                 Done::Inspected { state_bytes: 1 << 30, busy: false, doubt: None }

@@ -133,8 +133,8 @@ fn steps() -> Vec<Step> {
         uid: pod,
         action: PodAction::WriteIntent { departure: "n".into(), by: at(by) },
     };
-    life.done(0, 30, intend(gold(), 112_000), Done::IntentWritten { committed: None });
-    life.done(0, 30, intend(bad(), 98_000), Done::IntentWritten { committed: None });
+    life.done(0, 30, intend(gold(), 112_000), Done::IntentWritten { committed: None, evidence: true });
+    life.done(0, 30, intend(bad(), 98_000), Done::IntentWritten { committed: None, evidence: true });
     life.done(
         30,
         40,

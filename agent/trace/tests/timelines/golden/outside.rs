@@ -49,7 +49,7 @@ impl World {
                     let kept = actor.kept.as_ref() == Some(departure);
                     kept.then(|| (format!("{name}/1-{}", actor.generations), actor.ready))
                 });
-                Done::IntentWritten { committed }
+                Done::IntentWritten { committed, evidence: true }
             }
             Action::Pod {
                 action:
