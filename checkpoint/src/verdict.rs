@@ -45,7 +45,7 @@ const RACES_MAX: u32 = 8;
 /// The document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Verdict {
+struct RefusalList {
     format: u64,
     nonce: String,
     /// One for each pod, the last one last; none after a pod that used its state.
@@ -120,7 +120,7 @@ pub async fn record(
                 refusals.push(Refusal { why, ..refusal.clone() });
             }
         }
-        let verdict = Verdict { format: FORMAT, nonce: hash::nonce(), refusals };
+        let verdict = RefusalList { format: FORMAT, nonce: hash::nonce(), refusals };
         let body = document::encode(KIND, BYTES_MAX, &verdict)?;
         let condition = version.map_or(Condition::IfAbsent, Condition::IfMatch);
         match retry::put(store, &key, body, condition, deadline).await {
@@ -144,7 +144,7 @@ async fn standing(
         Err(StoreError::NotFound { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let verdict: Verdict = document::parse(KIND, FORMAT, &object.bytes)?;
+    let verdict: RefusalList = document::parse(KIND, FORMAT, &object.bytes)?;
     let refusals = if object.age() < LASTS { verdict.refusals } else { Vec::new() };
     Ok(Some((refusals, Some(object.version))))
 }
