@@ -191,6 +191,8 @@ fn a_pod_that_stays_goes_on_at_once_when_the_notice_goes() {
     stage.until(20_000);
     stage.hear(Event::NoticeWithdrawn { id: "n".into(), is_over: false });
     stage.until(60_000);
+    let looks = stage.times("inspect_engine", "bare");
+    assert!(looks.iter().any(|at| *at > 20_000), "it is looked at as before: {looks:?}");
     stage.sees_deleted(&bare);
     assert_eq!(stage.times("commit", "bare"), [0, 60_000], "what came since is saved, too");
 }
