@@ -2,6 +2,7 @@
 
 use crate::commands::checkpoints::CheckpointsArgs;
 use crate::commands::completions::CompletionsArgs;
+use crate::commands::conformance::ConformanceArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::drill::DrillCommand;
 use crate::commands::man::ManArgs;
@@ -40,6 +41,8 @@ pub enum Command {
     Timeline(Box<TimelineArgs>),
     /// In an init container: wait until this pod's state is back in its volume, or it is clear that it will not be
     Wait(WaitArgs),
+    /// Does an engine or a sidecar keep the contract (docs/protocol.md)? It is flushed and restored for that
+    Conformance(ConformanceArgs),
     /// Write what lets a shell complete lifeboat's command line
     Completions(CompletionsArgs),
     /// Write lifeboat's manual pages

@@ -2,6 +2,7 @@
 
 pub mod checkpoints;
 pub mod completions;
+pub mod conformance;
 pub mod doctor;
 pub mod drill;
 pub mod man;

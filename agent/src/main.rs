@@ -48,6 +48,9 @@ fn main() -> ExitCode {
         Command::Plan(args) => ExitCode::from(runtime.block_on(lifeboat::commands::plan::run(args))),
         Command::Doctor(args) => ExitCode::from(runtime.block_on(lifeboat::commands::doctor::run(*args))),
         Command::Wait(args) => ExitCode::from(lifeboat::commands::wait::run(&args)),
+        Command::Conformance(args) => {
+            ExitCode::from(runtime.block_on(lifeboat::commands::conformance::run(args)))
+        }
         Command::Timeline(args) => ExitCode::from(lifeboat::commands::timeline::run(&args)),
         Command::Completions(args) => {
             ExitCode::from(lifeboat::commands::completions::run(&args, Cli::command()))

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod checkpoints;
+mod conformance;
 mod documentation;
 mod drills;
 mod fleet;
