@@ -6,16 +6,19 @@
 
 pub(crate) mod commit;
 mod disk_room;
+mod engine;
 pub(crate) mod failure;
 mod flushed_files;
+mod intent;
 mod node;
 pub(crate) mod pod;
 pub(crate) mod pod_context;
 mod restore;
+mod save;
 
 use crate::kube::Cluster;
 use crate::node::executor::pod_context::PodContext;
-use crate::node::store::StoreHandle;
+use crate::node::store::{Opened, StoreHandle};
 use crate::pods::reader::PodRecord;
 use crate::runtime::config::Config;
 use crate::runtime::journal::EarlierReports;
@@ -25,6 +28,7 @@ use crate::runtime::repeats::Repeats;
 use crate::volume::PodVolumes;
 use checkpoint::dispatcher::Dispatcher;
 use checkpoint::manifest::MacKey;
+use checkpoint::store::Store;
 use engines::EngineKind;
 use evacuation::effect::{Action, Effect, EffectId, PodAction, RestoreAction};
 use evacuation::event::{Done, FailureKind, Outcome};
@@ -94,6 +98,16 @@ pub(crate) struct Clients {
     pub(crate) reported: Mutex<Option<(String, bool)>>,
     /// The notice whose evacuation is in the metrics.
     pub(crate) counted: Mutex<Option<String>>,
+}
+
+/// The store, once it is usable.
+pub(crate) async fn store(clients: &Clients) -> Result<Store, EffectFailure> {
+    Ok(clients.store.get().await?)
+}
+
+/// The store and what is known of it, once it is usable.
+pub(crate) async fn opened(clients: &Clients) -> Result<Opened, EffectFailure> {
+    Ok(clients.store.opened().await?)
 }
 
 /// What failed last, by pod and action: an engine that refuses every look is logged once, not every second.

@@ -2,7 +2,8 @@
 
 use super::Clients;
 use super::failure::EffectFailure;
-use crate::node::executor::pod::{opened, settle_intent};
+use crate::node::executor::intent::settle_intent;
+use crate::node::executor::opened;
 use crate::node::executor::pod_context::{Baseline, PodContext, SourceSide};
 use crate::node::store::Opened;
 use checkpoint::claim::{ClaimError, ClaimRequest, Holder};

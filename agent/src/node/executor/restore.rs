@@ -10,9 +10,8 @@
 use crate::kube::{About, ClusterError, NamedPod};
 use crate::node::executor::commit::claim_request;
 use crate::node::executor::failure::EffectFailure;
-use crate::node::executor::pod::{opened, store};
 use crate::node::executor::pod_context::{Baseline, FetchedGeneration, Material, PodContext, Prefetched};
-use crate::node::executor::{Clients, ProgressTeller};
+use crate::node::executor::{Clients, ProgressTeller, opened, store};
 use crate::node::store::Opened;
 use crate::pods::reader::PodRecord;
 use crate::runtime::metrics::labels::TokenStage;

@@ -124,6 +124,6 @@ async fn an_intent_that_cannot_be_read_is_as_good_as_none() {
     for odd in ["{}", "{\"format\": 99}", "not JSON"] {
         let key = workload.intent(&lineage);
         store.put(&key, odd.as_bytes().to_vec().into(), Condition::Always).await.unwrap();
-        assert!(pod::announced(&store, &workload, &lineage, until).await.unwrap().is_none(), "{odd}");
+        assert!(intent::announced(&store, &workload, &lineage, until).await.unwrap().is_none(), "{odd}");
     }
 }
