@@ -157,7 +157,7 @@ async fn without_a_store_pods_leave_in_time_and_say_why_and_their_replacements_s
     for (app, old) in olds.iter().filter(|(app, _)| *app != "plain") {
         let new = replacement_within(&bed, app, old, Duration::from_secs(60)).await?;
         let gate = gate(&new)?;
-        ensure!(gate["reason"] == "TimedOut" && !text(gate, "/message").is_empty(), "{gate}");
+        ensure!(gate["reason"] == "StoreUnreachable" && !text(gate, "/message").is_empty(), "{gate}");
         ensure!(counters(&new).await?["bytes"] == 0, "{}", describe(&new));
     }
     // On the node, whoever cannot be reached.

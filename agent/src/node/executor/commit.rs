@@ -11,7 +11,7 @@ use checkpoint::generation;
 use checkpoint::hash::ContentHash;
 use checkpoint::intent::IntentState;
 use checkpoint::key::{LineageId, Workload};
-use checkpoint::manifest::{self, Manifest, Parent};
+use checkpoint::manifest::{self, Manifest};
 use checkpoint::reuse::{self, NotReusable};
 use evacuation::effect::FlushKind;
 use evacuation::event::{Done, FailureKind};
@@ -129,7 +129,6 @@ fn manifest_of(
     };
     let (flushed, record) = (side.flushed.as_ref(), context.record());
     let missing = flushed.is_some_and(|flushed| !flushed.missing.is_empty());
-    let parent = side.baseline.as_ref().filter(|baseline| baseline.is_continued);
     Ok(Manifest {
         format: manifest::FORMAT,
         workload: workload.clone(),
@@ -139,7 +138,7 @@ fn manifest_of(
         spec_key: record.workload.spec_key.clone(),
         fingerprint: context.fingerprint().unwrap_or_default(),
         notice_id: side.departure.clone(),
-        parent: parent.map(|parent| Parent { lineage: parent.lineage.clone(), generation: parent.number }),
+        parent: side.baseline.as_ref().and_then(Baseline::as_parent),
         created: jiff::Timestamp::now(),
         partial: partial || missing || !saved.is_whole(),
         engine: flushed.map(|flushed| flushed.facts.clone()).unwrap_or_default(),

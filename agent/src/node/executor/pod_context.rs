@@ -14,7 +14,7 @@ use checkpoint::dispatcher::Rank;
 use checkpoint::fingerprint::Fingerprint;
 use checkpoint::folder::Folder;
 use checkpoint::key::{GenerationNumber, LineageId, Workload};
-use checkpoint::manifest::{Manifest, Source};
+use checkpoint::manifest::{Manifest, Parent, Source};
 use checkpoint::reuse::Reusable;
 use checkpoint::save::{BlockIndex, Saved, SourceFile};
 use engines::{Engine, EngineTarget, Scheme};
@@ -103,6 +103,26 @@ pub(crate) struct Baseline {
     /// The pod wrote it, or was given it and uses it: what it saves next continues it. Of any other, only the packs are
     /// built on.
     pub(crate) is_continued: bool,
+}
+
+impl Baseline {
+    /// A generation that was found in the store, by the pod of this uid. A lineage with a name outlives its pods: the newest
+    /// may be of the pod before, of which this one has nothing.
+    pub(crate) fn found(manifest: Manifest, number: GenerationNumber, uid: &str) -> Self {
+        Self {
+            is_continued: manifest.source.uid == uid,
+            lineage: manifest.lineage.clone(),
+            manifest: Arc::new(manifest),
+            number,
+            round: Arc::default(),
+        }
+    }
+
+    /// It as the parent of what the pod saves next; `None` if that does not continue it.
+    pub(crate) fn as_parent(&self) -> Option<Parent> {
+        let parent = Parent { lineage: self.lineage.clone(), generation: self.number };
+        Some(parent).filter(|_| self.is_continued)
+    }
 }
 
 /// What the engine flushed: opened at once, so that it survives the volume.

@@ -44,7 +44,7 @@ pub(super) async fn save(
 
 /// The newest generation of `lineage` that is known. What a restored pod took of another lineage does not count: nobody
 /// finds that one any more.
-fn newest(side: &SourceSide, lineage: &LineageId) -> Option<(String, u64)> {
+pub(super) fn newest(side: &SourceSide, lineage: &LineageId) -> Option<(String, u64)> {
     let continued = side.baseline.as_ref().filter(|baseline| baseline.is_continued);
     let baseline = continued.filter(|baseline| baseline.lineage == *lineage)?;
     Some((format!("{lineage}/{}", baseline.number), baseline.manifest.bytes_total()))
@@ -152,14 +152,7 @@ async fn look_back(
             restore::load_manifest(store, workload, generation.manifest, clients.mac_key.as_ref(), until)
                 .await
                 .ok()?;
-        Some(Baseline {
-            // A lineage with a name outlives its pods: the newest may be of the pod before, of which this one has nothing.
-            is_continued: manifest.source.uid == context.record().facts.uid.0,
-            manifest: Arc::new(manifest),
-            lineage: lineage.clone(),
-            number,
-            round: Arc::default(),
-        })
+        Some(Baseline::found(manifest, number, &context.record().facts.uid.0))
     };
     side.baseline = found.await;
 }

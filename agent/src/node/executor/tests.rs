@@ -1,6 +1,9 @@
+use super::pod_context::{Baseline, SourceSide};
 use super::*;
 use crate::kube::ClusterError;
-use checkpoint::key::{LineageId, Workload};
+use checkpoint::fingerprint::Fingerprint;
+use checkpoint::key::{GenerationNumber, LineageId, Workload};
+use checkpoint::manifest::Manifest;
 use checkpoint::store::{Condition, StoreOptions};
 use evacuation::event::Source;
 use std::io::Write;
@@ -126,4 +129,41 @@ async fn an_intent_that_cannot_be_read_is_as_good_as_none() {
         store.put(&key, odd.as_bytes().to_vec().into(), Condition::Always).await.unwrap();
         assert!(intent::announced(&store, &workload, &lineage, until).await.unwrap().is_none(), "{odd}");
     }
+}
+
+#[test]
+fn what_a_cold_pod_saves_continues_nothing_of_the_pod_before_it() {
+    let lineage = LineageId::new("llama-0").unwrap();
+    let side = |uid: &str| {
+        let source = checkpoint::manifest::Source {
+            namespace: "chat".into(),
+            name: "llama-0".into(),
+            uid: uid.into(),
+            node: "n".into(),
+        };
+        let manifest = Manifest {
+            format: checkpoint::manifest::FORMAT,
+            workload: Workload::new("c", "chat", "llama").unwrap(),
+            lineage: lineage.clone(),
+            source,
+            revision: String::new(),
+            spec_key: String::new(),
+            fingerprint: Fingerprint::default(),
+            notice_id: None,
+            parent: None,
+            created: jiff::Timestamp::UNIX_EPOCH,
+            partial: false,
+            engine: Default::default(),
+            files: Vec::new(),
+            mac: None,
+        };
+        let number = GenerationNumber { epoch: 1, n: 4 };
+        SourceSide { baseline: Some(Baseline::found(manifest, number, "own")), ..SourceSide::default() }
+    };
+    let says = |side: &SourceSide| {
+        let parent = side.baseline.as_ref().and_then(Baseline::as_parent);
+        (parent.is_some(), save::newest(side, &lineage).is_some())
+    };
+    assert_eq!(says(&side("own")), (true, true));
+    assert_eq!(says(&side("before")), (false, false), "its packs are built on, and that is all");
 }
