@@ -26,7 +26,7 @@ use checkpoint::lineage::{self, LineageState};
 use checkpoint::manifest::{self, Manifest};
 use checkpoint::path::OURS;
 use checkpoint::restore::{self as state, Earlier, FetchProgress, FetchRequest, Verify};
-use checkpoint::store::Store;
+use checkpoint::store::{Store, StoreError};
 use checkpoint::verdict::{self, Refusal, Shown};
 use evacuation::effect::{RestoreAction, RestoreOutcome};
 use evacuation::event::{Candidate, Done, FailureKind, IntentState, Source, Verification};
@@ -138,6 +138,13 @@ async fn tell_the_pod(clients: &Clients, context: &PodContext, outcome: &str, me
     }
 }
 
+/// A look whose time was over before the store said anything: opening the store may have taken all of it. That is no answer.
+pub(super) fn unheard(error: StoreError) -> EffectFailure {
+    let silent = matches!(error, StoreError::TimedOut { answered: false, .. });
+    let failure = EffectFailure::from(error);
+    if silent { EffectFailure { kind: FailureKind::Unreachable, ..failure } } else { failure }
+}
+
 /// So long before its deadline a look ends by itself.
 const TOLD_BEFORE: Span = Span::from_millis(250);
 
@@ -148,7 +155,7 @@ async fn find(clients: &Clients, context: &PodContext, deadline: Moment) -> Resu
     let workload = context.workload(clients)?;
     // Before the effect's own deadline: what the store did is told in its words, not as a timeout.
     let until = clock::instant(deadline - TOLD_BEFORE);
-    let states = lineage::survey(store.as_ref(), &claims, &workload, until).await?;
+    let states = lineage::survey(store.as_ref(), &claims, &workload, until).await.map_err(unheard)?;
     let record = context.record();
     let mut candidates = Vec::with_capacity(states.len());
     let mut fitting = Vec::new();

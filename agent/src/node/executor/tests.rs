@@ -4,7 +4,7 @@ use crate::kube::ClusterError;
 use checkpoint::fingerprint::Fingerprint;
 use checkpoint::key::{GenerationNumber, LineageId, Workload};
 use checkpoint::manifest::Manifest;
-use checkpoint::store::{Condition, StoreOptions};
+use checkpoint::store::{Condition, StoreError, StoreOptions};
 use evacuation::event::Source;
 use std::io::Write;
 
@@ -166,4 +166,16 @@ fn what_a_cold_pod_saves_continues_nothing_of_the_pod_before_it() {
     };
     assert_eq!(says(&side("own")), (true, true));
     assert_eq!(says(&side("before")), (false, false), "its packs are built on, and that is all");
+}
+
+#[test]
+fn a_look_that_had_no_time_left_for_the_store_is_no_answer() {
+    let timed_out = |answered| StoreError::TimedOut {
+        what: "LIST".into(),
+        waited: std::time::Duration::ZERO,
+        last: None,
+        answered,
+    };
+    assert_eq!(restore::unheard(timed_out(false)).kind, FailureKind::Unreachable);
+    assert_eq!(restore::unheard(timed_out(true)).kind, FailureKind::Transient);
 }
