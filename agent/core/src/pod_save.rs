@@ -370,8 +370,9 @@ impl PodSave {
                 if !self.tries.may_start(ctx) {
                     return;
                 }
-                // It has the slot since its quiesce; a flush that failed takes another turn.
-                if self.tries.made > 0 {
+                // It has the slot since its quiesce, for as long as its turn lasts; a flush that failed takes another turn.
+                let ends = self.turn_began.map(|began| began + ctx.policy.flush_turn);
+                if self.tries.made > 0 || ends.is_some_and(|ends| ctx.now > ends) {
                     if *around.flush_slots == 0 {
                         return;
                     }
